@@ -1,0 +1,60 @@
+//! The identity of an item in its run.
+
+use std::fmt;
+
+/// Source, ordinal in its listing, then the index at each fan-out: a blob that sorts by memcmp in listing order,
+/// whatever the order of arrival (RUNS K1).
+///
+/// Layout, big-endian: stage (2 bytes), ordinal (8 bytes), then 4 bytes for each fan-out.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lineage(Box<[u8]>);
+
+impl Lineage {
+    /// The item at `ordinal` (from 0) of what the stage at place `stage` listed, or the group at that place of a gather.
+    pub fn listed(stage: u16, ordinal: u64) -> Lineage {
+        let mut bytes = Vec::with_capacity(10);
+        bytes.extend_from_slice(&stage.to_be_bytes());
+        bytes.extend_from_slice(&ordinal.to_be_bytes());
+        Lineage(bytes.into())
+    }
+
+    /// The value at `index` (from 0) of several that this item gave.
+    pub fn child(&self, index: u32) -> Lineage {
+        let mut bytes = Vec::with_capacity(self.0.len() + 4);
+        bytes.extend_from_slice(&self.0);
+        bytes.extend_from_slice(&index.to_be_bytes());
+        Lineage(bytes.into())
+    }
+
+    /// The bytes as they are stored and compared.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Takes stored bytes back.
+    pub fn from_bytes(bytes: &[u8]) -> Lineage {
+        Lineage(bytes.into())
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lineages_sort_in_listing_order_and_children_behind_their_parent() {
+        let (a, b) = (Lineage::listed(0, 255), Lineage::listed(0, 256));
+        assert!(a < b);
+        assert!(a.child(0) > a && a.child(1) > a.child(0) && a.child(70_000) < b);
+        assert_eq!(Lineage::from_bytes(a.child(3).as_bytes()), a.child(3));
+    }
+}

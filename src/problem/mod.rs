@@ -1,0 +1,3 @@
+//! What is wrong with a file, and where.
+
+pub mod schema;
