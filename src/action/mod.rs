@@ -1,0 +1,249 @@
+//! What a stage does with an item: one file for each kind (what is written, its check, its work).
+//!
+//! `job` checks what authors wrote into [`Checked`] actions; `run` calls them, one after the other, for each item. An
+//! action never spawns on its own, never waits without its [`Slot`], and gives up everything when its future is dropped.
+
+mod exec;
+mod files;
+mod handler;
+mod http;
+mod items;
+mod jq;
+mod log;
+mod output;
+mod read;
+mod render;
+mod write;
+
+pub use handler::{Call, CallError, HandlerError, Handlers};
+pub use output::{Outputs, OutputError, OutputPath};
+
+use crate::{
+    flow::Slot,
+    item::{Class, Failure, Key, Lineage, Value},
+    lang::{Checker, Facts},
+    service::Service,
+    world::{Boot, BoxFuture, World},
+};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+crate::choice! {
+    /// What a stage does with an item; `run: [..]` is a list of them.
+    pub enum ActionSpec as "Action" {
+        /// Lists values that stand in the job file, or every combination of several lists.
+        Items { items::ItemsSpec },
+        /// Reads rows, lines, values or file names.
+        Read { read::ReadSpec },
+        /// Runs a program.
+        Exec { exec::ExecSpec },
+        /// Asks an HTTP service.
+        Http { http::HttpSpec },
+        /// Computes with jq.
+        Jq { jq::JqSpec },
+        /// Writes values into a file.
+        Write { write::WriteSpec },
+        /// Writes a text, a page or a mail from a template.
+        Render { render::RenderSpec },
+        /// Calls a handler written in Rust.
+        Call { handler::CallSpec },
+        /// Writes a line to the log.
+        Log { log::LogSpec },
+    }
+}
+
+/// An action that was checked and can run.
+pub struct Checked {
+    /// The kind, as it is written: `Http`.
+    pub kind: &'static str,
+    /// Its work.
+    pub action: Box<dyn Action>,
+    /// What becomes of the current value.
+    pub gives: Gives,
+    /// It writes files: their paths are claimed in the store.
+    pub writes: bool,
+}
+
+/// What an action does to the value that goes on to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Nothing: the value before goes on.
+    PassesOn,
+    /// What it gives replaces the value; several go on one after the other, none ends the item `empty`.
+    Values,
+    /// What it gives becomes the field `name` of the value before.
+    Into {
+        /// Name of the field.
+        name: String,
+        /// Always a list; else the value alone, a list where there are several, and none ends the item `empty`.
+        list: bool,
+    },
+}
+
+/// The work of an action. Shared by all workers of its stage.
+pub trait Action: Send + Sync {
+    /// Works on `facts.value` and hands what it gives to `out`.
+    ///
+    /// # Errors
+    /// [`Stop`] says how the item goes on.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await: connections close, a child's process group goes to [`ItemContext::leave_behind`],
+    /// a half-written file is removed.
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>>;
+
+    /// What a dry run prints instead of running it; `None` for an action that runs in a dry run too. `facts` hold secrets
+    /// as `***`.
+    fn preview(&self, facts: &Facts) -> Option<Result<String, Failure>>;
+}
+
+/// Where an action hands what it gives.
+pub trait Out: Send {
+    /// One value. Waits while what comes after is full (a source), or collects it (a worker stage).
+    ///
+    /// # Errors
+    /// When no more may be given: too many values or bytes, or the listing was cut. The action returns it at once.
+    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>>;
+    /// One bad row of a listing: it becomes one failed item and the listing goes on. In a worker stage the item fails.
+    ///
+    /// # Errors
+    /// As [`Out::give`].
+    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>>;
+    /// The head of an answer, seen by the actions after this one as `response`.
+    fn response(&mut self, head: Arc<Value>);
+}
+
+/// Why an action ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The attempt failed. `given_up`: a service has retried it already, or it is of no use; the stage does not retry it.
+    Failed {
+        /// What happened.
+        failure: Failure,
+        /// True when the stage's own `retry` does not apply.
+        given_up: bool,
+    },
+    /// The item ends `empty`.
+    Empty,
+    /// The item waits outside memory and begins again at its first action.
+    Defer {
+        /// How long.
+        wait: Duration,
+        /// Counted attempts so far.
+        attempts: u32,
+    },
+    /// A wait would have ended past the item's deadline and nothing was counted as tried: the item is `timed_out`.
+    PastDeadline,
+    /// The listing was cut from outside (a cancel, a closed stage): nothing is wrong with the action.
+    Cut,
+}
+
+impl Stop {
+    /// A failure that the stage's own `retry` may repeat.
+    pub fn failed(class: Class, message: impl Into<String>) -> Stop {
+        Stop::Failed { failure: Failure::new(class, message), given_up: false }
+    }
+
+    /// A failure that nobody retries.
+    pub fn given_up(class: Class, message: impl Into<String>) -> Stop {
+        Stop::Failed { failure: Failure::new(class, message), given_up: true }
+    }
+}
+
+/// What is the same for all items of a run, as actions need it.
+pub struct RunContext {
+    /// Clocks, threads, randomness.
+    pub world: World,
+    /// Id of the run.
+    pub id: String,
+    /// Name of the job.
+    pub job: String,
+    /// The run's deadline on the boot clock.
+    pub deadline: Option<Boot>,
+    /// What is cancelled may use this long.
+    pub grace: Duration,
+    /// The job's time zone.
+    pub zone: jiff::tz::TimeZone,
+    /// Where outputs go and who owns which path.
+    pub outputs: Outputs,
+    /// Folder of the job file: inputs are relative to it.
+    pub base_dir: PathBuf,
+    /// The services of the job, by name.
+    pub services: BTreeMap<String, Arc<Service>>,
+    /// First part of every idempotency key.
+    pub instance: String,
+    /// PATH, HOME, USER, LANG as the program was given them: what children get.
+    pub environment: BTreeMap<String, String>,
+    /// Process groups that were cut and are being ended: joined by the end of the run.
+    pub leftovers: Leftovers,
+    /// Where the private temporary files go.
+    pub temporary: PathBuf,
+}
+
+/// The item that an action works on, and its place in the run. One for each worker.
+pub struct ItemContext {
+    /// What is the same for all items.
+    pub run: Arc<RunContext>,
+    /// Permit, clocks, attempts.
+    pub slot: Arc<Slot>,
+    /// Name of the stage.
+    pub stage: Arc<str>,
+    /// Place of the stage in the job.
+    pub stage_place: u16,
+    /// Key of the item; `None` while a source lists.
+    pub key: Option<Key>,
+    /// Identity of the item.
+    pub lineage: Lineage,
+    /// Place of the action in the stage.
+    pub action_place: u16,
+    /// Place of the value among those that the action before gave.
+    pub value_place: u32,
+    /// Which attempt of the stage's own retry this is, from 1.
+    pub attempt: u32,
+    /// Last lines of output of the item's last child, for reports.
+    pub tail: std::sync::Mutex<String>,
+}
+
+impl ItemContext {
+    /// The idempotency key of the call that runs now: the same over retries and resume (RUNS S6).
+    pub fn idempotency_key(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        let key = self.key.as_ref().map_or("", Key::as_str);
+        for part in [&self.run.instance, &self.run.id, &*self.stage, key] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.update(self.action_place.to_be_bytes());
+        hash.update(self.value_place.to_be_bytes());
+        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What the check of an action knows besides its own text.
+pub struct Place<'a> {
+    /// The action is among those of a gather: `items`, `failures`, `counts` exist.
+    pub gather: bool,
+    /// It stands in a source.
+    pub source: bool,
+    /// An action before it in a gather was Jq: `Write` writes the value, not the items.
+    pub after_jq: bool,
+    /// Handlers that exist.
+    pub handlers: &'a Handlers,
+    /// Names of the services that exist.
+    pub services: &'a [String],
+}
+
+/// Checks one action. Problems go to `checker`; `None` when there were errors.
+pub fn check(spec: &ActionSpec, path: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
+    match spec {
+        ActionSpec::Items(spec) => items::check(spec, path, place, checker),
+        ActionSpec::Read(spec) => read::check(spec, path, place, checker),
+        ActionSpec::Exec(spec) => exec::check(spec, path, place, checker),
+        ActionSpec::Http(spec) => http::check(spec, path, place, checker),
+        ActionSpec::Jq(spec) => jq::check(spec, path, place, checker),
+        ActionSpec::Write(spec) => write::check(spec, path, place, checker),
+        ActionSpec::Render(spec) => render::check(spec, path, place, checker),
+        ActionSpec::Call(spec) => handler::check(spec, path, place, checker),
+        ActionSpec::Log(spec) => log::check(spec, path, place, checker),
+    }
+}
