@@ -9,6 +9,16 @@ use std::time::Duration;
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Deepest nesting of a RON or JSON value that is read. Deeper ones would use up the stack of a small thread.
 pub const DEPTH_MAX: usize = 128;
+/// Stack that a jq filter may use below its caller, in bytes: CPU threads have 2 MiB.
+pub const JQ_STACK_BYTES_MAX: usize = 512 << 10;
+/// Deepest nesting of a value inside a jq filter; what leaves it is bound by [`DEPTH_MAX`].
+pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
+/// Most operators in a row of a jq filter: each is a level of recursion when it is compiled and run.
+pub const JQ_STEPS_MAX: usize = 500;
+/// Largest text that a template gives, in bytes: a page for a whole night's patients has 2 MB.
+pub const RENDERED_BYTES_MAX: usize = 16 << 20;
+/// Work that a template may do, in minijinja's fuel (about instructions and 64-byte pieces): some seconds.
+pub const RENDER_FUEL: u64 = 50_000_000;
 /// Most problems shown of one file: more than a person mends in one go.
 pub const PROBLEMS_MAX: usize = 100;
 
