@@ -69,6 +69,9 @@ impl Filter {
         let term = syntax::read(text)?;
         let mut group_uses = Vec::new();
         let mut errors = Vec::new();
+        if let Some(at) = text.find(MAIN) {
+            errors.push(unknown(MAIN, &Undefined::Filter(0), at..at + MAIN.len()));
+        }
         let program = match link(&arena, term.clone(), false) {
             Ok(program) => Some(program),
             Err(undefined) => {

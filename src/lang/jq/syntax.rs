@@ -4,14 +4,17 @@
 use super::natives::GUARD;
 use crate::{
     lang::LangError,
-    limits::{DEPTH_MAX, JQ_STEPS_MAX},
+    limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
 };
 use jaq_core::load::{
     lex::{self, Lexer, StrPart, Tok, Token},
     parse::{self, BinaryOp, Def, Parser, Pattern, Term},
     span,
 };
-use jaq_core::path::Part;
+use jaq_core::{ops::Math, path::Part};
+
+/// Objects and texts with more parts than this are split.
+const WIDE: usize = 32;
 
 /// The term of a text, guarded.
 ///
@@ -36,6 +39,11 @@ pub fn read(text: &str) -> Result<Term<&str>, Vec<LangError>> {
         let found = |found| Token::opt_as_str(found, text);
         errors.into_iter().map(|(expected, token)| parse_error(text, &expected, found(token))).collect::<Vec<_>>()
     })?;
+    balance(&mut term);
+    if let Err(message) = depth(&mut term) {
+        let help = Some("give parts of it names with `def`, or read long lists from `params` or a file".into());
+        return Err(vec![LangError { message: message.into(), help, range: None }]);
+    }
     guard_term(&mut term);
     Ok(term)
 }
@@ -180,37 +188,38 @@ fn too_nested(text: &str) -> Result<(), Vec<LangError>> {
     Ok(())
 }
 
-/// Operators in a row nest to the right, one level of the parser, the compiler and the run for each: refuses a text with
-/// too many of them between two ends of a definition.
+/// Operators in a row nest, too, one level of the parser for each: refuses a text with too many of them.
 fn too_long(text: &str, tokens: &[Token<&str>]) -> Result<(), Vec<LangError>> {
-    // Depth so far of the level that is counted, and where it was passed.
+    fn inside<'s>(token: &Tok<&'s str>, depth: usize) -> Option<&'s str> {
+        match token {
+            Tok::Block(inner) => count(inner, depth + 4),
+            Tok::Str(parts) => parts.iter().find_map(|part| match part {
+                StrPart::Term(Token(_, inner)) => inside(inner, depth + 4),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+    // The first token beyond the limit.
     fn count<'s>(tokens: &[Token<&'s str>], outer: usize) -> Option<&'s str> {
         let mut depth = outer;
+        // Depths before the definitions that are open: `;` ends the innermost, or else an argument.
+        let mut definitions = Vec::new();
         for Token(text, token) in tokens {
-            match token {
-                Tok::Block(inner) => {
-                    if let Some(at) = count(inner, depth + 1) {
-                        return Some(at);
-                    }
+            if let Some(at) = inside(token, depth) {
+                return Some(at);
+            }
+            match (token, *text) {
+                (Tok::Sym, ";") => depth = definitions.pop().unwrap_or(outer),
+                (Tok::Sym, "|" | ",") => depth += 1,
+                (Tok::Sym, ":" | "?" | ")" | "]" | "}") => {}
+                (Tok::Sym, path) if path.starts_with('.') => {}
+                (Tok::Word, "def") => {
+                    definitions.push(depth);
+                    depth += 4;
                 }
-                Tok::Str(parts) => {
-                    for part in parts {
-                        if let StrPart::Term(Token(_, Tok::Block(inner))) = part
-                            && let Some(at) = count(inner, depth + 1)
-                        {
-                            return Some(at);
-                        }
-                    }
-                }
-                Tok::Sym if *text == ";" => depth = outer,
-                Tok::Sym if !text.starts_with('.') && !matches!(*text, ":" | "?" | ")" | "]" | "}") => depth += 1,
-                Tok::Word
-                    if matches!(
-                        *text,
-                        "as" | "and" | "or" | "if" | "elif" | "try" | "reduce" | "foreach" | "label" | "def"
-                    ) =>
-                {
-                    depth += 1;
+                (Tok::Sym, _) | (Tok::Word, "as" | "and" | "or" | "if" | "try" | "reduce" | "foreach" | "label") => {
+                    depth += 4;
                 }
                 _ => {}
             }
@@ -223,10 +232,98 @@ fn too_long(text: &str, tokens: &[Token<&str>]) -> Result<(), Vec<LangError>> {
     match count(tokens, 0) {
         None => Ok(()),
         Some(at) => Err(vec![LangError {
-            message: format!("more than {JQ_STEPS_MAX} steps in a row"),
+            message: "the filter has too many steps in a row".into(),
             help: Some("give parts of it names with `def`, or read long lists from `params` or a file".into()),
             range: Some(span(text, at)),
         }]),
+    }
+}
+
+/// Makes rows of `|` and of `,`, the fields of objects and the parts of texts balanced trees: all are associative, and a
+/// row of 400 must not take 400 levels.
+fn balance<'s>(term: &mut Term<&'s str>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Row {
+        Pipe,
+        Comma,
+    }
+    fn row(term: &Term<&str>) -> Option<Row> {
+        match term {
+            Term::BinOp(_, BinaryOp::Pipe(None), _) => Some(Row::Pipe),
+            Term::BinOp(_, BinaryOp::Comma, _) => Some(Row::Comma),
+            _ => None,
+        }
+    }
+    fn build<'s>(mut parts: Vec<Term<&'s str>>, kind: Row) -> Term<&'s str> {
+        if parts.len() <= 1 {
+            return parts.pop().unwrap_or_default();
+        }
+        let right = parts.split_off(parts.len() / 2);
+        let op = if kind == Row::Pipe { BinaryOp::Pipe(None) } else { BinaryOp::Comma };
+        Term::BinOp(Box::new(build(parts, kind)), op, Box::new(build(right, kind)))
+    }
+    if let Some(kind) = row(term) {
+        // Without recursion: the row may be long.
+        let mut parts = Vec::new();
+        let mut open = vec![std::mem::take(term)];
+        while let Some(next) = open.pop() {
+            match (row(&next) == Some(kind), next) {
+                (true, Term::BinOp(left, _, right)) => open.extend([*right, *left]),
+                (_, part) => parts.push(part),
+            }
+        }
+        for part in &mut parts {
+            balance(part);
+        }
+        *term = build(parts, kind);
+        return;
+    }
+    match term {
+        Term::Obj(fields) if fields.len() > WIDE => {
+            let right = fields.split_off(fields.len() / 2);
+            let left = std::mem::take(fields);
+            *term = sum(Term::Obj(left), Term::Obj(right));
+        }
+        Term::Str(format, parts) if parts.len() > WIDE => {
+            let right = parts.split_off(parts.len() / 2);
+            let (left, format) = (std::mem::take(parts), *format);
+            *term = sum(Term::Str(format, left), Term::Str(format, right));
+        }
+        _ => {}
+    }
+    if let Term::Def(defs, _) = term {
+        defs.iter_mut().for_each(|def| balance(&mut def.body));
+    }
+    each_child(term, &mut |child| balance(child));
+}
+
+fn sum<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
+    Term::BinOp(Box::new(left), BinaryOp::Math(Math::Add), Box::new(right))
+}
+
+/// Levels that a term takes when it is compiled and run. Refuses what has too many or too wide parts.
+fn depth(term: &mut Term<&str>) -> Result<usize, &'static str> {
+    let width = match term {
+        Term::IfThenElse(branches, _) => branches.len(),
+        Term::Path(_, path) => path.0.len(),
+        _ => 0,
+    };
+    if width > JQ_PARTS_MAX {
+        return Err("one `if` or one path of the filter has too many branches or steps");
+    }
+    let mut deepest = Ok(0);
+    let mut look = |child: &mut Term<&str>| {
+        if let Ok(so_far) = deepest {
+            deepest = depth(child).map(|levels| levels.max(so_far));
+        }
+    };
+    if let Term::Def(defs, _) = term {
+        defs.iter_mut().for_each(|def| look(&mut def.body));
+    }
+    each_child(term, &mut look);
+    match deepest? + 1 {
+        levels if levels > JQ_TREE_DEPTH_MAX => Err("the filter is nested too deeply"),
+        levels => Ok(levels),
     }
 }
 
