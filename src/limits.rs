@@ -9,6 +9,22 @@ use std::time::Duration;
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Deepest nesting of a RON or JSON value that is read. Deeper ones would use up the stack of a small thread.
 pub const DEPTH_MAX: usize = 128;
+/// Stack that a jq filter may use below its caller, in bytes: CPU threads have 2 MiB.
+pub const JQ_STACK_BYTES_MAX: usize = 512 << 10;
+/// Deepest nesting of a value inside a jq filter; what leaves it is bound by [`DEPTH_MAX`].
+pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
+/// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
+/// build needs 2 MiB for 800 prefix operators.
+pub const JQ_STEPS_MAX: usize = 2000;
+/// Deepest syntax tree of a jq filter (rows of `|` and `,` are balanced before): a level takes 7 KB of stack when a debug
+/// build compiles it.
+pub const JQ_TREE_DEPTH_MAX: usize = 128;
+/// Most branches of one `if` and steps of one path in a jq filter: a level of recursion each at a run.
+pub const JQ_PARTS_MAX: usize = 100;
+/// Largest text that a template gives, in bytes: a page for a whole night's patients has 2 MB.
+pub const RENDERED_BYTES_MAX: usize = 16 << 20;
+/// Work that a template may do, in minijinja's fuel (about instructions and 64-byte pieces): some seconds.
+pub const RENDER_FUEL: u64 = 50_000_000;
 /// Most problems shown of one file: more than a person mends in one go.
 pub const PROBLEMS_MAX: usize = 100;
 
