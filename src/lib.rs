@@ -6,3 +6,5 @@ compile_error!("lamplighter isolates panics by unwinding: build with panic = \"u
 pub mod item;
 pub mod limits;
 pub mod problem;
+#[cfg(feature = "demo")]
+pub mod vendor_sim;
