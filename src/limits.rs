@@ -94,6 +94,10 @@ pub const SIM_HANG_MAX: Duration = Duration::from_secs(3600);
 pub const SIM_NIGHTS_MAX: usize = 64;
 /// Simulated vendor: idempotency keys, tokens, token families and exports remembered, each.
 pub const SIM_KEYS_MAX: usize = 100_000;
+/// Simulated vendor: most patients: their keys have five digits, and attempts are counted for each.
+pub const SIM_PATIENTS_MAX: u32 = 99_999;
+/// Simulated vendor: longest life of an access token.
+pub const SIM_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Simulated vendor: length of its huge body, in bytes: far over any `max_body`.
 pub const SIM_HUGE_BYTES: usize = 64 << 20;
 

@@ -361,9 +361,9 @@ impl Script {
                             break;
                         }
                         // These say how long to wait, which a client does not count. They come at attempt 1 only.
-                        Some(
-                            Fault::TooManySeconds | Fault::TooManyDate | Fault::TooManyBare | Fault::Unavailable,
-                        ) => continue,
+                        Some(Fault::TooManySeconds | Fault::TooManyDate | Fault::TooManyBare | Fault::Unavailable) => {
+                            continue;
+                        }
                         Some(fault) => fault.name(),
                     },
                 };

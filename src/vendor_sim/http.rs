@@ -154,7 +154,8 @@ impl Response {
     fn head(&self, date: &str) -> String {
         let mut head = String::with_capacity(512);
         // Writing to a string cannot fail, here and above.
-        let _ = write!(head, "HTTP/1.1 {} {}\r\nDate: {date}\r\nServer: vendor-sim\r\n", self.status, reason(self.status));
+        let _ =
+            write!(head, "HTTP/1.1 {} {}\r\nDate: {date}\r\nServer: vendor-sim\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -302,7 +303,7 @@ fn parse_head(head: &[u8]) -> Result<(Request, usize), Unread> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let request = Request {
         method: method.to_owned(),
-        path: decode(path).replace('\n', ""),
+        path: decode(path),
         query: pairs(query),
         headers,
         body: Vec::new(),
@@ -366,7 +367,10 @@ mod tests {
         let head = b"POST /v1/x%41?date=2026-11-22&r=1&a+b=%zz HTTP/1.1\r\nHOST: h\r\nContent-Length: 7\r\n\r\n";
         let (request, body) = parse_head(head).unwrap();
         assert_eq!((request.method.as_str(), request.path.as_str(), body), ("POST", "/v1/xA", 7));
-        assert_eq!((request.query("r"), request.query("a b"), request.header("host")), (Some("1"), Some("%zz"), Some("h")));
+        assert_eq!(
+            (request.query("r"), request.query("a b"), request.header("host")),
+            (Some("1"), Some("%zz"), Some("h"))
+        );
         assert!(request.keep_alive);
     }
 
