@@ -96,6 +96,28 @@ pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Simulated vendor: largest head of a request, in bytes. Ours have 300.
+pub const SIM_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Simulated vendor: largest body of a request, in bytes. An acknowledgement has 100.
+pub const SIM_BODY_BYTES_MAX: usize = 64 << 10;
+/// Simulated vendor: most open connections, four times the most workers of a stage.
+pub const SIM_CONNECTIONS_MAX: usize = 4096;
+/// Simulated vendor: a connection with nothing to say is closed after this, as real vendors do.
+pub const SIM_IDLE_MAX: Duration = Duration::from_secs(75);
+/// Simulated vendor: a request that is never answered is given up after this, so that a forgotten client costs nothing.
+pub const SIM_HANG_MAX: Duration = Duration::from_secs(3600);
+/// Simulated vendor: nights whose attempts are counted; the oldest date is forgotten first. A trailing window has 7.
+pub const SIM_NIGHTS_MAX: usize = 64;
+/// Simulated vendor: idempotency keys, tokens, token families and exports remembered, each.
+pub const SIM_KEYS_MAX: usize = 100_000;
+/// Simulated vendor: most patients: their keys have five digits, and attempts are counted for each.
+pub const SIM_PATIENTS_MAX: u32 = 99_999;
+/// Simulated vendor: longest life of an access token.
+pub const SIM_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Simulated vendor: length of its huge body, in bytes: far over any `max_body`.
+pub const SIM_HUGE_BYTES: usize = 64 << 20;
+
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
+const _: () = assert!(SIM_CONNECTIONS_MAX >= 4 * WORKERS_MAX);
