@@ -6,28 +6,39 @@
 #
 # The limits below are the only ones; report.html says them in words.
 
-def limits: {
+{
   mod_z: 3.5,                 # of the night's median heart rate against the personal baseline
   minutes: 120,               # fewer minutes with a heart rate: no judgement against the baseline
   systolic: 180,              # one reading is enough
   spo2: 90, spo2_minutes: 10, # below, without a break, for so many minutes
   fever: 38.3, fever_n: 2,    # so many readings in a row: one alone may be a sunlit sensor
-};
+} as $limits |
 
 # What a living person can have. Outside is an artefact: counted as data quality, never an alarm.
-def plausible: {
+{
   heart_rate: [20, 300], resp_rate: [3, 70], spo2: [50, 100], skin_temp: [25, 45],
   systolic: [40, 300], diastolic: [20, 200],
-};
+} as $plausible |
 
 def tidy: if . == null then null elif . == floor then floor else . end;   # 61.0 is written as 61
 def hundredths: if . == null then null else . * 100 | round / 100 | tidy end;
 
-# Is the number (or whatever came instead of one) plausible for this vital sign?
-def fits($sign): plausible[$sign] as [$low, $high] | type == "number" and . >= $low and . <= $high;
-
 # [[minute, value]..] in the order of time. A minute sent twice counts once, and the later answer wins.
 def in_order: group_by(.[0]) | map(.[-1]);
+
+# Is it a number within these two? (jq orders null < numbers < texts: whatever came instead of one is not.)
+def fits($range): . >= $range[0] and . <= $range[1];
+
+# Samples as they came -> {good: [[minute, value]..] in order, odd: [the values that cannot be]}.
+# One look at the lowest and the highest value is enough for nearly everybody. A null is a gap.
+def sift($range):
+  map(.[1]) as $values
+  | if $values == [] or ($values | (min | fits($range)) and (max | fits($range))) then {good: in_order, odd: []}
+    else {good: (map(select(.[1] | fits($range))) | in_order), odd: [$values[] | select(. != null and (fits($range) | not))]}
+    end;
+
+# Does a time say its zone, Z or +08:00?
+def zoned: endswith("Z") or (.[-6:-5] | . == "+" or . == "-");
 
 # Longest stretch, in minutes, of neighbours for which `f` holds. A gap of more than 15 minutes ends it.
 def longest(f):
@@ -67,48 +78,48 @@ then
 else . end
 
 | . as $patient
-| reduce ("heart_rate", "resp_rate", "spo2", "skin_temp", "blood_pressure") as $sign
-    ({}; .[$sign] = [$patient.pages[] | .[$sign] // [] | .[] | select(.[1] != null)])
-| . as $raw
-| select(any($raw[]; length > 0))
+# The lists of all pages, one after the other: several pages are one night.
+| def pages($sign): [$patient.pages[][$sign] // [] | .[]];
+  pages("blood_pressure") as $pressures
+| (reduce ("heart_rate", "resp_rate", "spo2", "skin_temp") as $sign ({}; .[$sign] = pages($sign))) as $raw
+| select($pressures != [] or any($raw[]; . != []))      # nothing measured: nothing given
 
-| (reduce ("heart_rate", "resp_rate", "spo2", "skin_temp") as $sign
-    ({}; .[$sign] = ($raw[$sign] | map(select(.[1] | fits($sign))) | in_order))) as $good
-| [$raw.blood_pressure[] | select((.[1] | fits("systolic")) and (.[2] | fits("diastolic")))] as $pressure
+| ($raw | with_entries(.key as $sign | .value |= sift($plausible[$sign]))) as $vitals
+| def possible: (.[1] | fits($plausible.systolic)) and (.[2] | fits($plausible.diastolic));
+  ($pressures | map(select(possible)) | max_by(.[1])) as $highest
 
 # The night against the patient's own baseline: 0.6745 * (median - baseline) / MAD.
-| ($good.heart_rate | map(.[0] | floor) | unique | length) as $minutes
-| ($good.heart_rate | map(.[1]) | median | tidy) as $median
-| (($patient.hr_base | type) == "number" and ($patient.hr_mad | type) == "number" and $patient.hr_mad > 0) as $has_baseline
-| (if $has_baseline and $minutes >= limits.minutes
+| ($vitals.heart_rate.good | map(.[0] | floor) | unique | length) as $minutes
+| ($vitals.heart_rate.good | map(.[1]) | median | tidy) as $median
+| ($patient | (.hr_base | type) == "number" and (.hr_mad | type) == "number" and .hr_mad > 0) as $has_baseline
+| (if $has_baseline and $minutes >= $limits.minutes
    then 0.6745 * ($median - $patient.hr_base) / $patient.hr_mad | hundredths
    else null end) as $z
 
-| ($good.spo2 | longest(. < limits.spo2)) as $low
-| ($good.skin_temp | longest(. >= limits.fever)) as $hot
-| ($pressure | max_by(.[1])) as $highest
+| ($vitals.spo2.good | longest(. < $limits.spo2)) as $low
+| ($vitals.skin_temp.good | longest(. >= $limits.fever)) as $hot
 
+# What stands out. `select` gives nothing where the condition does not hold.
 | [
-    (if $z != null and $z > limits.mod_z then {reason: "tachycardia", bpm: $median} else empty end),
-    (if $z != null and $z < - limits.mod_z then {reason: "bradycardia", bpm: $median} else empty end),
-    (if $highest != null and $highest[1] >= limits.systolic
-     then {reason: "bp_crisis", systolic: $highest[1], diastolic: $highest[2], at: $highest[0]} else empty end),
-    (if $low.minutes >= limits.spo2_minutes
-     then {reason: "low_spo2", lowest: ($good.spo2 | map(.[1]) | min), minutes: $low.minutes} else empty end),
-    (if $hot.n >= limits.fever_n
-     then {reason: "fever", highest: ($good.skin_temp | map(.[1]) | max)} else empty end)
+    (select($z != null and $z > $limits.mod_z) | {reason: "tachycardia", bpm: $median}),
+    (select($z != null and $z < - $limits.mod_z) | {reason: "bradycardia", bpm: $median}),
+    (select($highest != null and $highest[1] >= $limits.systolic)
+     | {reason: "bp_crisis", systolic: $highest[1], diastolic: $highest[2], at: $highest[0]}),
+    (select($low.minutes >= $limits.spo2_minutes)
+     | {reason: "low_spo2", lowest: ($vitals.spo2.good | map(.[1]) | min), minutes: $low.minutes}),
+    (select($hot.n >= $limits.fever_n) | {reason: "fever", highest: ($vitals.skin_temp.good | map(.[1]) | max)})
   ] as $findings
 
+# What is doubtful: never a reason for an alarm.
 | [
-    (("heart_rate", "resp_rate", "spo2", "skin_temp") as $sign
-     | [$raw[$sign][] | .[1] | select(fits($sign) | not)]
-     | select(length > 0) | {what: "implausible_\($sign)", n: length, values: (unique | .[:3])}),
-    ([$raw.blood_pressure[] | select((.[1] | fits("systolic")) and (.[2] | fits("diastolic")) | not) | "\(.[1])/\(.[2])"]
-     | select(length > 0) | {what: "implausible_blood_pressure", n: length, values: (unique | .[:3])}),
-    ([$raw.blood_pressure[] | .[0] | select(tostring | test("(Z|[+-][0-9][0-9]:[0-9][0-9])$") | not)]
-     | select(length > 0) | {what: "naive_times", n: length}),
-    (if $minutes < limits.minutes then {what: "short_night", n: $minutes} else empty end),
-    (if $has_baseline then empty else {what: "no_baseline"} end)
+    ($vitals | to_entries[] | .key as $sign | .value.odd
+     | select(. != []) | {what: "implausible_\($sign)", n: length, values: (unique | .[:3])}),
+    ($pressures | map(select(possible | not) | "\(.[1])/\(.[2])")
+     | select(. != []) | {what: "implausible_blood_pressure", n: length, values: (unique | .[:3])}),
+    ($pressures | map(.[0] | tostring | select(zoned | not))
+     | select(. != []) | {what: "naive_times", n: length}),
+    (select($minutes < $limits.minutes) | {what: "short_night", n: $minutes}),
+    (select($has_baseline | not) | {what: "no_baseline"})
   ] as $doubts
 
 | {
@@ -122,5 +133,5 @@ else . end
     reasons: [$findings[].reason],
     findings: $findings,
     data_quality: $doubts,
-    curve: ($good.heart_rate | curve),
+    curve: ($vitals.heart_rate.good | curve),
   }
