@@ -15,8 +15,9 @@
 } as $limits |
 
 # What a living person can have. Outside is an artefact: counted as data quality, never an alarm.
+# A third number is what the sensor sends when it has no value: 255 is all that fits in its byte.
 {
-  heart_rate: [20, 300], resp_rate: [3, 70], spo2: [50, 100], skin_temp: [25, 45],
+  heart_rate: [20, 300, 255], resp_rate: [3, 70], spo2: [50, 100], skin_temp: [25, 45],
   systolic: [40, 300], diastolic: [20, 200],
 } as $plausible |
 
@@ -27,13 +28,14 @@ def hundredths: if . == null then null else . * 100 | round / 100 | tidy end;
 def in_order: group_by(.[0]) | map(.[-1]);
 
 # Is it a number within these two? (jq orders null < numbers < texts: whatever came instead of one is not.)
-def fits($range): . >= $range[0] and . <= $range[1];
+def fits($range): . >= $range[0] and . <= $range[1] and . != $range[2];
 
 # Samples as they came -> {good: [[minute, value]..] in order, odd: [the values that cannot be]}.
 # One look at the lowest and the highest value is enough for nearly everybody. A null is a gap.
 def sift($range):
   map(.[1]) as $values
-  | if $values == [] or ($values | (min | fits($range)) and (max | fits($range))) then {good: in_order, odd: []}
+  | if $values == [] or ($values | (min | fits($range)) and (max | fits($range) and . < ($range[2] // 1000)))
+    then {good: in_order, odd: []}
     else {good: (map(select(.[1] | fits($range))) | in_order), odd: [$values[] | select(. != null and (fits($range) | not))]}
     end;
 
