@@ -96,6 +96,7 @@ pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+<<<<<<< HEAD
 /// Simulated vendor: largest head of a request, in bytes. Ours have 300.
 pub const SIM_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Simulated vendor: largest body of a request, in bytes. An acknowledgement has 100.
@@ -117,6 +118,26 @@ pub const SIM_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Simulated vendor: length of its huge body, in bytes: far over any `max_body`.
 pub const SIM_HUGE_BYTES: usize = 64 << 20;
 
+=======
+/// Fewest and most threads that compute (Jq, Render) at a time, between them one for each core. At least two, so that one
+/// computation that never ends leaves a thread for the others; at most four, so that a large host does not change what a
+/// gateway runs.
+pub const CPU_THREADS_MIN: usize = 2;
+/// See [`CPU_THREADS_MIN`].
+pub const CPU_THREADS_MAX: usize = 4;
+/// A thread of the CPU pool ends after it had nothing to do for this long: an idle daemon does not wake up.
+pub const CPU_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Stack of a thread of the CPU pool, in bytes (address space; only what is used takes memory).
+pub const CPU_STACK_BYTES: usize = 4 << 20;
+/// Where the kernel refuses a timer on the wall clock, the clock is looked at this often.
+pub const WALL_RECHECK: Duration = Duration::from_secs(60);
+/// A wall clock that moved this much more or less than the time that passed was set; less is drift.
+pub const WALL_STEP_MIN: Duration = Duration::from_secs(1);
+/// Polls of one simulated run after which it counts as a livelock.
+pub const SIM_STEPS_MAX: u64 = 5_000_000;
+
+const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
+>>>>>>> world
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
