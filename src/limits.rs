@@ -96,7 +96,6 @@ pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
-<<<<<<< HEAD
 /// Simulated vendor: largest head of a request, in bytes. Ours have 300.
 pub const SIM_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Simulated vendor: largest body of a request, in bytes. An acknowledgement has 100.
@@ -118,7 +117,6 @@ pub const SIM_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Simulated vendor: length of its huge body, in bytes: far over any `max_body`.
 pub const SIM_HUGE_BYTES: usize = 64 << 20;
 
-=======
 /// Fewest and most threads that compute (Jq, Render) at a time, between them one for each core. At least two, so that one
 /// computation that never ends leaves a thread for the others; at most four, so that a large host does not change what a
 /// gateway runs.
@@ -137,7 +135,6 @@ pub const WALL_STEP_MIN: Duration = Duration::from_secs(1);
 pub const SIM_STEPS_MAX: u64 = 5_000_000;
 
 const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
->>>>>>> world
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
