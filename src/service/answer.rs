@@ -90,8 +90,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
         }
-        let answer =
-            Answer { status: 429, headers: map, body: Body::TooLarge, sha256: String::new(), redirect: None };
+        let answer = Answer { status: 429, headers: map, body: Body::TooLarge, sha256: String::new(), redirect: None };
         let now: Timestamp = "2026-11-22T02:30:00Z".parse().expect("a time");
         answer.stated_wait(now).map(|wait| wait.as_secs())
     }
@@ -100,7 +99,11 @@ mod tests {
     fn a_stated_wait_is_read_in_every_form_it_comes_in() {
         let date = ("date", "Sun, 22 Nov 2026 10:00:00 GMT");
         assert_eq!(wait(&[("retry-after", "3")]), Some(3));
-        assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 10:00:07 GMT"), date]), Some(7), "by the answer's own clock");
+        assert_eq!(
+            wait(&[("retry-after", "Sun, 22 Nov 2026 10:00:07 GMT"), date]),
+            Some(7),
+            "by the answer's own clock"
+        );
         assert_eq!(wait(&[("retry-after", "Sun, 22 Nov 2026 02:30:09 GMT")]), Some(9), "else by ours");
         assert_eq!(wait(&[("ratelimit-reset", "2")]), Some(2));
         assert_eq!(wait(&[("x-ratelimit-reset", "1795341605"), date]), Some(5), "seconds since 1970");
@@ -116,6 +119,10 @@ mod tests {
         for value in ["0", "-5", "NaN", "inf", "x"] {
             assert_eq!(wait(&[("ratelimit-reset", value)]), None, "{value}");
         }
-        assert_eq!(wait(&[("retry-after", "18446744073709551615")]), Some(u64::MAX), "absurd ones are cut by the caller");
+        assert_eq!(
+            wait(&[("retry-after", "18446744073709551615")]),
+            Some(u64::MAX),
+            "absurd ones are cut by the caller"
+        );
     }
 }

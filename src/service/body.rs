@@ -90,12 +90,13 @@ impl Reader {
                         sink.write(bytes).await.map_err(Broken::Sink)?;
                     }
                 }
-                // Capped refuses only what is too much.
-                Form::Plain(capped) if capped.write_all(&bytes).is_err() => {
-                    self.form = Form::Ended(Body::TooLarge);
-                    return Ok(false);
+                Form::Plain(capped) => {
+                    // Capped refuses only what is too much.
+                    if capped.write_all(&bytes).is_err() {
+                        self.form = Form::Ended(Body::TooLarge);
+                        return Ok(false);
+                    }
                 }
-                Form::Plain(_) => {}
                 Form::Gzip(gzip) => {
                     if gzip.write_all(&bytes).and_then(|()| gzip.flush()).is_err() {
                         self.form = Form::Ended(if gzip.get_ref().over {

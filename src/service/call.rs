@@ -3,10 +3,7 @@
 //! Actions drive it: they send, look at the answer, and say how it was. It counts attempts in the item's slot and decides
 //! whether there is another; what an answer means is the caller's business.
 
-use super::{
-    Answer, Request, Service, Sink,
-    retry::is_retried,
-};
+use super::{Answer, Request, Service, Sink, retry::is_retried};
 use crate::{
     flow::{Slot, WaitRefused},
     item::{Class, Failure},

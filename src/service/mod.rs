@@ -72,7 +72,8 @@ impl Service {
             }
             return Ok(target);
         }
-        let slash = if rendered.starts_with('/') || rendered.is_empty() || rendered.starts_with('?') { "" } else { "/" };
+        let slash =
+            if rendered.starts_with('/') || rendered.is_empty() || rendered.starts_with('?') { "" } else { "/" };
         let mut target = format!("{}{slash}{rendered}", self.prefix);
         if !target.starts_with('/') {
             target.insert(0, '/');

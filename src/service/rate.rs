@@ -59,7 +59,8 @@ impl Window {
         // that stands a whole window before it has ended for `length`; one that is still to come takes `length` more.
         let group = (self.filling + ahead) / self.group;
         let (rounds, group) = (group / self.groups, group % self.groups);
-        let before = (self.ends.len() as u64 + group).checked_sub(self.groups).and_then(|at| self.ends.get(at as usize));
+        let before =
+            (self.ends.len() as u64 + group).checked_sub(self.groups).and_then(|at| self.ends.get(at as usize));
         let first = before.map_or(now, |end| now.max(*end + self.length));
         first + self.length.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
     }

@@ -53,6 +53,12 @@ impl Retry {
         Retry { max_attempts: 1, ..Retry::default() }
     }
 
+    /// Waits of a millisecond.
+    #[cfg(test)]
+    pub(crate) fn quick(max_attempts: u32) -> Retry {
+        Retry { max_attempts, initial: Duration::from_millis(1), max: Duration::from_millis(1), ..Retry::default() }
+    }
+
     /// How long to wait after `attempts` counted ones (at least 1). `unit` is random, in [0, 1).
     pub fn backoff(&self, attempts: u32, unit: f64) -> Duration {
         let exponent = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -97,7 +103,11 @@ pub fn check(spec: &RetrySpec, path: &str, checker: &mut Checker<'_>) -> Option<
         error("max_attempts", "the attempts must be 1 to 100", "max_attempts: 4; 1 means that nothing is tried again");
     }
     if retry.initial.is_zero() && retry.max_attempts > 1 {
-        error("initial_interval", "a retry without any wait only makes a bad moment worse", "initial_interval: \"200ms\"");
+        error(
+            "initial_interval",
+            "a retry without any wait only makes a bad moment worse",
+            "initial_interval: \"200ms\"",
+        );
     }
     if retry.max < retry.initial || retry.max > DURATION_MAX {
         error("max_interval", "max_interval is shorter than initial_interval", "max_interval: \"10s\"");
@@ -124,8 +134,22 @@ mod tests {
 
     #[test]
     fn the_classes_that_are_tried_again_are_those_that_another_attempt_may_mend() {
-        let retried = ["transport", "timeout", "decode", "answer", "http_408", "http_425", "http_429", "http_500", "http_599"];
-        let final_ones = ["http_400", "http_401", "http_404", "http_409", "http_301", "http_600", "too_large", "redirect", "data", "output", "panic", "conflict"];
+        let retried =
+            ["transport", "timeout", "decode", "answer", "http_408", "http_425", "http_429", "http_500", "http_599"];
+        let final_ones = [
+            "http_400",
+            "http_401",
+            "http_404",
+            "http_409",
+            "http_301",
+            "http_600",
+            "too_large",
+            "redirect",
+            "data",
+            "output",
+            "panic",
+            "conflict",
+        ];
         for text in retried {
             assert!(is_retried(Class::parse(text).expect("a class")), "{text}");
         }

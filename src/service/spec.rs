@@ -16,8 +16,8 @@ use crate::{
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts, Flavor, RunFacts, Template},
     limits::{
-        BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECT_TIMEOUT_DEFAULT, DOWNLOAD_BYTES_DEFAULT, IN_FLIGHT_MAX, POOL_IDLE_MAX,
-        RATES_MAX, RETRY_AFTER_MAX_DEFAULT, SERVICE_TIMEOUT_DEFAULT,
+        BODY_BYTES_DEFAULT, BODY_BYTES_MAX, CONNECT_TIMEOUT_DEFAULT, DOWNLOAD_BYTES_DEFAULT, IN_FLIGHT_MAX,
+        POOL_IDLE_MAX, RATES_MAX, RETRY_AFTER_MAX_DEFAULT, SERVICE_TIMEOUT_DEFAULT,
     },
     problem::UniqueMap,
     units::{Rate, Size, Span},
@@ -98,15 +98,15 @@ pub struct ServicePlan {
     base: Base,
     headers: Vec<(HeaderName, Template)>,
     auth: Option<Auth>,
-    timeout: Duration,
-    connect_timeout: Duration,
-    max_in_flight: Option<usize>,
-    rate: Vec<(u64, Duration)>,
-    retry: Retry,
-    max_body: u64,
-    max_file: u64,
-    retry_after_max: Duration,
-    ca_file: Option<PathBuf>,
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) max_in_flight: Option<usize>,
+    pub(super) rate: Vec<(u64, Duration)>,
+    pub(super) retry: Retry,
+    pub(super) max_body: u64,
+    pub(super) max_file: u64,
+    pub(super) retry_after_max: Duration,
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]
@@ -161,8 +161,8 @@ pub fn check(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Optio
         max_in_flight: spec.max_in_flight.map(|most| most as usize),
         rate: spec.rate.iter().flatten().map(|rate| (u64::from(rate.count), rate.window)).collect(),
         retry: retry?,
-        max_body: spec.max_body.map_or(BODY_BYTES_DEFAULT, Size::get),
-        max_file: spec.max_file.map_or(DOWNLOAD_BYTES_DEFAULT, Size::get),
+        max_body: spec.max_body.map_or(BODY_BYTES_DEFAULT, Size::bytes),
+        max_file: spec.max_file.map_or(DOWNLOAD_BYTES_DEFAULT, Size::bytes),
         retry_after_max: spec.retry_after_max.map_or(RETRY_AFTER_MAX_DEFAULT, Span::get),
         ca_file,
     })
@@ -176,7 +176,15 @@ pub fn check_headers(
 ) -> Option<Vec<(HeaderName, Template)>> {
     // What frames the message belongs to the client; saying it otherwise would smuggle a second request in.
     const OURS: [&str; 9] = [
-        "accept-encoding", "connection", "content-length", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
     ];
     let mut headers: Vec<(HeaderName, Template)> = Vec::new();
     let mut ok = true;
@@ -188,15 +196,18 @@ pub fn check_headers(
                 checker.error(&path, "this header is set by lamplighter itself", Some("leave it out"));
             }
             Ok(name) if headers.iter().any(|(other, _)| *other == name) => {
-                checker.error(&path, "this header is given twice: names are the same in any case", Some("leave one out"));
+                checker.error(
+                    &path,
+                    "this header is given twice: names are the same in any case",
+                    Some("leave one out"),
+                );
             }
-            Ok(name) => match text(value, &path, checker) {
-                Some(value) => {
+            Ok(name) => {
+                if let Some(value) = text(value, &path, checker) {
                     headers.push((name, value));
                     continue;
                 }
-                None => ok = false,
-            },
+            }
         }
         ok = false;
     }
@@ -208,8 +219,9 @@ pub fn check_headers(
 /// # Errors
 /// When it has control characters: nothing may begin a second header.
 pub fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(value.trim())
-        .map_err(|_| Failure::new(Class::Data, format!("the value of header {name} has a line break or control character")))
+    HeaderValue::from_str(value.trim()).map_err(|_| {
+        Failure::new(Class::Data, format!("the value of header {name} has a line break or control character"))
+    })
 }
 
 fn text(text: &str, path: &str, checker: &mut Checker<'_>) -> Option<Template> {
@@ -259,11 +271,11 @@ fn check_limits(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Op
     if spec.max_in_flight.is_some_and(|most| !(1..=IN_FLIGHT_MAX).contains(&most)) {
         error("max_in_flight", format!("max_in_flight must be 1 to {IN_FLIGHT_MAX}"), "max_in_flight: 32");
     }
-    if spec.max_body.is_some_and(|size| !(1..=BODY_BYTES_MAX).contains(&size.get())) {
+    if spec.max_body.is_some_and(|size| !(1..=BODY_BYTES_MAX).contains(&size.bytes())) {
         let message = format!("max_body must be 1 to {BODY_BYTES_MAX} bytes: an answer is held in memory");
         error("max_body", message, "for larger ones write them to a file: Http(.., to: \"..\")");
     }
-    if spec.max_file.is_some_and(|size| size.get() == 0) {
+    if spec.max_file.is_some_and(|size| size.bytes() == 0) {
         error("max_file", "max_file must be larger than nothing".to_owned(), "max_file: \"1GB\"");
     }
     let rates = spec.rate.as_deref().unwrap_or_default();
@@ -330,7 +342,8 @@ impl ServicePlan {
             Base::Template(base) => place(&render("base", base)?).map_err(|why| failed("base", &why))?,
         };
         let mut headers = HeaderMap::new();
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("lamplighter/", env!("CARGO_PKG_VERSION"))));
+        headers
+            .insert(header::USER_AGENT, HeaderValue::from_static(concat!("lamplighter/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in &self.headers {
             headers.insert(name, header_value(name, &render("headers", value)?)?);
         }

@@ -3,7 +3,6 @@
 //! Called by [`super::transport`] and when a service starts. It never trusts less than the roots that are built in allow,
 //! and never goes on after a certificate was refused.
 
-use crate::item::{Class, Failure};
 use futures_rustls::{
     TlsConnector,
     pki_types::{CertificateDer, pem::PemObject},
@@ -48,16 +47,12 @@ pub(super) fn describe(error: &io::Error) -> Option<String> {
             "the server's certificate is not valid yet: is the clock of this machine right?".to_owned()
         }
         CertificateError::UnknownIssuer => {
-            "the server's certificate is signed by nobody who is trusted: name its CA in tls: Tls(ca_file: ..)".to_owned()
+            "the server's certificate is signed by nobody who is trusted: name its CA in tls: Tls(ca_file: ..)"
+                .to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "the server's certificate is for another name".to_owned()
         }
         other => format!("the server's certificate is refused: {other:?}"),
     })
-}
-
-/// The failure of a service whose `ca_file` cannot be used.
-pub(super) fn bad_ca(service: &str, why: &str) -> Failure {
-    Failure::new(Class::Data, format!("the ca_file of service {service:?} cannot be used: {why}"))
 }

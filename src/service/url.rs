@@ -63,7 +63,13 @@ pub fn split(url: &str) -> Result<(Origin, String), String> {
         return Err("its host is missing or has characters that no host has".to_owned());
     }
     let port = match port.strip_prefix(':') {
-        None if port.is_empty() => if tls { 443 } else { 80 },
+        None if port.is_empty() => {
+            if tls {
+                443
+            } else {
+                80
+            }
+        }
         Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
             digits.parse().ok().filter(|port| *port != 0).ok_or("its port must be 1 to 65535")?
         }
@@ -84,7 +90,9 @@ pub fn usable(target: &str) -> Result<(), String> {
     if !target.starts_with('/') {
         return Err("the path must begin with /".to_owned());
     }
-    if let Some(bad) = target.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '#'))
+    if let Some(bad) = target
+        .chars()
+        .find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '#'))
     {
         return Err(format!("the path has the character {bad:?}: it must be percent-encoded"));
     }
@@ -193,9 +201,24 @@ mod tests {
     #[test]
     fn what_could_lead_elsewhere_is_refused() {
         for url in [
-            "ftp://h", "//h/x", "h/x", "http://", "http:///x", "http://u:p@h/", "http://h:0/", "http://h:99999/",
-            "http://h:+80/", "http://h h/", "http://h\\@evil/", "http://[::1/", "http://[zz]/", "http://h/a b",
-            "http://h/a/../b", "http://h/%2E%2e/b", "http://h/a\r\nX: 1", "http://hä/",
+            "ftp://h",
+            "//h/x",
+            "h/x",
+            "http://",
+            "http:///x",
+            "http://u:p@h/",
+            "http://h:0/",
+            "http://h:99999/",
+            "http://h:+80/",
+            "http://h h/",
+            "http://h\\@evil/",
+            "http://[::1/",
+            "http://[zz]/",
+            "http://h/a b",
+            "http://h/a/../b",
+            "http://h/%2E%2e/b",
+            "http://h/a\r\nX: 1",
+            "http://hä/",
         ] {
             assert!(split(url).is_err(), "{url}");
         }
@@ -212,7 +235,8 @@ mod tests {
         assert_eq!(at("?y=2"), Ok("/a/b/c?y=2".to_owned()));
         assert_eq!(at("http://h:81/w#f"), Ok("/w".to_owned()));
         assert_eq!(at("//h:81/w"), Ok("/w".to_owned()));
-        for bad in ["http://h/w", "https://h:81/w", "//evil/", "http://h:81@evil/", "javascript:x", "/a b", "\\\\evil"] {
+        for bad in ["http://h/w", "https://h:81/w", "//evil/", "http://h:81@evil/", "javascript:x", "/a b", "\\\\evil"]
+        {
             assert!(at(bad).is_err(), "{bad}");
         }
     }
