@@ -8,3 +8,31 @@ pub mod lang;
 pub mod limits;
 pub mod problem;
 pub mod units;
+pub mod limits;
+pub mod units;
+
+pub mod problem;
+
+pub mod flow;
+pub mod world;
+
+pub mod item;
+
+pub mod store;
+
+pub mod report;
+
+pub mod lang;
+
+pub mod schedule;
+
+pub mod service;
+
+pub mod action;
+
+pub mod job;
+
+pub mod run;
+
+#[cfg(feature = "demo")]
+pub mod vendor_sim;
