@@ -1,0 +1,87 @@
+//! Tasks that are always joined: done, failed, panicked or cancelled, one end for each.
+
+use crate::world::{Task, World};
+use futures_lite::FutureExt;
+use std::{
+    any::Any,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// A set of tasks with one owner. Dropping it cancels what still runs; [`Group::join`] waits for all, also for those that
+/// are added while it waits. A task that panics ends alone; its message is kept.
+#[derive(Clone)]
+pub struct Group {
+    world: World,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: Vec<Task<()>>,
+    panics: Vec<String>,
+}
+
+impl Group {
+    /// An empty group on `world`.
+    pub fn new(world: World) -> Group {
+        Group { world, state: Arc::default() }
+    }
+
+    /// Adds a task.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let state = Arc::downgrade(&self.state);
+        let task = self.world.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await
+                && let Some(state) = state.upgrade()
+            {
+                lock(&state).panics.push(panic_text(&*panic));
+            }
+        });
+        let mut state = lock(&self.state);
+        state.tasks.retain(|task| !task.is_finished());
+        state.tasks.push(task);
+    }
+
+    /// Waits until no task is left.
+    ///
+    /// # Errors
+    /// The message of the first task that panicked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the one task it waits for; the others go with the group.
+    pub async fn join(&self) -> Result<(), String> {
+        loop {
+            let task = lock(&self.state).tasks.pop();
+            match task {
+                Some(task) => task.await,
+                None => break,
+            }
+        }
+        match lock(&self.state).panics.first() {
+            Some(message) => Err(message.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Cancels every task: their futures are dropped.
+    pub fn cancel(&self) {
+        let tasks = std::mem::take(&mut lock(&self.state).tasks);
+        drop(tasks);
+    }
+}
+
+/// The text of a panic's payload.
+pub fn panic_text(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code that can panic runs under this lock.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
