@@ -6,3 +6,4 @@ compile_error!("lamplighter isolates panics by unwinding: build with panic = \"u
 pub mod item;
 pub mod limits;
 pub mod problem;
+pub mod units;
