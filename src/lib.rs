@@ -7,3 +7,4 @@ pub mod item;
 pub mod limits;
 pub mod problem;
 pub mod units;
+pub mod lang;
