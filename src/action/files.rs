@@ -2,10 +2,10 @@
 //!
 //! Every blocking call goes to the blocking pool of the world; nothing here keeps more than one block in memory.
 
-use super::{ItemContext, Stop};
+use super::{ItemContext, OutputError, OutputPath, Stop};
 use crate::{
     item::{Class, Failure},
-    lang::{Facts, Template},
+    lang::{Checker, Facts, Flavor, Template},
     limits::READ_BLOCK_BYTES,
     world::World,
 };
@@ -106,6 +106,27 @@ pub(super) async fn render(cx: &ItemContext, template: &Template, facts: &Facts,
 pub(super) fn preview(template: &Template, facts: &Facts, what: &str) -> Result<String, Failure> {
     let rendered = template.render(facts);
     rendered.map_err(|error| Failure::new(Class::Data, format!("{what} does not render: {error}")))
+}
+
+/// Checks the name of an output; one that is plain text is held to the rules of paths at once.
+pub(super) fn check_output(at: &str, text: &str, checker: &mut Checker<'_>) -> Option<Template> {
+    let template = checker.template_or_literal(at, text, Flavor::Text)?;
+    // What is written before the first value can already leave the root.
+    let wrong = if template.is_literal() {
+        OutputPath::parse(text).err()
+    } else {
+        text.starts_with('/').then_some(OutputError::Absolute)
+    };
+    if let Some(error) = wrong {
+        let help = "write a path below the output folder, such as \"{{ run.date }}/report.csv\"";
+        checker.error(at, format!("this is no usable name of an output: {error}"), Some(help));
+        return None;
+    }
+    if let Some(secret) = template.secrets_used().first() {
+        checker.error(at, format!("the secret `{secret}` would stand in the name of a file"), None);
+        return None;
+    }
+    Some(template)
 }
 
 /// Every thread for computations is lost.

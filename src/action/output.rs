@@ -101,16 +101,6 @@ impl Outputs {
         &self.0.root
     }
 
-    /// Makes the root folder if it is not there.
-    ///
-    /// # Errors
-    /// Class `output` when it cannot be made.
-    pub async fn make_root(&self, world: &World) -> Result<(), Stop> {
-        let root = self.0.root.clone();
-        let made = world.unblock(move || open_root(&root).map(drop)).await;
-        made.map_err(|cause| Stop::given_up(Class::Output, format!("cannot make the output folder: {cause}")))
-    }
-
     /// Begins a file at `path` for the item of `cx`, and claims the path for it.
     ///
     /// # Errors
@@ -344,7 +334,8 @@ impl Drop for Half {
     }
 }
 
-fn open_root(root: &Path) -> Result<OwnedFd, String> {
+/// Opens the root folder, making it if needed. Blocks.
+pub(super) fn open_root(root: &Path) -> Result<OwnedFd, String> {
     let name = |error: std::io::Error| format!("`{}`: {}", root.display(), crate::action::files::cause(&error));
     if !root.is_dir() {
         use std::os::unix::fs::DirBuilderExt;
