@@ -9,6 +9,22 @@ use std::time::Duration;
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Deepest nesting of a RON or JSON value that is read. Deeper ones would use up the stack of a small thread.
 pub const DEPTH_MAX: usize = 128;
+/// Stack that a jq filter may use below its caller, in bytes: CPU threads have 2 MiB.
+pub const JQ_STACK_BYTES_MAX: usize = 512 << 10;
+/// Deepest nesting of a value inside a jq filter; what leaves it is bound by [`DEPTH_MAX`].
+pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
+/// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
+/// build needs 2 MiB for 800 prefix operators.
+pub const JQ_STEPS_MAX: usize = 2000;
+/// Deepest syntax tree of a jq filter (rows of `|` and `,` are balanced before): a level takes 7 KB of stack when a debug
+/// build compiles it.
+pub const JQ_TREE_DEPTH_MAX: usize = 128;
+/// Most branches of one `if` and steps of one path in a jq filter: a level of recursion each at a run.
+pub const JQ_PARTS_MAX: usize = 100;
+/// Largest text that a template gives, in bytes: a page for a whole night's patients has 2 MB.
+pub const RENDERED_BYTES_MAX: usize = 16 << 20;
+/// Work that a template may do, in minijinja's fuel (about instructions and 64-byte pieces): some seconds.
+pub const RENDER_FUEL: u64 = 50_000_000;
 /// Most problems shown of one file: more than a person mends in one go.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -127,6 +143,46 @@ pub const COMPUTE_LOST_MAX: u32 = 2;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Simulated vendor: largest head of a request, in bytes. Ours have 300.
+pub const SIM_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Simulated vendor: largest body of a request, in bytes. An acknowledgement has 100.
+pub const SIM_BODY_BYTES_MAX: usize = 64 << 10;
+/// Simulated vendor: most open connections, four times the most workers of a stage.
+pub const SIM_CONNECTIONS_MAX: usize = 4096;
+/// Simulated vendor: a connection with nothing to say is closed after this, as real vendors do.
+pub const SIM_IDLE_MAX: Duration = Duration::from_secs(75);
+/// Simulated vendor: a request that is never answered is given up after this, so that a forgotten client costs nothing.
+pub const SIM_HANG_MAX: Duration = Duration::from_secs(3600);
+/// Simulated vendor: nights whose attempts are counted; the oldest date is forgotten first. A trailing window has 7.
+pub const SIM_NIGHTS_MAX: usize = 64;
+/// Simulated vendor: idempotency keys, tokens, token families and exports remembered, each.
+pub const SIM_KEYS_MAX: usize = 100_000;
+/// Simulated vendor: most patients: their keys have five digits, and attempts are counted for each.
+pub const SIM_PATIENTS_MAX: u32 = 99_999;
+/// Simulated vendor: longest life of an access token.
+pub const SIM_TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Simulated vendor: length of its huge body, in bytes: far over any `max_body`.
+pub const SIM_HUGE_BYTES: usize = 64 << 20;
+
+/// Fewest and most threads that compute (Jq, Render) at a time, between them one for each core. At least two, so that one
+/// computation that never ends leaves a thread for the others; at most four, so that a large host does not change what a
+/// gateway runs.
+pub const CPU_THREADS_MIN: usize = 2;
+/// See [`CPU_THREADS_MIN`].
+pub const CPU_THREADS_MAX: usize = 4;
+/// A thread of the CPU pool ends after it had nothing to do for this long: an idle daemon does not wake up.
+pub const CPU_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Stack of a thread of the CPU pool, in bytes (address space; only what is used takes memory).
+pub const CPU_STACK_BYTES: usize = 4 << 20;
+/// Where the kernel refuses a timer on the wall clock, the clock is looked at this often.
+pub const WALL_RECHECK: Duration = Duration::from_secs(60);
+/// A wall clock that moved this much more or less than the time that passed was set; less is drift.
+pub const WALL_STEP_MIN: Duration = Duration::from_secs(1);
+/// Polls of one simulated run after which it counts as a livelock.
+pub const SIM_STEPS_MAX: u64 = 5_000_000;
+
+const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
+const _: () = assert!(SIM_CONNECTIONS_MAX >= 4 * WORKERS_MAX);

@@ -100,6 +100,11 @@ impl Slot {
         self.lock().deadline
     }
 
+    /// True while the item waits without a work permit.
+    pub fn is_parked(&self) -> bool {
+        !self.lock().working
+    }
+
     /// When the work clock of this attempt will have run for `timeout`, if the item goes on working; `None` while it waits.
     pub fn timeout_at(&self, timeout: Duration) -> Option<Awake> {
         let state = self.lock();

@@ -157,9 +157,10 @@ impl WorkPermits {
         self.lock().working
     }
 
-    /// Workers that wait for a permit to pull: none of them need be added.
-    pub fn fresh_waiting(&self) -> usize {
-        self.lock().fresh.len()
+    /// True when a permit is free and nobody waits for one: one more worker could pull.
+    pub fn has_spare(&self) -> bool {
+        let state = self.lock();
+        state.working + state.pulling < state.permits && state.fresh.is_empty() && state.returning.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

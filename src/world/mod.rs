@@ -3,9 +3,16 @@
 //! The core asks a [`World`] and never the operating system: production uses [`World::real`] on the caller's executor,
 //! tests use [`sim::Sim`], a seeded single-threaded executor with a virtual clock. A test holds that no other room
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
+//!
+//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `cpu` (threads for
+//! computations that may never end), `sim` (the simulated world), `tests` (one contract, held against both worlds).
 
+mod cpu;
 mod real;
 pub mod sim;
+#[cfg(test)]
+mod tests;
+mod timerfd;
 
 use std::{
     fmt,
@@ -68,6 +75,19 @@ impl Boot {
     }
 }
 
+/// Why [`World::until_wall`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WallWake {
+    /// The wall clock reads the due time or later.
+    Reached,
+    /// Somebody set the wall clock (or the machine came back from suspend) and the due time is still ahead: plan anew.
+    ClockSet,
+}
+
+/// Names one computation that [`Ports::compute`] has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Computation(pub u64);
+
 /// A timer that one future owns and sets again and again; dropping it disarms it.
 pub trait Alarm: Send {
     /// Ready when `due` has come; else the task is woken when it comes. A different `due` at the next poll replaces this one.
@@ -90,11 +110,15 @@ pub trait Ports: Send + Sync + 'static {
     fn random(&self) -> u64;
     /// Runs blocking work (files, name look-ups, spawning a child) on the small blocking pool; simulated: at once, in place.
     fn block(&self, work: Box<dyn FnOnce() + Send>) -> Task<()>;
-    /// Runs a computation that may never end on a thread of the CPU pool; simulated: at once, in place. Returns `false`,
-    /// without running it, when all the pool's threads are taken by computations that were abandoned.
-    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> bool;
-    /// Says that nobody waits for one running computation any more: its thread is counted as lost until it ends.
-    fn abandon(&self);
+    /// Ready when the wall clock reads `due`, or when it was set while this waited.
+    fn until_wall(&self, due: jiff::Timestamp) -> BoxFuture<'static, WallWake>;
+    /// Runs a computation that may never end on a thread of the CPU pool; simulated: at once, in place. `None`, without
+    /// running it, when all the pool's threads are taken by computations that were abandoned. Work that was taken may
+    /// still be dropped without being run, when the last thread is lost while it waits in the queue.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> Option<Computation>;
+    /// Says that nobody waits for this computation any more. One that has not begun is dropped and never runs; the thread
+    /// of one that runs is counted as lost until it ends; one that has ended is left alone.
+    fn abandon(&self, computation: Computation);
 }
 
 /// A cheap handle to the ports.
@@ -169,15 +193,16 @@ impl World {
     /// Runs blocking work on the blocking pool and gives its result; a panic in it goes on in the caller.
     ///
     /// # Cancel safety
-    /// Dropping the future does not stop work that has begun: its result is dropped when it ends.
+    /// Dropping the future does not stop work that has begun: its result is dropped when it ends. Work that still waits
+    /// for a thread of the pool is dropped and never runs.
     pub async fn unblock<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = async_channel::bounded(1);
-        self.0
-            .block(Box::new(move || {
-                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-                let _ = sender.try_send(result);
-            }))
-            .detach();
+        // Held until the result is there: dropping it takes work that has not begun out of the pool's queue.
+        let _task = self.0.block(Box::new(move || {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // It fails only when nobody waits any more.
+            let _ = sender.try_send(result);
+        }));
         match receiver.recv().await {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -185,35 +210,54 @@ impl World {
         }
     }
 
+    /// Waits until the wall clock reads `due`; comes back at once when it already does.
+    ///
+    /// It also comes back when the wall clock is set meanwhile and `due` is still ahead, so that the caller plans anew.
+    /// A step of the clock while nobody waits is not told.
+    ///
+    /// # Cancel safety
+    /// Dropping the future disarms the timer; nothing else happens.
+    pub async fn until_wall(&self, due: jiff::Timestamp) -> WallWake {
+        self.0.until_wall(due).await
+    }
+
     /// Runs a computation (jq, a template) on the CPU pool and gives its result, or `None` when every thread of the pool
     /// is lost to computations that never ended. A panic in it goes on in the caller.
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the computation: its result is ignored, its thread counted as lost until it ends.
+    /// Dropping the future abandons the computation: one that has not begun never runs; the result of one that runs is
+    /// ignored, its thread counted as lost until it ends.
     pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        struct Abandon<'a>(&'a World, bool);
-        impl Drop for Abandon<'_> {
-            fn drop(&mut self) {
-                if self.1 {
-                    self.0.0.abandon();
-                }
-            }
-        }
         let (sender, receiver) = async_channel::bounded(1);
-        let taken = self.0.compute(Box::new(move || {
+        let computation = self.0.compute(Box::new(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // It fails only when nobody waits any more.
             let _ = sender.try_send(result);
-        }));
-        if !taken {
-            return None;
-        }
-        let mut abandon = Abandon(self, true);
-        let result = receiver.recv().await;
-        abandon.1 = false;
-        match result {
+        }))?;
+        let mut waiting = Waiting { ports: &*self.0, computation, receiver, answered: false };
+        let answer = waiting.receiver.recv().await;
+        waiting.answered = true;
+        match answer {
             Ok(Ok(value)) => Some(value),
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(_) => unreachable!("the CPU pool runs what it has taken"),
+            // The last healthy thread was lost while the work waited in the queue.
+            Err(_) => None,
+        }
+    }
+}
+
+/// Somebody waits for the result of a computation; dropped before the result is there, it abandons the computation.
+struct Waiting<'a, T> {
+    ports: &'a dyn Ports,
+    computation: Computation,
+    receiver: async_channel::Receiver<T>,
+    answered: bool,
+}
+
+impl<T> Drop for Waiting<'_, T> {
+    fn drop(&mut self) {
+        if !self.answered && self.receiver.is_empty() {
+            self.ports.abandon(self.computation);
         }
     }
 }

@@ -1,0 +1,17 @@
+# All nights -> what the page draws: {from, to, days, patients: [{patient, nights: [..]}]}.
+# `day` counts from the first night of all, so that every chart has the same calendar below it.
+
+def day: . + "T00:00:00Z" | fromdate / 86400 | floor;
+
+[items]
+| (map(.night) | min) as $from
+| (map(.night) | max) as $to
+| {
+    from: $from,
+    to: $to,
+    days: (if length == 0 then 0 else ($to | day) - ($from | day) + 1 end),
+    nights: length,
+    valid: (map(select(.valid == 1)) | length),
+    flagged: (map(select(.flag == 1)) | length),
+    patients: (group_by(.patient) | map({patient: .[0].patient, nights: map(. + {day: ((.night | day) - ($from | day))})})),
+  }

@@ -1,0 +1,593 @@
+//! From what was written to what runs: every relation is checked, every text compiled, every problem named with its place.
+
+use super::{
+    CheckedJob, JobProblems, Surroundings, has_errors,
+    plan::{Job, Notice, Stage, StageKind},
+    relations::{self, Relations},
+    spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec},
+};
+use crate::{
+    action::{self, ActionSpec, Checked, Place},
+    item::{RunOutcome, Value},
+    lang::{self, Checker, Finding, Flavor, Scope, Template},
+    limits::{
+        ACTIONS_MAX, BUFFER_MAX, GATHER_VALUE_BYTES_DEFAULT, GRACE_PERIOD_DEFAULT, RUN_DEADLINE_DEFAULT, SERVICES_MAX,
+        STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
+    },
+    problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
+    schedule::{self, EndSpec, ScheduleSpec},
+    service::{self, ServicePlan, ServiceSpec},
+    units::{Span, Tolerance},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Checks a job. Errors and remarks come in the order of the file.
+pub fn check(
+    name: &str,
+    spec: &JobSpec,
+    source: Source,
+    base_dir: &Path,
+    surroundings: &Surroundings,
+) -> Result<CheckedJob, JobProblems> {
+    let mut check = Check {
+        spec,
+        base_dir,
+        surroundings,
+        params: params(spec),
+        findings: Vec::new(),
+        secrets: BTreeSet::new(),
+        inputs: Vec::new(),
+        side_files: BTreeMap::new(),
+    };
+    let job = check.job(name, &source.text);
+    let mut problems: Vec<Problem> = check.findings.into_iter().map(|finding| placed(finding, &source)).collect();
+    problems.sort_by_key(|problem| problem.span.start);
+    match job {
+        Some(job) if !has_errors(&problems) => Ok(CheckedJob { job, source, remarks: problems }),
+        _ => Err(JobProblems { source, problems }),
+    }
+}
+
+/// Gives a finding its place in the file.
+fn placed(finding: Finding, source: &Source) -> Problem {
+    let span = match finding.within {
+        Some(within) => locate_in_text(source, &finding.path, within),
+        None if finding.path.ends_with('#') => locate_key(source, finding.path.trim_end_matches('#')),
+        None => locate(source, &finding.path),
+    };
+    let level = match finding.level {
+        lang::Level::Error => Level::Error,
+        lang::Level::Remark => Level::Remark,
+    };
+    let path = finding.path.trim_end_matches('#').to_owned();
+    Problem { level, path, span, message: finding.message, help: finding.help }
+}
+
+fn params(spec: &JobSpec) -> Value {
+    let params = spec.params.iter().flat_map(|params| &params.0);
+    Value::Object(params.map(|(name, value)| (name.clone(), value.0.clone())).collect())
+}
+
+struct Check<'a> {
+    spec: &'a JobSpec,
+    base_dir: &'a Path,
+    surroundings: &'a Surroundings,
+    params: Value,
+    findings: Vec<Finding>,
+    secrets: BTreeSet<String>,
+    inputs: Vec<PathBuf>,
+    side_files: BTreeMap<String, String>,
+}
+
+impl Check<'_> {
+    fn job(&mut self, name: &str, text: &str) -> Option<Job> {
+        self.name(name);
+        let zone = self.zone();
+        self.schedule(name);
+        let deadline = self.run_deadline();
+        let services = self.services();
+        let service_names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
+        let stages = self.stages(name, deadline, &service_names);
+        let on_finish = self.on_finish(&service_names);
+        let services: Vec<ServicePlan> = services.into_iter().filter_map(|(_, plan)| plan).collect();
+        Some(Job {
+            name: name.into(),
+            description: self.spec.description.clone(),
+            base_dir: self.base_dir.to_owned(),
+            schedule: self.spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
+            zone: zone?,
+            deadline,
+            params: self.params.clone(),
+            services,
+            stages: stages?,
+            on_finish,
+            secrets: std::mem::take(&mut self.secrets),
+            inputs: std::mem::take(&mut self.inputs),
+            text: text.to_owned(),
+            side_files: std::mem::take(&mut self.side_files),
+        })
+    }
+
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>, help: Option<&str>) {
+        self.find(lang::Level::Error, path.into(), message.into(), help);
+    }
+
+    fn remark(&mut self, path: impl Into<String>, message: impl Into<String>, help: Option<&str>) {
+        self.find(lang::Level::Remark, path.into(), message.into(), help);
+    }
+
+    fn find(&mut self, level: lang::Level, path: String, message: String, help: Option<&str>) {
+        self.findings.push(Finding { level, path, within: None, message, help: help.map(str::to_owned) });
+    }
+
+    /// Checks with a checker of this scope and keeps what it found.
+    fn with_checker<T>(&mut self, scope: Scope, check: impl FnOnce(&mut Checker<'_>) -> T) -> T {
+        let mut checker = Checker::new(self.base_dir, scope);
+        let result = check(&mut checker);
+        self.secrets.extend(checker.secrets_used().iter().cloned());
+        self.inputs.extend(checker.inputs().iter().cloned());
+        self.side_files.extend(checker.side_files().iter().map(|(name, text)| (name.clone(), text.clone())));
+        self.findings.extend(checker.into_findings());
+        result
+    }
+
+    fn name(&mut self, name: &str) {
+        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if name.is_empty() || !name.chars().all(usable) {
+            let message = format!("{name:?} is no name of a job");
+            self.error("", message, Some("name the file with a-z, 0-9, - and _: nightly-vitals.ron"));
+        }
+    }
+
+    fn zone(&mut self) -> Option<jiff::tz::TimeZone> {
+        let Some(name) = &self.spec.timezone else { return Some(jiff::tz::TimeZone::system()) };
+        match jiff::tz::TimeZone::get(name) {
+            Ok(zone) => Some(zone),
+            Err(_) => {
+                let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.as_str().to_owned()).collect();
+                let near = closest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
+                let help = near.unwrap_or_else(|| "write an IANA name such as \"Europe/Berlin\"".to_owned());
+                self.error("timezone", format!("there is no time zone {name:?}"), Some(&help));
+                None
+            }
+        }
+    }
+
+    fn schedule(&mut self, name: &str) {
+        let spec = self.spec;
+        if let Some(schedule) = &spec.schedule {
+            let mut mistakes = Vec::new();
+            schedule::check(schedule, "schedule", &mut mistakes);
+            for (path, message, help) in mistakes {
+                self.error(path, message, help.as_deref());
+            }
+            if let ScheduleSpec::After(after) = schedule
+                && after.job == name
+            {
+                self.error("schedule.job", "a job cannot wait for itself", Some("name another job"));
+            }
+            if let ScheduleSpec::Every(every) = schedule
+                && spec.deadline.is_none()
+                && every.get() < RUN_DEADLINE_DEFAULT
+            {
+                let help = "say how long a run may take: deadline: \"20m\"";
+                self.remark("schedule", "the job is due more often than its default deadline of 24h", Some(help));
+            }
+        }
+        for (place, (begin, end)) in spec.blackout.iter().flatten().enumerate() {
+            for time in [begin, end] {
+                let parts = time.split_once(':').and_then(|(h, m)| Some((h.parse::<u8>().ok()?, m.parse::<u8>().ok()?)));
+                if !parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0)) {
+                    let message = format!("{time:?} is no local time");
+                    self.error(format!("blackout[{place}]"), message, Some("write (\"07:00\", \"19:00\")"));
+                }
+            }
+        }
+    }
+
+    fn run_deadline(&mut self) -> Duration {
+        let deadline = self.positive("deadline", self.spec.deadline);
+        deadline.unwrap_or(RUN_DEADLINE_DEFAULT)
+    }
+
+    /// A duration that may not be nothing.
+    fn positive(&mut self, path: &str, span: Option<Span>) -> Option<Duration> {
+        let span = span?;
+        if span.is_zero() {
+            self.error(path, "no time at all: nothing could ever be done", Some("write a duration such as \"90s\""));
+        }
+        Some(span.get())
+    }
+
+    /// The job's own services and those of the configuration that it names; a plan is `None` where it has errors.
+    fn services(&mut self) -> Vec<(String, Option<ServicePlan>)> {
+        let own: &[ServiceSpec] = self.spec.services.as_deref().unwrap_or_default();
+        if own.len() > SERVICES_MAX {
+            self.error("services", format!("more than {SERVICES_MAX} services"), Some("move some into a job of their own"));
+        }
+        let mut services: Vec<(String, Option<ServicePlan>)> = Vec::new();
+        for (place, spec) in own.iter().enumerate() {
+            let path = format!("services[{place}]");
+            if services.iter().any(|(name, _)| *name == spec.name) {
+                let message = format!("two services are called `{}`", spec.name);
+                self.error(format!("{path}.name"), message, Some("give each its own name"));
+                continue;
+            }
+            let plan = self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, &path, checker));
+            services.push((spec.name.clone(), plan));
+        }
+        let named = self.named_services();
+        for spec in &self.surroundings.services {
+            let shadowed = services.iter().any(|(name, _)| *name == spec.name);
+            if shadowed || !named.contains(spec.name.as_str()) {
+                continue;
+            }
+            let before = self.findings.len();
+            let plan = self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
+            for finding in &mut self.findings[before..] {
+                finding.message = format!("service `{}` of lamplighter.ron: {}", spec.name, finding.message);
+                (finding.path, finding.within) = (String::new(), None);
+            }
+            services.push((spec.name.clone(), plan));
+        }
+        for (place, spec) in own.iter().enumerate() {
+            if !named.contains(spec.name.as_str()) {
+                let message = format!("no action calls through service `{}`", spec.name);
+                self.remark(format!("services[{place}].name"), message, Some("name it in an Http action by `via`"));
+            }
+        }
+        services
+    }
+
+    /// Every service that an action names.
+    fn named_services(&self) -> BTreeSet<&str> {
+        let stages = self.spec.stages.iter().flatten().flat_map(|stage| &stage.run);
+        let notices = self.spec.on_finish.iter().flatten().chain(self.surroundings.on_finish.iter().flatten());
+        let actions = stages.chain(self.spec.run.iter().flatten()).chain(notices.flat_map(|notice| &notice.run));
+        actions.filter_map(ActionSpec::service).collect()
+    }
+
+    fn stages(&mut self, name: &str, deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {
+        let spec = self.spec;
+        match (&spec.stages, &spec.run) {
+            (Some(_), Some(_)) => {
+                self.error("run#", "a job has either `run` or `stages`", Some("move the actions of `run` into a stage"));
+                None
+            }
+            (None, None) => {
+                let help = "write run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]";
+                self.error("", "the job has nothing to do", Some(help));
+                None
+            }
+            (None, Some(run)) => self.short_form(name, run, services),
+            (Some(stages), None) => {
+                for (field, given) in [("retry", spec.retry.is_some()), ("timeout", spec.timeout.is_some())] {
+                    if given {
+                        let message = format!("`{field}` stands beside `run`, and this job has `stages`");
+                        self.error(format!("{field}#"), message, Some("move it into the stage that it is meant for"));
+                    }
+                }
+                self.long_form(stages, deadline, services)
+            }
+        }
+    }
+
+    /// `run: [..]`: one worker stage named as the job, fed one null item by a hidden source.
+    fn short_form(&mut self, name: &str, run: &[ActionSpec], services: &[String]) -> Option<Vec<Stage>> {
+        let params = self.params.clone();
+        let place = ActionPlace { gather: false, source: false, services };
+        let actions = self.actions(run, "run", Scope::worker(params), &place, false)?.0;
+        let retry = self.retry(self.spec.retry.as_ref(), "retry", run);
+        let timeout = self.positive("timeout", self.spec.timeout);
+        let source = Stage { hidden: true, readers: vec![1], ..bare(format!("{name}.source").into(), StageKind::Source) };
+        let worker = Stage { from: vec![0], actions, retry, timeout, ..bare(name.into(), StageKind::Worker) };
+        Some(vec![source, worker])
+    }
+
+    fn long_form(&mut self, stages: &[StageSpec], deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {
+        if stages.is_empty() {
+            self.error("stages", "the job has no stage", Some("write stages: [Stage(name: \"list\", run: [..])]"));
+            return None;
+        }
+        if stages.len() > STAGES_MAX {
+            self.error("stages", format!("more than {STAGES_MAX} stages"), Some("split the job"));
+            return None;
+        }
+        let mut wrong = Vec::new();
+        let relations = relations::resolve(stages, &mut wrong);
+        for (path, message, help) in wrong {
+            self.error(path, message, help.as_deref());
+        }
+        let mut columns: Vec<Option<Vec<String>>> = vec![None; stages.len()];
+        let mut checked = Vec::with_capacity(stages.len());
+        for (place, spec) in stages.iter().enumerate() {
+            checked.push(self.stage(place, spec, &relations, deadline, services, &mut columns));
+        }
+        checked.into_iter().collect()
+    }
+
+    fn stage(
+        &mut self,
+        place: usize,
+        spec: &StageSpec,
+        relations: &Relations,
+        run_deadline: Duration,
+        services: &[String],
+        columns: &mut [Option<Vec<String>>],
+    ) -> Option<Stage> {
+        let path = format!("stages[{place}]");
+        let at = |field: &str| format!("{path}.{field}");
+        let from = relations.from[place].clone();
+        let is_source = from.is_empty() && spec.gather.is_none();
+        if spec.name.is_empty() || spec.name.chars().any(|c| c.is_control() || c == '/') {
+            self.error(at("name"), "a stage needs a name without / and control characters", Some("name: \"vitals\""));
+        }
+        self.bounds(spec, &path, is_source, run_deadline);
+        let known = from.first().filter(|_| from.len() == 1).and_then(|from| columns[usize::from(*from)].clone());
+        let mut scope = match (&spec.gather, is_source) {
+            (Some(_), _) => Scope::gather(self.params.clone()),
+            (None, true) => Scope::source(self.params.clone()),
+            (None, false) => Scope::worker(self.params.clone()),
+        };
+        if spec.gather.is_none() {
+            scope.item_fields = known.clone();
+        }
+        let action_place = ActionPlace { gather: spec.gather.is_some(), source: is_source, services };
+        let actions = self.actions(&spec.run, &at("run"), scope, &action_place, true);
+        let (actions, listed_columns) = actions.map_or((None, None), |(actions, columns)| (Some(actions), columns));
+        columns[place] = listed_columns.or_else(|| {
+            let untouched = !is_source && actions.as_ref()?.iter().all(|action| action.gives == action::Gives::PassesOn);
+            known.clone().filter(|_| untouched)
+        });
+        let key = self.key(spec, &at("key"), columns[place].clone());
+        if spec.key.is_some() && key.is_none() {
+            return None;
+        }
+        let kind = match &spec.gather {
+            Some(GatherSpec::All) => StageKind::GatherAll,
+            Some(GatherSpec::By(text)) => {
+                let mut scope = Scope::worker(self.params.clone());
+                scope.item_fields = known;
+                StageKind::GatherBy(self.with_checker(scope, |checker| checker.template(&at("gather"), text, Flavor::Text))?)
+            }
+            None if is_source => StageKind::Source,
+            None => StageKind::Worker,
+        };
+        let is_gather = spec.gather.is_some();
+        let workers = spec.workers.unwrap_or(1) as usize;
+        let retry = self.retry(spec.retry.as_ref(), &at("retry"), &spec.run);
+        let ordered = matches!(spec.order, Some(OrderSpec::Input));
+        if ordered && retry.is_some() && spec.item_deadline.is_none() {
+            let help = "bound it: item_deadline: \"5m\"";
+            self.remark(at("order"), "one item that is retried again and again holds up all behind it", Some(help));
+        }
+        let value_default = if is_gather { GATHER_VALUE_BYTES_DEFAULT } else { VALUE_BYTES_DEFAULT };
+        Some(Stage {
+            from,
+            readers: relations.readers[place].clone(),
+            actions: actions?,
+            key,
+            workers,
+            waiting: spec.waiting.map_or((2 * workers).max(WAITING_MIN), |waiting| waiting as usize),
+            buffer: spec.buffer.map_or(2 * workers, |buffer| buffer as usize),
+            ordered,
+            timeout: spec.timeout.map(Span::get),
+            item_deadline: spec.item_deadline.map(Span::get),
+            deadline: spec.deadline.map(Span::get),
+            on_deadline_continue: matches!(spec.on_deadline, Some(OnDeadlineSpec::Continue)),
+            retry,
+            tolerate: spec.tolerate.unwrap_or(Tolerance::NONE),
+            fail_fast: spec.fail_fast.unwrap_or(false),
+            min_items: u64::from(spec.min_items.unwrap_or(0)),
+            max_value: spec.max_value.map_or(value_default, |size| size.bytes()),
+            ..bare(spec.name.as_str().into(), kind)
+        })
+    }
+
+    /// Numbers, durations, and what a kind of stage cannot have.
+    fn bounds(&mut self, spec: &StageSpec, path: &str, is_source: bool, run_deadline: Duration) {
+        let at = |field: &str| format!("{path}.{field}");
+        let bounded = [
+            ("workers", spec.workers, 1, WORKERS_MAX),
+            ("waiting", spec.waiting, 0, WAITING_MAX),
+            ("buffer", spec.buffer, 0, BUFFER_MAX),
+        ];
+        for (field, value, least, most) in bounded {
+            if let Some(value) = value
+                && !(least..=most).contains(&(value as usize))
+            {
+                let message = format!("`{field}` is {value}, and must be from {least} to {most}");
+                self.error(at(field), message, None);
+            }
+        }
+        if is_source {
+            let given = [
+                ("workers", spec.workers.is_some()),
+                ("waiting", spec.waiting.is_some()),
+                ("buffer", spec.buffer.is_some()),
+                ("order", spec.order.is_some()),
+                ("item_deadline", spec.item_deadline.is_some()),
+                ("retry", spec.retry.is_some()),
+            ];
+            for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+                let message = format!("`{field}` has no meaning here: `{}` is a source, which runs once and lists", spec.name);
+                self.error(format!("{}#", at(field)), message, Some("remove it, or put it into the stage that works on the items"));
+            }
+        }
+        if spec.gather.is_some() && matches!(spec.on_deadline, Some(OnDeadlineSpec::Continue)) {
+            let message = "a gather cannot go on without itself: `Continue` is for stages before it";
+            self.error(at("on_deadline"), message, Some("remove it"));
+        }
+        let durations = [
+            ("timeout", spec.timeout),
+            ("item_deadline", spec.item_deadline),
+            ("deadline", spec.deadline),
+        ];
+        let mut outer = ("the job's `deadline`".to_owned(), run_deadline);
+        for (field, span) in durations.into_iter().rev() {
+            let Some(span) = self.positive(&at(field), span) else { continue };
+            if span > outer.1 {
+                let message = format!("`{field}` is longer than {} of {}", outer.0, Span::new(outer.1));
+                self.error(at(field), message, Some("make it shorter, or the other longer"));
+            }
+            outer = (format!("the stage's `{field}`"), span);
+        }
+        if spec.max_value.is_some_and(|size| size.bytes() == 0) {
+            self.error(at("max_value"), "nothing could be given", Some("write a size such as \"1MB\""));
+        }
+    }
+
+    fn key(&mut self, spec: &StageSpec, path: &str, columns: Option<Vec<String>>) -> Option<Template> {
+        let text = spec.key.as_ref()?;
+        let mut scope = Scope::worker(self.params.clone());
+        scope.item_fields = columns;
+        self.with_checker(scope, |checker| checker.template(path, text, Flavor::Text))
+    }
+
+    fn retry(
+        &mut self,
+        spec: Option<&service::RetrySpec>,
+        path: &str,
+        actions: &[ActionSpec],
+    ) -> Option<service::Retry> {
+        let spec = spec?;
+        if !actions.is_empty() && actions.iter().all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_))) {
+            let help = "calls through a service are retried by the service's own `retry`";
+            self.remark(path, "no action of this stage is retried by it", Some(help));
+        }
+        self.with_checker(Scope::service(Value::Null), |checker| service::retry::check(spec, path, checker))
+    }
+
+    /// Checks actions in sequence. Also gives the columns of what they list, where they are known.
+    fn actions(
+        &mut self,
+        specs: &[ActionSpec],
+        path: &str,
+        mut scope: Scope,
+        place: &ActionPlace<'_>,
+        stage: bool,
+    ) -> Option<(Vec<Checked>, Option<Vec<String>>)> {
+        if specs.is_empty() {
+            self.error(path, "no action", Some("write run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]"));
+            return None;
+        }
+        if specs.len() > ACTIONS_MAX {
+            let message = format!("more than {ACTIONS_MAX} actions in one {}", if stage { "stage" } else { "list" });
+            self.error(path, message, Some("split it into stages"));
+            return None;
+        }
+        let mut actions = Some(Vec::with_capacity(specs.len()));
+        let mut columns = None;
+        let mut after_jq = false;
+        for (at, spec) in specs.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            let handlers = &self.surroundings.handlers;
+            let (services, gather, source) = (place.services, place.gather, place.source && at == 0);
+            let here = Place { gather, source, after_jq, handlers, services };
+            let (checked, found) = self.with_checker(scope.clone(), |checker| {
+                let checked = action::check(spec, &path, &here, checker);
+                let found = if source { action::columns(spec, checker) } else { None };
+                (checked, found)
+            });
+            if place.source && at == 0 {
+                columns = found;
+            } else if checked.as_ref().is_some_and(|checked| checked.gives != action::Gives::PassesOn) {
+                columns = None;
+            }
+            scope.response |= matches!(spec, ActionSpec::Http(_));
+            scope.value_fields = None;
+            after_jq |= matches!(spec, ActionSpec::Jq(_));
+            match (checked, &mut actions) {
+                (Some(checked), Some(actions)) => actions.push(checked),
+                _ => actions = None,
+            }
+        }
+        actions.map(|actions| (actions, columns))
+    }
+
+    fn on_finish(&mut self, services: &[String]) -> Vec<Notice> {
+        let own = self.spec.on_finish.as_deref();
+        let (notices, ours) = match (own, self.surroundings.on_finish.as_deref()) {
+            (Some(own), _) => (own, true),
+            (None, Some(shared)) => (shared, false),
+            (None, None) => return Vec::new(),
+        };
+        let mut checked = Vec::new();
+        for (place, notice) in notices.iter().enumerate() {
+            let before = self.findings.len();
+            let action_place = ActionPlace { gather: false, source: false, services };
+            let path = format!("on_finish[{place}].run");
+            let mut scope = Scope::on_finish(self.params.clone());
+            scope.after = matches!(self.spec.schedule, Some(ScheduleSpec::After(_)));
+            let actions = self.actions(&notice.run, &path, scope, &action_place, false);
+            if !ours {
+                for finding in &mut self.findings[before..] {
+                    finding.message = format!("on_finish of lamplighter.ron: {}", finding.message);
+                    (finding.path, finding.within) = (String::new(), None);
+                }
+            }
+            if let Some((actions, _)) = actions {
+                checked.push(Notice { when: when(notice), actions });
+            }
+        }
+        checked
+    }
+}
+
+/// What the actions of one list have in common.
+struct ActionPlace<'a> {
+    gather: bool,
+    source: bool,
+    services: &'a [String],
+}
+
+/// A stage with every default.
+fn bare(name: Arc<str>, kind: StageKind) -> Stage {
+    Stage {
+        name,
+        kind,
+        hidden: false,
+        from: Vec::new(),
+        readers: Vec::new(),
+        actions: Vec::new(),
+        key: None,
+        workers: 1,
+        waiting: WAITING_MIN,
+        buffer: 2,
+        ordered: false,
+        timeout: None,
+        item_deadline: None,
+        deadline: None,
+        on_deadline_continue: false,
+        retry: None,
+        tolerate: Tolerance::NONE,
+        fail_fast: false,
+        min_items: 0,
+        max_value: VALUE_BYTES_DEFAULT,
+    }
+}
+
+/// The ends of a run after which a notice is sent.
+fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
+    let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
+    let ends = notice.when.as_deref().unwrap_or(&default).iter();
+    let outcomes = ends.filter_map(|end| match end {
+        EndSpec::Succeeded => Some(RunOutcome::Succeeded),
+        EndSpec::Partial => Some(RunOutcome::Partial),
+        EndSpec::Failed => Some(RunOutcome::Failed),
+        EndSpec::DeadlineExceeded => Some(RunOutcome::DeadlineExceeded),
+        EndSpec::Cancelled => Some(RunOutcome::Cancelled),
+        EndSpec::Interrupted => Some(RunOutcome::Interrupted),
+        EndSpec::Quarantined => Some(RunOutcome::Quarantined),
+        // A time at which no run was started has no run to speak of: the daemon's matter.
+        EndSpec::Missed => None,
+    });
+    outcomes.collect()
+}
+
+const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

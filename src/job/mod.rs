@@ -1,0 +1,206 @@
+//! What the author wrote ([`JobSpec`]), what we run ([`Job`]), and every problem between the two.
+//!
+//! [`Job::from_file`] reads, checks and compiles; it reports all problems at once, each with its place. After it nothing
+//! of a job is checked again.
+
+mod check;
+mod config;
+mod plan;
+mod relations;
+mod spec;
+
+pub use config::Config;
+pub use plan::{Job, Notice, Stage, StageKind};
+pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
+
+use crate::{
+    action::Handlers,
+    item::Value,
+    limits::FILE_BYTES_MAX,
+    problem::{Level, Problem, Source, load, render, to_json},
+    service::ServiceSpec,
+};
+use std::{fmt, fs, path::Path};
+
+/// What a job file may name besides what stands in it.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// Handlers written in Rust, for `Call`.
+    pub handlers: Handlers,
+    /// Services of the configuration.
+    pub services: Vec<ServiceSpec>,
+    /// `on_finish` of the configuration.
+    pub on_finish: Option<Vec<NotifySpec>>,
+}
+
+/// A file with errors: nothing of it can run.
+#[derive(Clone, Debug)]
+pub struct JobProblems {
+    /// The file.
+    pub source: Source,
+    /// All of its problems, remarks too, in the order of the file.
+    pub problems: Vec<Problem>,
+}
+
+/// A job that can run, and what was remarked on.
+pub struct CheckedJob {
+    /// The job.
+    pub job: Job,
+    /// Its file.
+    pub source: Source,
+    /// Remarks: it can run, but something in it is probably not meant so.
+    pub remarks: Vec<Problem>,
+}
+
+impl Job {
+    /// Reads and checks a job file. Its name is the stem of the file.
+    ///
+    /// # Errors
+    /// Every problem of the file at once.
+    pub fn from_file(path: &Path, handlers: &Handlers) -> Result<CheckedJob, JobProblems> {
+        Job::from_file_in(path, &Surroundings { handlers: handlers.clone(), ..Surroundings::default() })
+    }
+
+    /// The same beside the services and notices of a configuration.
+    ///
+    /// # Errors
+    /// As [`Job::from_file`].
+    pub fn from_file_in(path: &Path, surroundings: &Surroundings) -> Result<CheckedJob, JobProblems> {
+        let text = read_text(path)?;
+        let source = Source::new(path.display().to_string(), text);
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Job::from_source(&stem, source, base_dir, surroundings)
+    }
+
+    /// Checks the text of a job file; side files are read below `base_dir`.
+    ///
+    /// # Errors
+    /// As [`Job::from_file`].
+    pub fn from_ron(name: &str, text: &str, base_dir: &Path, handlers: &Handlers) -> Result<CheckedJob, JobProblems> {
+        let surroundings = Surroundings { handlers: handlers.clone(), ..Surroundings::default() };
+        Job::from_source(name, Source::new(format!("{name}.ron"), text), base_dir, &surroundings)
+    }
+
+    /// Checks a spec that was built in Rust. Problems have paths and no places.
+    ///
+    /// # Errors
+    /// As [`Job::from_file`].
+    pub fn new(name: &str, spec: &JobSpec, base_dir: &Path, handlers: &Handlers) -> Result<CheckedJob, JobProblems> {
+        let surroundings = Surroundings { handlers: handlers.clone(), ..Surroundings::default() };
+        check::check(name, spec, Source::new(name, ""), base_dir, &surroundings)
+    }
+
+    /// Checks a file that was read already.
+    ///
+    /// # Errors
+    /// As [`Job::from_file`].
+    pub fn from_source(
+        name: &str,
+        source: Source,
+        base_dir: &Path,
+        surroundings: &Surroundings,
+    ) -> Result<CheckedJob, JobProblems> {
+        match load::<JobSpec>(&source) {
+            Ok(spec) => check::check(name, &spec, source, base_dir, surroundings),
+            Err(problems) => Err(JobProblems { source, problems }),
+        }
+    }
+
+    /// Reads a text from a command line as the type of the param's default: texts as they are, everything else as JSON.
+    ///
+    /// # Errors
+    /// A sentence when there is no such param, or the text is no value of its type.
+    pub fn param(&self, name: &str, text: &str) -> Result<Value, String> {
+        let Some(default) = self.params.get(name) else {
+            let known: Vec<&String> = self.params.as_object().into_iter().flatten().map(|(name, _)| name).collect();
+            let near = crate::problem::closest(name, known.iter().map(|name| name.as_str()));
+            let help = near.map_or_else(
+                || format!("it has {}", if known.is_empty() { "none".to_owned() } else { join(&known) }),
+                |near| format!("did you mean `{near}`?"),
+            );
+            return Err(format!("job `{}` has no param `{name}`: {help}", self.name));
+        };
+        if default.is_string() {
+            return Ok(Value::String(text.to_owned()));
+        }
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| format!("`{name}` takes {} as JSON, and {text:?} is none: {error}", what(default)))?;
+        if default.is_null() || std::mem::discriminant(&value) == std::mem::discriminant(default) {
+            Ok(value)
+        } else {
+            Err(format!("`{name}` takes {}, not {}", what(default), what(&value)))
+        }
+    }
+}
+
+fn join(names: &[&String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn what(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl JobProblems {
+    /// As people read them.
+    pub fn render(&self, color: bool) -> String {
+        render(&self.problems, &self.source, color)
+    }
+
+    /// As editors read them.
+    pub fn to_json(&self) -> Value {
+        to_json(&self.problems, &self.source)
+    }
+
+    /// A problem of the file as a whole.
+    fn whole(path: &Path, message: String, help: &str) -> JobProblems {
+        let problem = Problem::error("", 0..0, message).with_help(help);
+        JobProblems { source: Source::new(path.display().to_string(), ""), problems: vec![problem] }
+    }
+}
+
+impl fmt::Display for JobProblems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for JobProblems {}
+
+impl fmt::Debug for CheckedJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckedJob").field("job", &self.job.name).field("remarks", &self.remarks).finish()
+    }
+}
+
+/// Reads a file that authors write: regular, not too large, UTF-8.
+fn read_text(path: &Path) -> Result<String, JobProblems> {
+    let meta = fs::metadata(path)
+        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name"))?;
+    if !meta.is_file() {
+        return Err(JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron"));
+    }
+    if meta.len() > FILE_BYTES_MAX {
+        let message = format!("the file has more than {FILE_BYTES_MAX} bytes");
+        return Err(JobProblems::whole(path, message, "move data into a file of its own, and read it with `Read`"));
+    }
+    let bytes = fs::read(path)
+        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its rights"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        JobProblems::whole(path, format!("the file is not UTF-8 at byte {at}"), "save it as UTF-8")
+    })
+}
+
+/// True when any of the problems is an error.
+fn has_errors(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.level == Level::Error)
+}

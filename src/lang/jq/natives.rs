@@ -1,0 +1,312 @@
+//! What a filter can call: jq's own functions without the doors to the outside, and those that this program adds.
+
+use super::{values, DataT, Facts};
+use crate::{
+    lang::stats,
+    limits::{DEPTH_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
+};
+use jaq_core::{
+    data::HasLut,
+    load::parse::Def,
+    native::{bome, run, v, Filter, Fun},
+    Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
+};
+use jaq_json::Val;
+use jaq_std::ValT as _;
+use std::{cell::Cell, fmt::Write as _, hint::black_box, sync::OnceLock};
+
+/// What natives see while a filter runs.
+#[derive(Clone, Copy)]
+pub struct RunData<'a> {
+    /// The compiled program.
+    pub lut: &'a Lut<Jq>,
+    /// The item's facts.
+    pub facts: &'a Facts,
+    /// Address of a local variable of the caller: where the stack was when the filter began.
+    pub base: usize,
+    /// How often the guard was called.
+    pub guarded: &'a Cell<u32>,
+}
+
+/// Binds jaq's types to ours.
+pub struct Jq;
+
+impl DataT for Jq {
+    type V<'a> = Val;
+    type Data<'a> = RunData<'a>;
+}
+
+impl<'a> HasLut<'a, Jq> for RunData<'a> {
+    fn lut(&self) -> &'a Lut<Jq> {
+        self.lut
+    }
+}
+
+/// Name of the guard that [`super::syntax`] puts into everything that repeats; no author can write it.
+pub const GUARD: &str = "!guard";
+
+/// Functions of a gather.
+pub const GROUP: [(&str, usize); 4] = [("items", 0), ("items", 1), ("failures", 0), ("counts", 0)];
+
+/// Natives that are not handed on: they look at the world or speak to it, or are replaced below.
+const DROPPED: [&str; 8] =
+    ["env", "now", "halt", "debug_empty", "stderr_empty", "localtime", "strflocaltime", "fromjson"];
+/// Definitions that use them, and `repeat`, which is replaced below.
+const DROPPED_DEFS: [&str; 5] = ["stderr", "debug", "halt", "halt_error", "repeat"];
+
+/// What jq has and jaq has not, or has otherwise.
+const MORE: &str = r#"
+def repeat(f): def again: ., (f | again); again;
+def combinations($n): . as $all | [range($n) | $all] | combinations;
+def IN(s): any(s == .; .);
+def IN(src; s): any(src == s; .);
+def INDEX(stream; f): reduce stream as $row ({}; .[$row | f | tostring] = $row);
+def INDEX(f): INDEX(.[]; f);
+def toarray: if isarray then . else [.] end;
+def leaf_paths: paths(scalars);
+def ascii: [.] | implode;
+def date: todate;
+def splits($re): splits($re; null);
+def hampel($window): hampel($window; 3);
+"#;
+
+/// Definitions that every filter can use, parsed once.
+pub fn defs() -> &'static [Def<&'static str>] {
+    static DEFS: OnceLock<Vec<Def<&'static str>>> = OnceLock::new();
+    DEFS.get_or_init(|| {
+        let more = jaq_core::load::parse(MORE, |p| p.defs()).expect("the definitions above parse");
+        let theirs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+        let kept = theirs.filter(|def| !DROPPED_DEFS.contains(&def.name) && !is_n_combinations(def));
+        let mut defs: Vec<_> = kept.chain(more).collect();
+        for def in &mut defs {
+            super::syntax::guard_def(def);
+        }
+        defs
+    })
+}
+
+/// Natives that every filter can use; those of a gather only when `group`.
+pub fn funs(group: bool) -> impl Iterator<Item = Fun<Jq>> {
+    let theirs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
+    let kept = theirs.filter(|(name, ..): &Fun<Jq>| !DROPPED.contains(name));
+    let ours = ours().into_iter().map(|f| run::<Jq>(f));
+    let of_group = of_group().into_iter().map(|f| run::<Jq>(f)).filter(move |_| group);
+    kept.chain(ours).chain(of_group).chain([(GUARD, v(0), guard())])
+}
+
+/// Names that an author can call, with the number of their arguments, sorted.
+pub fn names() -> &'static [(&'static str, usize)] {
+    static NAMES: OnceLock<Vec<(&'static str, usize)>> = OnceLock::new();
+    NAMES.get_or_init(|| {
+        let defs = defs().iter().map(|def| (def.name, def.args.len()));
+        let natives = funs(true).map(|(name, args, _)| (name, args.len()));
+        let mut names: Vec<_> = defs.chain(natives).filter(|(name, _)| !name.starts_with('!')).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    })
+}
+
+/// jaq's `combinations($n)` stands on its own `repeat`.
+fn is_n_combinations(def: &Def<&str>) -> bool {
+    def.name == "combinations" && def.args.len() == 1
+}
+
+fn ours() -> Vec<Filter<RunPtr<Jq>>> {
+    vec![
+        ("median", v(0), |cv| bome(numbers(&cv.1, "median").map(|x| number(stats::median(&x))))),
+        ("mad", v(0), |cv| bome(numbers(&cv.1, "mad").map(|x| number(stats::mad(&x))))),
+        ("mod_z", v(1), |mut cv| {
+            let x = cv.0.pop_var();
+            bome(mod_z(&cv.1, &x))
+        }),
+        ("quantile", v(1), |mut cv| {
+            let q = cv.0.pop_var();
+            bome(quantile(&cv.1, &q))
+        }),
+        ("hampel", v(2), |mut cv| {
+            let k = cv.0.pop_var();
+            let window = cv.0.pop_var();
+            bome(hampel(&cv.1, &window, &k))
+        }),
+        ("ewma", v(1), |mut cv| {
+            let lambda = cv.0.pop_var();
+            bome(ewma(&cv.1, &lambda))
+        }),
+        ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
+        ("@csv", v(0), |cv| bome(row(&cv.1, "@csv", ",", |text| format!("\"{}\"", text.replace('"', "\"\""))))),
+        ("@tsv", v(0), |cv| {
+            bome(row(&cv.1, "@tsv", "\t", |text| {
+                text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+            }))
+        }),
+    ]
+}
+
+fn of_group() -> Vec<Filter<RunPtr<Jq>>> {
+    vec![
+        ("items", v(0), |cv| items(cv.0, None)),
+        ("items", v(1), |mut cv| {
+            let stage = cv.0.pop_var();
+            items(cv.0, Some(stage))
+        }),
+        ("failures", v(0), |cv| match &cv.0.data().facts.group {
+            Some(group) => stream(group.failures()),
+            None => fail(NO_GROUP),
+        }),
+        ("counts", v(0), |cv| match &cv.0.data().facts.group {
+            Some(group) => bome(values::to_jq(&group.counts()).map_err(Error::str)),
+            None => fail(NO_GROUP),
+        }),
+    ]
+}
+
+const NO_GROUP: &str = "`items`, `failures` and `counts` exist in a gather only";
+
+fn items<'a>(ctx: Ctx<'a, Jq>, stage: Option<Val>) -> ValXs<'a, Val> {
+    let Some(group) = &ctx.data().facts.group else { return fail(NO_GROUP) };
+    let rows = match &stage {
+        None => group.items(None),
+        Some(Val::TStr(name)) => group.items(Some(&String::from_utf8_lossy(name))),
+        Some(other) => return fail(format!("items(…) needs the name of a stage, not {}", values::clip(other, 40))),
+    };
+    match rows {
+        Ok(rows) => stream(rows),
+        Err(sentence) => fail(sentence),
+    }
+}
+
+fn stream<'a>(rows: crate::lang::Rows) -> ValXs<'a, Val> {
+    let row = |row: Result<_, String>| row.and_then(|value| values::to_jq(&value));
+    Box::new(rows.map(move |value| row(value).map_err(|sentence| Exn::from(Error::str(sentence)))))
+}
+
+fn fail<'a>(sentence: impl ToString) -> ValXs<'a, Val> {
+    bome(Err(Error::str(sentence)))
+}
+
+/// Stops what repeats without end before it uses up the thread's stack: a filter that calls itself and not as its last
+/// step, and a loop that nests its value deeper at every turn (dropping such a value recurses, too).
+fn guard() -> Native<Jq> {
+    Native::new(|cv| match alarm(&cv.0, &cv.1) {
+        None => jaq_core::box_iter::box_once(Ok(cv.1)),
+        Some(e) => jaq_core::box_iter::box_once(Err(e)),
+    })
+    .with_paths(|cv| match alarm(&cv.0, &cv.1.0) {
+        None => jaq_core::box_iter::box_once(Ok(cv.1)),
+        Some(e) => jaq_core::box_iter::box_once(Err(e)),
+    })
+    .with_update(|cv, f| match alarm(&cv.0, &cv.1) {
+        None => f(cv.1),
+        Some(e) => jaq_core::box_iter::box_once(Err(e)),
+    })
+}
+
+fn alarm<'a>(ctx: &Ctx<'a, Jq>, value: &Val) -> Option<Exn<'a, Val>> {
+    let data = ctx.data();
+    let here = here();
+    if data.base.abs_diff(here) > JQ_STACK_BYTES_MAX {
+        return Some(Exn::from(Error::str("the filter calls itself too deeply")));
+    }
+    let guarded = data.guarded.get().wrapping_add(1);
+    data.guarded.set(guarded);
+    // Looking at the whole value costs as much as it is large: every 64th turn is enough to stay far below the stack.
+    if guarded % 64 == 0 && values::deeper_than(value, JQ_VALUE_DEPTH_MAX) {
+        return Some(Exn::from(Error::str(format!("a value is nested deeper than {JQ_VALUE_DEPTH_MAX} levels"))));
+    }
+    None
+}
+
+/// About where the stack is.
+#[inline(never)]
+pub fn here() -> usize {
+    let mark = 0_u8;
+    std::ptr::from_ref(black_box(&mark)).addr()
+}
+
+/// The numbers of an array, all finite.
+fn numbers(value: &Val, name: &str) -> Result<Vec<f64>, Error<Val>> {
+    let Val::Arr(list) = value else {
+        return Err(Error::str(format!("{name} needs an array of numbers, not {}", values::clip(value, 40))));
+    };
+    let one = |x: &Val| match x.as_f64() {
+        Some(x) if x.is_finite() => Ok(x),
+        _ => Err(Error::str(format!("{name} needs an array of numbers: it holds {}", values::clip(x, 40)))),
+    };
+    list.iter().map(one).collect()
+}
+
+fn argument(value: &Val, name: &str) -> Result<f64, Error<Val>> {
+    match value.as_f64() {
+        Some(x) if x.is_finite() => Ok(x),
+        _ => Err(Error::str(format!("the argument of {name} must be a number, not {}", values::clip(value, 40)))),
+    }
+}
+
+fn number(x: Option<f64>) -> Val {
+    x.map_or(Val::Null, Val::from)
+}
+
+fn mod_z(baseline: &Val, x: &Val) -> ValR<Val> {
+    Ok(number(stats::mod_z(&numbers(baseline, "mod_z")?, argument(x, "mod_z")?)))
+}
+
+fn quantile(values: &Val, q: &Val) -> ValR<Val> {
+    let q = argument(q, "quantile")?;
+    if !(0.0..=1.0).contains(&q) {
+        return Err(Error::str(format!("quantile needs a number from 0 to 1, not {q}")));
+    }
+    Ok(number(stats::quantile(&numbers(values, "quantile")?, q)))
+}
+
+fn hampel(values: &Val, window: &Val, k: &Val) -> ValR<Val> {
+    let window = argument(window, "hampel")?;
+    if window < 1.0 || window != window.trunc() {
+        return Err(Error::str(format!("the window of hampel must be a whole number from 1, not {window}")));
+    }
+    let marks = stats::hampel(&numbers(values, "hampel")?, window as usize, argument(k, "hampel")?);
+    Ok(marks.into_iter().map(Val::Bool).collect())
+}
+
+fn ewma(values: &Val, lambda: &Val) -> ValR<Val> {
+    let lambda = argument(lambda, "ewma")?;
+    if !(lambda > 0.0 && lambda <= 1.0) {
+        return Err(Error::str(format!("ewma needs a number above 0 and up to 1, not {lambda}")));
+    }
+    Ok(stats::ewma(&numbers(values, "ewma")?, lambda).into_iter().map(Val::from).collect())
+}
+
+/// jq's `fromjson` with the depth of what it reads bounded.
+fn from_json(value: &Val) -> ValR<Val> {
+    let Val::TStr(bytes) = value else {
+        return Err(Error::str(format!("fromjson needs a text, not {}", values::clip(value, 40))));
+    };
+    let bad = || Error::str(format!("{} is not JSON of at most {DEPTH_MAX} levels", values::clip(value, 40)));
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| bad())?;
+    values::to_jq(&value).map_err(Error::str)
+}
+
+/// A row of `@csv` or `@tsv`: texts by `quote`, numbers and booleans as they are, null empty.
+fn row(value: &Val, name: &str, between: &str, quote: fn(&str) -> String) -> ValR<Val> {
+    let Val::Arr(cells) = value else {
+        return Err(Error::str(format!("{name} needs an array, not {}", values::clip(value, 40))));
+    };
+    let mut line = String::new();
+    for (i, cell) in cells.iter().enumerate() {
+        if i > 0 {
+            line.push_str(between);
+        }
+        match cell {
+            Val::Null => {}
+            Val::TStr(text) | Val::BStr(text) => line.push_str(&quote(&String::from_utf8_lossy(text))),
+            Val::Bool(_) | Val::Num(_) => {
+                let plain = values::from_jq(cell).map_err(Error::str)?;
+                write!(line, "{plain}").expect("a String takes everything");
+            }
+            Val::Arr(_) | Val::Obj(_) => {
+                return Err(Error::str(format!("{name} cannot write {} into a cell", values::clip(cell, 40))));
+            }
+        }
+    }
+    Ok(values::text(line))
+}

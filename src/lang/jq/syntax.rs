@@ -1,0 +1,407 @@
+//! Reads the text of a filter: parses it with jaq's parser, puts the guard into what repeats, and says in plain words what
+//! is wrong and where.
+
+use super::natives::GUARD;
+use crate::{
+    lang::LangError,
+    limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
+};
+use jaq_core::load::{
+    lex::{self, Lexer, StrPart, Tok, Token},
+    parse::{self, BinaryOp, Def, Parser, Pattern, Term},
+    span,
+};
+use jaq_core::{ops::Math, path::Part};
+
+/// Objects and texts with more parts than this are split.
+const WIDE: usize = 32;
+
+/// The term of a text, guarded.
+///
+/// # Errors
+/// Everything that the lexer, or else the parser, finds wrong.
+pub fn read(text: &str) -> Result<Term<&str>, Vec<LangError>> {
+    too_nested(text)?;
+    let tokens = match Lexer::new(text).lex() {
+        Ok(tokens) => tokens,
+        Err(errors) => return Err(errors.iter().map(|e| lex_error(text, e)).collect()),
+    };
+    refuse_modules(text, &tokens)?;
+    too_long(text, &tokens)?;
+    if tokens.is_empty() {
+        return Err(vec![LangError {
+            message: "the filter is empty".into(),
+            help: Some("write `.` to hand the value on as it is, or `empty` to give nothing".into()),
+            range: None,
+        }]);
+    }
+    let mut term = Parser::new(&tokens).parse(|p| p.term()).map_err(|errors| {
+        let found = |found| Token::opt_as_str(found, text);
+        errors.into_iter().map(|(expected, token)| parse_error(text, &expected, found(token))).collect::<Vec<_>>()
+    })?;
+    balance(&mut term);
+    if let Err(message) = depth(&mut term) {
+        let help = Some("give parts of it names with `def`, or read long lists from `params` or a file".into());
+        return Err(vec![LangError { message: message.into(), help, range: None }]);
+    }
+    guard_term(&mut term);
+    Ok(term)
+}
+
+/// Puts the guard before the body of a definition that calls itself, and into the loops inside.
+pub fn guard_def<'s>(def: &mut Def<&'s str>) {
+    guard_term(&mut def.body);
+    if calls(&def.body, def.name) {
+        guard(&mut def.body);
+    }
+}
+
+fn guard<'s>(term: &mut Term<&'s str>) {
+    let body = std::mem::take(term);
+    *term = Term::BinOp(Box::new(Term::Call(GUARD, Vec::new())), BinaryOp::Pipe(None), Box::new(body));
+}
+
+fn guard_term<'s>(term: &mut Term<&'s str>) {
+    if let Term::Fold(_, _, _, args) = term
+        && let Some(update) = args.get_mut(1)
+    {
+        guard(update);
+    }
+    if let Term::Def(defs, _) = term {
+        for def in defs.iter_mut() {
+            guard_def(def);
+        }
+    }
+    each_child(term, &mut |child| guard_term(child));
+}
+
+/// True when a term calls something of this name, with whatever arguments.
+fn calls(term: &Term<&str>, name: &str) -> bool {
+    let mut term = term.clone();
+    fn look(term: &mut Term<&str>, name: &str, found: &mut bool) {
+        if let Term::Call(called, _) = term {
+            *found |= *called == name;
+        }
+        if let Term::Str(Some(called), _) = term {
+            *found |= *called == name;
+        }
+        if let Term::Def(defs, _) = term {
+            for def in defs {
+                look(&mut def.body, name, found);
+            }
+        }
+        each_child(term, &mut |child| look(child, name, found));
+    }
+    let mut found = false;
+    look(&mut term, name, &mut found);
+    found
+}
+
+/// Visits the terms directly inside a term, but not the bodies of definitions.
+fn each_child<'s>(term: &mut Term<&'s str>, visit: &mut dyn FnMut(&mut Term<&'s str>)) {
+    match term {
+        Term::Id | Term::Recurse | Term::Num(_) | Term::Break(_) | Term::Var(_) | Term::Arr(None) => {}
+        Term::Str(_, parts) => {
+            for part in parts {
+                if let StrPart::Term(inner) = part {
+                    visit(inner);
+                }
+            }
+        }
+        Term::Arr(Some(inner)) | Term::Neg(inner) | Term::Label(_, inner) | Term::Def(_, inner) => visit(inner),
+        Term::Obj(fields) => {
+            for (name, value) in fields {
+                visit(name);
+                value.iter_mut().for_each(&mut *visit);
+            }
+        }
+        Term::BinOp(left, op, right) => {
+            visit(left);
+            if let BinaryOp::Pipe(Some(pattern)) = op {
+                each_in_pattern(pattern, visit);
+            }
+            visit(right);
+        }
+        Term::Fold(_, source, pattern, args) => {
+            visit(source);
+            each_in_pattern(pattern, visit);
+            args.iter_mut().for_each(visit);
+        }
+        Term::TryCatch(inner, catch) => {
+            visit(inner);
+            if let Some(catch) = catch {
+                visit(catch);
+            }
+        }
+        Term::IfThenElse(branches, otherwise) => {
+            for (condition, then) in branches {
+                visit(condition);
+                visit(then);
+            }
+            if let Some(otherwise) = otherwise {
+                visit(otherwise);
+            }
+        }
+        Term::Call(_, args) => args.iter_mut().for_each(visit),
+        Term::Path(inner, path) => {
+            visit(inner);
+            for (part, _) in &mut path.0 {
+                match part {
+                    Part::Index(index) => visit(index),
+                    Part::Range(from, to) => from.iter_mut().chain(to).for_each(&mut *visit),
+                }
+            }
+        }
+    }
+}
+
+fn each_in_pattern<'s>(pattern: &mut Pattern<&'s str>, visit: &mut dyn FnMut(&mut Term<&'s str>)) {
+    match pattern {
+        Pattern::Var(_) => {}
+        Pattern::Arr(patterns) => patterns.iter_mut().for_each(|p| each_in_pattern(p, visit)),
+        Pattern::Obj(fields) => {
+            for (name, p) in fields {
+                visit(name);
+                each_in_pattern(p, visit);
+            }
+        }
+    }
+}
+
+/// jaq's lexer and parser recurse once for each bracket: refuses a text before they see too many.
+fn too_nested(text: &str) -> Result<(), Vec<LangError>> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err(vec![LangError {
+                message: format!("brackets are nested deeper than {DEPTH_MAX} levels"),
+                help: Some("give the inner parts names with `def`".into()),
+                range: Some(at..at + 1),
+            }]);
+        }
+    }
+    Ok(())
+}
+
+/// Operators in a row nest, too, one level of the parser for each: refuses a text with too many of them.
+fn too_long(text: &str, tokens: &[Token<&str>]) -> Result<(), Vec<LangError>> {
+    fn inside<'s>(token: &Tok<&'s str>, depth: usize) -> Option<&'s str> {
+        match token {
+            Tok::Block(inner) => count(inner, depth + 4),
+            Tok::Str(parts) => parts.iter().find_map(|part| match part {
+                StrPart::Term(Token(_, inner)) => inside(inner, depth + 4),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+    // The first token beyond the limit.
+    fn count<'s>(tokens: &[Token<&'s str>], outer: usize) -> Option<&'s str> {
+        let mut depth = outer;
+        // Depths before the definitions that are open: `;` ends the innermost, or else an argument.
+        let mut definitions = Vec::new();
+        for Token(text, token) in tokens {
+            if let Some(at) = inside(token, depth) {
+                return Some(at);
+            }
+            match (token, *text) {
+                (Tok::Sym, ";") => depth = definitions.pop().unwrap_or(outer),
+                (Tok::Sym, "|" | ",") => depth += 1,
+                (Tok::Sym, ":" | "?" | ")" | "]" | "}") => {}
+                (Tok::Sym, path) if path.starts_with('.') => {}
+                (Tok::Word, "def") => {
+                    definitions.push(depth);
+                    depth += 4;
+                }
+                (Tok::Sym, _) | (Tok::Word, "as" | "and" | "or" | "if" | "try" | "reduce" | "foreach" | "label") => {
+                    depth += 4;
+                }
+                _ => {}
+            }
+            if depth > JQ_STEPS_MAX {
+                return Some(text);
+            }
+        }
+        None
+    }
+    match count(tokens, 0) {
+        None => Ok(()),
+        Some(at) => Err(vec![LangError {
+            message: "the filter has too many steps in a row".into(),
+            help: Some("give parts of it names with `def`, or read long lists from `params` or a file".into()),
+            range: Some(span(text, at)),
+        }]),
+    }
+}
+
+/// Makes rows of `|` and of `,`, the fields of objects and the parts of texts balanced trees: all are associative, and a
+/// row of 400 must not take 400 levels.
+fn balance<'s>(term: &mut Term<&'s str>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Row {
+        Pipe,
+        Comma,
+    }
+    fn row(term: &Term<&str>) -> Option<Row> {
+        match term {
+            Term::BinOp(_, BinaryOp::Pipe(None), _) => Some(Row::Pipe),
+            Term::BinOp(_, BinaryOp::Comma, _) => Some(Row::Comma),
+            _ => None,
+        }
+    }
+    fn build<'s>(mut parts: Vec<Term<&'s str>>, kind: Row) -> Term<&'s str> {
+        if parts.len() <= 1 {
+            return parts.pop().unwrap_or_default();
+        }
+        let right = parts.split_off(parts.len() / 2);
+        let op = if kind == Row::Pipe { BinaryOp::Pipe(None) } else { BinaryOp::Comma };
+        Term::BinOp(Box::new(build(parts, kind)), op, Box::new(build(right, kind)))
+    }
+    if let Some(kind) = row(term) {
+        // Without recursion: the row may be long.
+        let mut parts = Vec::new();
+        let mut open = vec![std::mem::take(term)];
+        while let Some(next) = open.pop() {
+            match (row(&next) == Some(kind), next) {
+                (true, Term::BinOp(left, _, right)) => open.extend([*right, *left]),
+                (_, part) => parts.push(part),
+            }
+        }
+        for part in &mut parts {
+            balance(part);
+        }
+        *term = build(parts, kind);
+        return;
+    }
+    match term {
+        Term::Obj(fields) if fields.len() > WIDE => {
+            let right = fields.split_off(fields.len() / 2);
+            let left = std::mem::take(fields);
+            *term = sum(Term::Obj(left), Term::Obj(right));
+        }
+        Term::Str(format, parts) if parts.len() > WIDE => {
+            let right = parts.split_off(parts.len() / 2);
+            let (left, format) = (std::mem::take(parts), *format);
+            *term = sum(Term::Str(format, left), Term::Str(format, right));
+        }
+        _ => {}
+    }
+    if let Term::Def(defs, _) = term {
+        defs.iter_mut().for_each(|def| balance(&mut def.body));
+    }
+    each_child(term, &mut |child| balance(child));
+}
+
+fn sum<'s>(left: Term<&'s str>, right: Term<&'s str>) -> Term<&'s str> {
+    Term::BinOp(Box::new(left), BinaryOp::Math(Math::Add), Box::new(right))
+}
+
+/// Levels that a term takes when it is compiled and run. Refuses what has too many or too wide parts.
+fn depth(term: &mut Term<&str>) -> Result<usize, &'static str> {
+    let width = match term {
+        Term::IfThenElse(branches, _) => branches.len(),
+        Term::Path(_, path) => path.0.len(),
+        _ => 0,
+    };
+    if width > JQ_PARTS_MAX {
+        return Err("one `if` or one path of the filter has too many branches or steps");
+    }
+    let mut deepest = Ok(0);
+    let mut look = |child: &mut Term<&str>| {
+        if let Ok(so_far) = deepest {
+            deepest = depth(child).map(|levels| levels.max(so_far));
+        }
+    };
+    if let Term::Def(defs, _) = term {
+        defs.iter_mut().for_each(|def| look(&mut def.body));
+    }
+    each_child(term, &mut look);
+    match deepest? + 1 {
+        levels if levels > JQ_TREE_DEPTH_MAX => Err("the filter is nested too deeply"),
+        levels => Ok(levels),
+    }
+}
+
+fn refuse_modules(text: &str, tokens: &[Token<&str>]) -> Result<(), Vec<LangError>> {
+    match tokens.first() {
+        Some(Token(word @ ("include" | "import" | "module"), Tok::Word)) => Err(vec![LangError {
+            message: format!("`{word}` is not available: a filter is one text"),
+            help: Some("put the definitions at the beginning of the same file".into()),
+            range: Some(span(text, word)),
+        }]),
+        _ => Ok(()),
+    }
+}
+
+fn lex_error(text: &str, (expected, found): &lex::Error<&str>) -> LangError {
+    let mut range = first_char(text, found);
+    let found = found.chars().next();
+    let (message, help) = match (expected, found) {
+        (lex::Expect::Delim(open), _) => {
+            range = span(text, open);
+            let close = match *open {
+                "(" => ")",
+                "[" => "]",
+                "{" => "}",
+                other => other,
+            };
+            (format!("this `{open}` is never closed"), Some(format!("write `{close}` where it ends")))
+        }
+        (lex::Expect::Digit, _) => ("a digit is missing here".to_owned(), None),
+        (lex::Expect::Ident, _) => ("a name is missing here".to_owned(), None),
+        (lex::Expect::Escape, _) => {
+            ("this is no escape that jq knows".to_owned(), Some(r"write `\\` for a backslash".to_owned()))
+        }
+        (lex::Expect::Unicode, _) => (r"`\u` needs four hexadecimal digits".to_owned(), None),
+        (_, Some('\'')) => ("jq texts stand in double quotes".to_owned(), Some("write \"…\"".to_owned())),
+        (_, Some(c @ (')' | ']' | '}'))) => (format!("this `{c}` closes nothing"), None),
+        (_, Some('&')) => ("`&` is no operator of jq".to_owned(), Some("write `and`".to_owned())),
+        (_, Some(c)) => (format!("`{c}` cannot stand here"), None),
+        (_, None) => ("the filter ends too early".to_owned(), None),
+    };
+    LangError { message, help, range: Some(range) }
+}
+
+fn parse_error(text: &str, expected: &parse::Expect<&str>, found: &str) -> LangError {
+    let range = if found.starts_with(['(', '[', '{']) { first_char(text, found) } else { span(text, found) };
+    let what = match expected {
+        parse::Expect::Just(word) => format!("`{word}`"),
+        parse::Expect::Var => "a variable such as `$x`".into(),
+        parse::Expect::Pattern => "a variable such as `$x`, or a pattern".into(),
+        parse::Expect::ElseOrEnd => "`else` or `end`".into(),
+        parse::Expect::CommaOrRBrack => "`,` or `]`".into(),
+        parse::Expect::CommaOrRBrace => "`,` or `}`".into(),
+        parse::Expect::SemicolonOrRParen => "`;` or `)`".into(),
+        parse::Expect::Term => "a value or a filter".into(),
+        parse::Expect::Key => "the name of a field".into(),
+        parse::Expect::Ident => "a name".into(),
+        parse::Expect::Arg => "the name of an argument".into(),
+        parse::Expect::Str => "a text in quotes".into(),
+        _ => "an operator such as `|`, or the end".into(),
+    };
+    let help = match (expected, found) {
+        (parse::Expect::Term, "=" | "==") => None,
+        (parse::Expect::Nothing, "||") => Some("write `or`".to_owned()),
+        (parse::Expect::Nothing, "&&") => Some("write `and`".to_owned()),
+        (parse::Expect::Nothing, "!") => Some("write `| not`".to_owned()),
+        _ => None,
+    };
+    let message = if found.is_empty() {
+        format!("the filter ends where {what} is missing")
+    } else {
+        let shown: String = found.chars().take(if found.starts_with(['(', '[', '{']) { 1 } else { 40 }).collect();
+        format!("expected {what}, found `{shown}`")
+    };
+    LangError { message, help, range: Some(range) }
+}
+
+/// The first character of a part of the text.
+fn first_char(text: &str, part: &str) -> std::ops::Range<usize> {
+    let start = span(text, part).start;
+    start..start + part.chars().next().map_or(0, char::len_utf8)
+}

@@ -1,0 +1,194 @@
+//! The actions of a stage in sequence on one item.
+
+use super::options::Preview;
+use crate::{
+    action::{Checked, Gives, ItemContext, Out, Stop},
+    item::{Class, Failure, Value},
+    lang::{Facts, Secret},
+    limits::VALUES_PER_ITEM_MAX,
+    world::BoxFuture,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// How many items a dry run prints for each stage.
+const PREVIEWED_ITEMS: u32 = 3;
+
+/// What a dry run prints, and for how many items it did.
+pub struct DryRun {
+    preview: Preview,
+    printed: AtomicU32,
+}
+
+impl DryRun {
+    pub fn new(preview: Preview) -> DryRun {
+        DryRun { preview, printed: AtomicU32::new(0) }
+    }
+
+    /// Takes the place of one item among those that are printed.
+    pub fn print_this_item(&self) -> bool {
+        self.printed.fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
+    }
+}
+
+/// Runs `actions` on the value of `facts` and gives what the last one gave; none left is an empty list. All or nothing:
+/// the first action that fails fails the item (RUNS K3).
+pub async fn work(
+    actions: &[Checked],
+    cx: &mut ItemContext,
+    facts: Facts,
+    max_bytes: u64,
+    dry: Option<(&DryRun, bool)>,
+) -> Result<Vec<Arc<Value>>, Stop> {
+    let mut current = vec![(facts.value.clone(), facts.response.clone())];
+    for (place, checked) in actions.iter().enumerate() {
+        cx.action_place = place as u16;
+        let mut next = Vec::with_capacity(current.len());
+        let mut bytes_left = max_bytes;
+        for (index, (value, response)) in current.into_iter().enumerate() {
+            cx.value_place = index as u32;
+            let mut facts = facts.clone();
+            (facts.value, facts.response) = (value.clone(), response);
+            if let Some((dry, print)) = dry
+                && let Some(line) = checked.action.preview(&masked(&facts))
+            {
+                let line = line.map_err(|failure| Stop::Failed { failure, given_up: true })?;
+                if print {
+                    (dry.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
+                }
+                if checked.gives != Gives::PassesOn {
+                    return Err(Stop::Empty);
+                }
+                next.push((value, facts.response));
+                continue;
+            }
+            let mut out = Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            checked.action.run(cx, &facts, &mut out).await?;
+            bytes_left = out.bytes_left;
+            let response = out.response.unwrap_or(facts.response);
+            match &checked.gives {
+                Gives::PassesOn => next.push((value, response)),
+                Gives::Values => next.extend(out.values.into_iter().map(|given| (Arc::new(given), response.clone()))),
+                Gives::Into { name, list } => {
+                    if let Some(given) = folded(out.values, *list) {
+                        next.push((Arc::new(with_field(&value, name, given)?), response));
+                    }
+                }
+            }
+        }
+        current = next;
+    }
+    Ok(current.into_iter().map(|(value, _)| value).collect())
+}
+
+/// What `into` puts into the field: always a list, or the value alone, a list where there are several, nothing for none.
+fn folded(mut values: Vec<Value>, list: bool) -> Option<Value> {
+    if list {
+        return Some(Value::Array(values));
+    }
+    match values.len() {
+        0 => None,
+        1 => values.pop(),
+        _ => Some(Value::Array(values)),
+    }
+}
+
+fn with_field(value: &Value, name: &str, given: Value) -> Result<Value, Stop> {
+    let mut object = match value {
+        Value::Object(object) => object.clone(),
+        Value::Null => serde_json::Map::new(),
+        other => {
+            let kind = kind_of(other);
+            return Err(Stop::given_up(
+                Class::Data,
+                format!("`into: \"{name}\"` needs an object to put its field into, and the value is {kind}"),
+            ));
+        }
+    };
+    object.insert(name.to_owned(), given);
+    Ok(Value::Object(object))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The same facts with every secret as `***`, for what is printed.
+fn masked(facts: &Facts) -> Facts {
+    let mut facts = facts.clone();
+    facts.run = Arc::new(crate::lang::RunFacts {
+        params: facts.run.params.clone(),
+        run: facts.run.run.clone(),
+        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new("***"))).collect(),
+    });
+    facts
+}
+
+/// Collects what an action gives, within the bounds of an item.
+struct Collected {
+    values: Vec<Value>,
+    bytes_left: u64,
+    room: usize,
+    response: Option<Arc<Value>>,
+}
+
+impl Collected {
+    fn add(&mut self, value: Value) -> Result<(), Stop> {
+        if self.values.len() >= self.room {
+            return Err(Stop::given_up(
+                Class::TooLarge,
+                format!("the item gave more than {VALUES_PER_ITEM_MAX} values: give them a stage of their own"),
+            ));
+        }
+        let bytes = json_bytes(&value);
+        if bytes > self.bytes_left {
+            return Err(Stop::given_up(
+                Class::TooLarge,
+                "the item gave more bytes of JSON than `max_value` allows: raise it, or give less by Jq",
+            ));
+        }
+        self.bytes_left -= bytes;
+        self.values.push(value);
+        Ok(())
+    }
+}
+
+impl Out for Collected {
+    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
+        let added = self.add(value);
+        Box::pin(async move { added })
+    }
+
+    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
+        Box::pin(async move { Err(Stop::Failed { failure, given_up: true }) })
+    }
+
+    fn response(&mut self, head: Arc<Value>) {
+        self.response = Some(head);
+    }
+}
+
+/// How many bytes a value takes as compact JSON, within a few for texts with escapes.
+pub fn json_bytes(value: &Value) -> u64 {
+    match value {
+        Value::Null => 4,
+        Value::Bool(_) => 5,
+        Value::Number(number) => number.as_u64().map_or(12, |n| u64::from(n.checked_ilog10().unwrap_or(0)) + 1),
+        Value::String(text) => text.len() as u64 + 2,
+        Value::Array(list) => 2 + list.iter().map(|value| json_bytes(value) + 1).sum::<u64>(),
+        Value::Object(object) => {
+            2 + object.iter().map(|(name, value)| name.len() as u64 + 4 + json_bytes(value)).sum::<u64>()
+        }
+    }
+}

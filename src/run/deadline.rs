@@ -1,0 +1,80 @@
+//! The deadlines of stages and of the run (RUNS D1, D2).
+
+use super::state::{CancelReason, RunState};
+use crate::world::{Boot, Due};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
+
+/// Waits for the deadline of one stage, then closes the stage or cancels the run. Dropped when the run has ended.
+pub async fn watch_stage(run: Arc<RunState>, place: u16) {
+    let (stage, plan) = (run.stage(place).clone(), run.plan(place));
+    let Some(bound) = plan.deadline else { return };
+    let began = *stage.began.wait().await;
+    run.world().until(Due::Boot(began + bound)).await;
+    if stage.has_ended() {
+        return;
+    }
+    log::warn!(
+        target: "lamplighter::run",
+        run = run.context.id.as_str(), stage = &*stage.name;
+        "stage is at its deadline of {bound:?}"
+    );
+    if plan.on_deadline_continue {
+        run.close(place, true);
+    } else {
+        run.cancel(CancelReason::StageDeadline(stage.name.to_string()));
+    }
+}
+
+/// Waits for the run's deadline, then lets the report out of what is there, or cancels. Never ends by itself; dropped when
+/// the run has ended.
+pub async fn watch_run(run: Arc<RunState>) {
+    let Some(deadline) = run.context.deadline else { return std::future::pending().await };
+    run.world().until(Due::Boot(deadline)).await;
+    run.deadline_passed.store(true, Ordering::Release);
+    let running: Vec<u16> = places(&run).filter(|at| !run.stage(*at).has_ended()).collect();
+    for place in &running {
+        if run.plan(*place).on_deadline_continue && !run.plan(*place).is_gather() {
+            run.close(*place, true);
+        }
+    }
+    let spared = spared(&run);
+    if running.iter().any(|at| !spared.contains(at)) {
+        run.cancel(CancelReason::RunDeadline);
+        return std::future::pending().await;
+    }
+    let grace = run.context.grace;
+    hold(&run, deadline + grace / 2).await;
+    // Listings go on after a close so that gaps have names, but the report must come out before the end.
+    for place in places(&run).filter(|at| run.plan(*at).is_source() && !run.stage(*at).has_ended()) {
+        run.close(place, true);
+    }
+    hold(&run, deadline + grace).await;
+    run.cancel(CancelReason::RunDeadline);
+    std::future::pending().await
+}
+
+async fn hold(run: &RunState, until: Boot) {
+    run.world().until(Due::Boot(until)).await;
+}
+
+fn places(run: &RunState) -> impl Iterator<Item = u16> + use<> {
+    0..run.stages.len() as u16
+}
+
+/// Stages that may go on after the run's deadline: gathers, what is closed, what feeds only closed stages, and what stands
+/// behind a gather or a closed stage.
+fn spared(run: &RunState) -> BTreeSet<u16> {
+    let mut spared = BTreeSet::new();
+    for place in places(run) {
+        let plan = run.plan(place);
+        let feeds_closed = !plan.readers.is_empty() && plan.readers.iter().all(|at| run.stage(*at).is_closed());
+        let behind = run.job.ancestors(place).iter().any(|at| run.plan(*at).is_gather() || run.stage(*at).is_closed());
+        if plan.is_gather() || run.stage(place).is_closed() || feeds_closed || behind {
+            spared.insert(place);
+        }
+    }
+    spared
+}

@@ -1,0 +1,118 @@
+//! Items that wait outside memory: read back when the inbox has ended (RUNS T4).
+
+use super::{
+    state::{Cut, CutWatch, RunState},
+    token::Token,
+    worker::{Worker, join},
+};
+use crate::{
+    flow::Group,
+    item::{Lineage, Outcome},
+    limits::BATCH_ROWS,
+    store::{Row, RowEnd, StoreError},
+    world::{Boot, Due},
+};
+use futures_lite::FutureExt;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Feeds every item that waits now to workers, each when its time has come, in (time, lineage) order. Items that are
+/// deferred once more wait for the next round.
+pub async fn run_round(run: &Arc<RunState>, place: u16) {
+    let (sender, receiver) = async_channel::bounded::<Token>(1);
+    let group = Group::new(run.world().clone());
+    for _ in 0..run.plan(place).workers {
+        let (run, receiver) = (run.clone(), receiver.clone());
+        group.spawn(async move {
+            let mut worker = Worker::new(run.clone(), place, None);
+            while let Ok(token) = receiver.recv().await {
+                let permits = &run.stage(place).permits;
+                permits.acquire_returning().await;
+                if worker.item(token).await {
+                    permits.release_pulling(None);
+                }
+            }
+        });
+    }
+    drop(receiver);
+    if let Err(error) = feed(run, place, &sender).await {
+        run.store_failed(&error);
+        settle_rest(run, place);
+    }
+    drop(sender);
+    join(run, place, &group).await;
+}
+
+async fn feed(
+    run: &Arc<RunState>,
+    place: u16,
+    sender: &async_channel::Sender<Token>,
+) -> Result<(), StoreError> {
+    let rows = run.rows().await?;
+    let mut watch = CutWatch::new(run.clone(), place);
+    let mut waiting = run.stage(place).deferred.load(Ordering::Acquire);
+    let mut after: Option<(u64, Lineage)> = None;
+    while waiting > 0 {
+        let page = rows.deferred(place, after.clone(), BATCH_ROWS).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((at_of(last), last.lineage.clone()));
+        for row in page {
+            if waiting == 0 {
+                break;
+            }
+            waiting -= 1;
+            let due = Due::Boot(Boot(Duration::from_millis(at_of(&row))));
+            let cut = {
+                let time = async {
+                    run.world().until(due).await;
+                    None
+                };
+                let cut = async { Some(watch.cut().await) };
+                cut.or(time).await
+            };
+            let attempts = row.attempts;
+            let token = reopen(run, place, row);
+            match cut {
+                None => {
+                    // The workers of the round take until the sender is dropped.
+                    let _ = sender.send(token).await;
+                }
+                Some(Cut::Closed) => token.settle(Outcome::TimedOut, attempts, None, Vec::new()).await,
+                Some(Cut::Cancelled(outcome)) => token.settle(outcome, attempts, None, Vec::new()).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn at_of(row: &Row) -> u64 {
+    match row.end {
+        RowEnd::Retry { at_ms, .. } => at_ms,
+        RowEnd::Done(_) => 0,
+    }
+}
+
+fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
+    let value = Arc::new(row.values.pop().unwrap_or_default());
+    let mut token = Token::open(run, place, row.lineage, row.key, value);
+    token.body_mut().carried = row.attempts;
+    token.body_mut().group = row.message;
+    if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
+        token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
+    }
+    token.take();
+    run.stage(place).deferred.fetch_sub(1, Ordering::AcqRel);
+    token
+}
+
+/// The store is gone: what waited in it is cancelled, by number.
+fn settle_rest(run: &RunState, place: u16) {
+    let stage = run.stage(place);
+    let left = stage.deferred.swap(0, Ordering::AcqRel);
+    let mut counts = stage.counts();
+    for _ in 0..left {
+        counts.settle(Outcome::Cancelled, 0);
+    }
+}

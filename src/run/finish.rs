@@ -1,0 +1,75 @@
+//! What is done after a run: its notices.
+
+use super::{chain, state::{RunState, null}};
+use crate::{
+    action::{ItemContext, Stop},
+    flow::Slot,
+    item::{Key, Lineage, RunRecord, Value},
+    job::Notice,
+    lang::{Facts, RunFacts},
+    limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
+    report,
+    world::Due,
+};
+use futures_lite::FutureExt;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex},
+};
+
+/// Runs the notices that this outcome asks for, one after the other, each in its own time. What fails is logged and
+/// changes no outcome (RUNS D5).
+pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
+    for (place, notice) in run.job.on_finish.iter().enumerate() {
+        if !notice.when.contains(&record.outcome) || run.dry.is_some() {
+            continue;
+        }
+        let time = async {
+            run.world().until(Due::Boot(run.world().boot() + ON_FINISH_TIMEOUT)).await;
+            Err(format!("it took longer than {ON_FINISH_TIMEOUT:?}"))
+        };
+        let killed = async {
+            run.killed.wait().await;
+            Err("the run was killed".to_owned())
+        };
+        let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
+        let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(&*panic))) };
+        if let Err(why) = work.or(time).or(killed).await {
+            log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "on_finish failed: {why}");
+        }
+    }
+}
+
+async fn send(run: &Arc<RunState>, notice: &Notice, place: usize, record: &RunRecord) -> Result<(), String> {
+    let slot = Arc::new(Slot::free(run.world().clone()));
+    slot.begin_item(Some(run.world().boot() + ON_FINISH_TIMEOUT), 0);
+    let mut cx = ItemContext {
+        run: run.context.clone(),
+        slot,
+        stage: format!("on_finish[{place}]").into(),
+        stage_place: u16::MAX,
+        key: None,
+        lineage: Lineage::listed(u16::MAX, place as u64),
+        action_place: 0,
+        value_place: 0,
+        attempt: 1,
+        tail: Mutex::default(),
+    };
+    let facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
+    match chain::work(&notice.actions, &mut cx, facts, VALUE_BYTES_DEFAULT, None).await {
+        Ok(_) | Err(Stop::Empty) => Ok(()),
+        Err(Stop::Failed { failure, .. }) => Err(failure.to_string()),
+        Err(Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut) => Err("it would have waited too long".to_owned()),
+    }
+}
+
+/// `run` with what is known only after the run.
+fn facts_after(facts: &RunFacts, record: &RunRecord) -> RunFacts {
+    let mut run = facts.run.clone();
+    if let Value::Object(fields) = &mut run {
+        fields.insert("outcome".into(), record.outcome.name().into());
+        fields.insert("summary".into(), report::summary_line(record).into());
+        fields.insert("report".into(), report::text(record).into());
+    }
+    RunFacts { params: facts.params.clone(), run, secrets: facts.secrets.clone() }
+}

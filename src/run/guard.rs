@@ -1,0 +1,99 @@
+//! One attempt behind its fences: panic, cut, item deadline, timeout.
+
+use super::{
+    pool::SlotPool,
+    state::{Cut, CutWatch},
+};
+use crate::{
+    flow::{Slot, panic_text},
+    world::{Alarm, Boot, Due, World},
+};
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// How an attempt came back.
+#[derive(Debug)]
+pub enum Guarded<T> {
+    /// By itself.
+    Done(T),
+    /// It panicked with this text.
+    Panicked(String),
+    /// Its stage was closed or its run cancelled.
+    Cut(Cut),
+    /// The item's deadline passed.
+    PastDeadline,
+    /// It worked longer than its timeout.
+    TimedOut,
+}
+
+/// The alarms of one worker, set again for each item.
+pub struct Alarms {
+    deadline: Box<dyn Alarm>,
+    timeout: Box<dyn Alarm>,
+}
+
+impl Alarms {
+    pub fn new(world: &World) -> Alarms {
+        Alarms { deadline: world.alarm(), timeout: world.alarm() }
+    }
+}
+
+/// The bounds of one attempt.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    pub deadline: Option<Boot>,
+    pub timeout: Option<Duration>,
+}
+
+/// Runs `attempt` until it is done or something cuts it. The attempt is polled first, so a success in the same tick as a
+/// deadline is a success; clocks are read only while it is pending.
+pub async fn guard<T>(
+    attempt: impl Future<Output = T>,
+    slot: &Slot,
+    watch: &mut CutWatch,
+    alarms: &mut Alarms,
+    pool: Option<&SlotPool>,
+    bounds: Bounds,
+) -> Guarded<T> {
+    let mut attempt = std::pin::pin!(attempt);
+    poll_fn(move |cx| {
+        match fenced(attempt.as_mut(), cx) {
+            Poll::Ready(Ok(value)) => return Poll::Ready(Guarded::Done(value)),
+            Poll::Ready(Err(message)) => return Poll::Ready(Guarded::Panicked(message)),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(cut) = watch.poll(cx) {
+            return Poll::Ready(Guarded::Cut(cut));
+        }
+        if let Some(deadline) = bounds.deadline
+            && alarms.deadline.poll(cx, Due::Boot(deadline)).is_ready()
+        {
+            return Poll::Ready(Guarded::PastDeadline);
+        }
+        if let Some(timeout) = bounds.timeout
+            && let Some(at) = slot.timeout_at(timeout)
+            && alarms.timeout.poll(cx, Due::Awake(at)).is_ready()
+        {
+            return Poll::Ready(Guarded::TimedOut);
+        }
+        if let Some(pool) = pool
+            && slot.is_parked()
+        {
+            pool.add_if_spare();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn fenced<T>(attempt: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
+    match catch_unwind(AssertUnwindSafe(|| attempt.poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+    }
+}

@@ -1,0 +1,339 @@
+//! One job once: the story of a run.
+//!
+//! [`Runner::start`] makes the state, starts a task for each stage and hands out a [`Run`]; `source`, `worker` and
+//! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
+//! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
+
+mod chain;
+mod deadline;
+mod deferred;
+mod facts;
+mod finish;
+mod gather;
+mod guard;
+mod options;
+mod outcome;
+mod pool;
+mod progress;
+mod rows;
+mod source;
+mod state;
+mod token;
+mod worker;
+
+pub use facts::rfc3339;
+pub use options::{Preview, RunOptions};
+pub use progress::{Progress, StageProgress};
+pub use rows::StoreChoice;
+pub use state::CancelReason;
+
+use crate::{
+    action::{Leftovers, Outputs, RunContext},
+    flow::{Group, Latch},
+    item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
+    job::{Job, StageKind},
+    lang::RunFacts,
+    limits::SUMMARY_LIST_MAX,
+    world::{Task, World},
+};
+use event_listener::Event;
+use futures_lite::FutureExt;
+use state::{RunState, StageState, lock};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    task::{Context, Poll},
+};
+
+/// Starts runs on the executor of a world.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    world: World,
+}
+
+/// Why a run was not started. Nothing has been done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// A secret that the job names was not given.
+    NoSecret(String),
+    /// `--set` or `params` name something that the job does not have.
+    NoParam(String),
+    /// There is no such stage.
+    NoStage(String),
+    /// A data file that the job reads is not there.
+    NoInput(std::path::PathBuf),
+    /// A service cannot be set up with these params and secrets.
+    Service(String),
+    /// The output folder cannot be used.
+    Out(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::NoSecret(name) => write!(
+                f,
+                "the secret `{name}` is not there: put it into a file `secrets/{name}` (mode 0600) beside lamplighter.ron, \
+                 or set LAMPLIGHTER_SECRET_{}",
+                name.to_uppercase()
+            ),
+            StartError::NoParam(name) => write!(f, "the job has no param `{name}`"),
+            StartError::NoStage(name) => write!(f, "the job has no stage `{name}`"),
+            StartError::NoInput(path) => write!(f, "the input file {} is not there", path.display()),
+            StartError::Service(why) | StartError::Out(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A run that was started: a future of its [`RunRecord`], which is data and never an error.
+///
+/// # Cancel safety
+/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor.
+/// After it was awaited to its end no task of the run is left.
+pub struct Run {
+    state: Arc<RunState>,
+    story: Option<Task<()>>,
+    record: async_channel::Receiver<RunRecord>,
+}
+
+impl Runner {
+    /// A runner on the executor of `world`.
+    pub fn new(world: World) -> Runner {
+        Runner { world }
+    }
+
+    /// Starts `job`. Everything runs on the world's executor, from the next time that it is run.
+    ///
+    /// # Errors
+    /// When a secret, a param, a stage or an input that the options or the job name is not there.
+    pub fn start(&self, job: &Arc<Job>, options: RunOptions) -> Result<Run, StartError> {
+        let state = Arc::new(self.state(job, options)?);
+        let (sender, record) = async_channel::bounded(1);
+        let story = state.clone();
+        let story = self.world.spawn(async move {
+            let record = story.tell().await;
+            let _ = sender.try_send(record);
+        });
+        Ok(Run { state, story: Some(story), record })
+    }
+
+    fn state(&self, job: &Arc<Job>, mut options: RunOptions) -> Result<RunState, StartError> {
+        let world = self.world.clone();
+        let (wall, started) = (world.wall(), world.boot());
+        for name in &job.secrets {
+            if !options.secrets.contains_key(name) {
+                return Err(StartError::NoSecret(name.clone()));
+            }
+        }
+        for path in &job.inputs {
+            if !path.exists() {
+                return Err(StartError::NoInput(path.clone()));
+            }
+        }
+        let params = merged_params(&job.params, &options.params)?;
+        let until = match &options.until {
+            None => None,
+            Some(name) => Some(job.stage_place(name).ok_or_else(|| StartError::NoStage(name.clone()))?),
+        };
+        let id = options.id.clone().unwrap_or_else(|| facts::new_id(wall, world.random()));
+        let run = facts::RunIdentity {
+            id: &id,
+            job: &job.name,
+            due: options.due.unwrap_or(wall),
+            started: wall,
+            zone: &job.zone,
+            out: &options.out,
+            jobs: &options.jobs,
+        };
+        let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
+        let mut services = BTreeMap::new();
+        for plan in &job.services {
+            let service = plan.start(&world, &facts).map_err(|failure| StartError::Service(failure.message))?;
+            services.insert(plan.name().to_owned(), Arc::new(service));
+        }
+        let rows = rows::Rows::new(options.store.clone());
+        let context = Arc::new(RunContext {
+            outputs: Outputs::new(world.clone(), options.out.clone(), &id),
+            leftovers: Leftovers::new(world.clone(), options.grace),
+            id,
+            job: job.name.to_string(),
+            deadline: Some(started + options.deadline.unwrap_or(job.deadline)),
+            grace: options.grace,
+            zone: job.zone.clone(),
+            base_dir: job.base_dir.clone(),
+            services,
+            instance: options.instance.clone(),
+            environment: options.environment.clone(),
+            temporary: options.out.clone(),
+            world: world.clone(),
+        });
+        let dry = options.preview.clone().map(chain::DryRun::new);
+        let places = 0..job.stages.len() as u16;
+        let feeds = until.map(|until| (until, job.ancestors(until)));
+        let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
+        let wanted = wanted.collect();
+        Ok(RunState {
+            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job))).collect(),
+            job: job.clone(),
+            context,
+            facts,
+            options,
+            cancel: Latch::new(),
+            killed: Latch::new(),
+            deadline_passed: AtomicBool::new(false),
+            broken: Mutex::default(),
+            failures: Mutex::default(),
+            store: rows,
+            changed: Event::new(),
+            group: Group::new(world),
+            started,
+            started_wall: wall,
+            frozen: Mutex::default(),
+            dry,
+            until,
+            wanted,
+        })
+    }
+}
+
+/// The defaults with the given ones in their place.
+fn merged_params(defaults: &Value, given: &BTreeMap<String, Value>) -> Result<Value, StartError> {
+    let mut params = defaults.as_object().cloned().unwrap_or_default();
+    for (name, value) in given {
+        let place = params.get_mut(name).ok_or_else(|| StartError::NoParam(name.clone()))?;
+        *place = value.clone();
+    }
+    Ok(Value::Object(params))
+}
+
+impl RunState {
+    /// From the first stage to the last notice.
+    async fn tell(self: Arc<RunState>) -> RunRecord {
+        log::info!(
+            target: "lamplighter::run",
+            run = self.context.id.as_str(), job = self.context.job.as_str();
+            "run started"
+        );
+        self.run_stages().await;
+        self.context.leftovers.join().await;
+        let record = self.record();
+        if let Some(rows) = self.store.opened() {
+            let _ = rows.forget().await;
+        }
+        log::info!(
+            target: "lamplighter::run",
+            run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
+            "run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+        );
+        finish::notify(&self, &record).await;
+        self.context.leftovers.join().await;
+        record
+    }
+
+    /// Starts every stage that is wanted and waits for all, while the watches of the deadlines stand beside them.
+    async fn run_stages(self: &Arc<RunState>) {
+        let stages = Group::new(self.world().clone());
+        for place in 0..self.stages.len() as u16 {
+            if !self.is_wanted(place) {
+                self.stage(place).ended.settle(());
+                continue;
+            }
+            match self.plan(place).kind {
+                StageKind::Source => stages.spawn(source::run_source(self.clone(), place)),
+                StageKind::Worker => stages.spawn(worker::run_stage(self.clone(), place)),
+                StageKind::GatherAll | StageKind::GatherBy(_) => stages.spawn(gather::run_gather(self.clone(), place)),
+            }
+            if self.plan(place).deadline.is_some() {
+                self.group.spawn(deadline::watch_stage(self.clone(), place));
+            }
+        }
+        let joined = async {
+            if let Err(panic) = stages.join().await {
+                self.note_broken(format!("lost: a stage panicked: {panic}"));
+            }
+        };
+        joined.or(deadline::watch_run(self.clone())).await;
+        self.group.cancel();
+    }
+
+    fn record(&self) -> RunRecord {
+        let (outcome, reason) = outcome::decide(self);
+        let shown = |place: &u16| !self.plan(*place).hidden && self.is_wanted(*place);
+        let failures: Vec<FailureRecord> = {
+            let failures = lock(&self.failures);
+            let shown = failures.iter().filter(|((place, _), _): &(&(u16, Lineage), _)| !self.plan(*place).hidden);
+            shown.map(|(_, failure)| failure.clone()).collect()
+        };
+        let (outputs, outputs_total) = self.context.outputs.written(SUMMARY_LIST_MAX);
+        RunRecord {
+            run: self.context.id.clone(),
+            job: self.context.job.clone(),
+            outcome,
+            reason,
+            started: rfc3339(self.started_wall, &self.job.zone),
+            ended: rfc3339(self.world().wall(), &self.job.zone),
+            stages: (0..self.stages.len() as u16)
+                .filter(shown)
+                .map(|at| StageRecord { name: self.stage(at).name.to_string(), counts: self.stage(at).snapshot() })
+                .collect(),
+            failures,
+            outputs,
+            outputs_total,
+        }
+    }
+}
+
+impl Run {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.state.context.id
+    }
+
+    /// Where it stands now.
+    pub fn progress(&self) -> Progress {
+        Progress::of(&self.state)
+    }
+
+    /// Cancels it: items settle at once, connections close, processes are asked to end and killed after the grace period.
+    /// `by` completes "cancelled by …". The first reason stays.
+    pub fn cancel(&self, by: &str) {
+        self.state.cancel(CancelReason::Asked(by.to_owned()));
+    }
+
+    /// Cancels it and kills what is left now.
+    pub fn kill(&self, by: &str) {
+        self.cancel(by);
+        self.state.killed.settle(());
+        self.state.context.leftovers.kill_now();
+    }
+}
+
+impl Future for Run {
+    type Output = RunRecord;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RunRecord> {
+        let Some(story) = &mut self.story else { return Poll::Pending };
+        match story.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                self.story = None;
+                let record = self.record.try_recv().expect("the story of a run ends with its record");
+                Poll::Ready(record)
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(story) = self.story.take() {
+            self.state.cancel(CancelReason::Asked("the drop of its handle".to_owned()));
+            story.detach();
+        }
+    }
+}

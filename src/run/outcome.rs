@@ -1,0 +1,76 @@
+//! How a run ended, and why, in a sentence (RUNS D4).
+
+use super::state::{CancelReason, RunState, lock};
+use crate::item::RunOutcome;
+use std::sync::atomic::Ordering;
+
+/// The outcome of a run whose stages have all ended.
+pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
+    if let Some(reason) = run.cancel.get() {
+        return of_cancel(reason);
+    }
+    if run.deadline_passed.load(Ordering::Acquire) {
+        return (RunOutcome::DeadlineExceeded, Some("the deadline passed before the last stage ended".to_owned()));
+    }
+    if let Some(what) = lock(&run.broken).clone() {
+        return (RunOutcome::Failed, Some(what));
+    }
+    for (stage, plan) in run.stages.iter().zip(&run.job.stages) {
+        let counts = stage.snapshot();
+        if matches!(plan.kind, crate::job::StageKind::GatherAll) && counts.missing() > 0 {
+            return (RunOutcome::Failed, Some(format!("the gather `{}` failed{}", stage.name, first_failure(run, stage.place))));
+        }
+    }
+    let mut missing = Vec::new();
+    for (stage, plan) in run.stages.iter().zip(&run.job.stages) {
+        let counts = stage.snapshot();
+        if counts.missing() > 0 {
+            missing.push(format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name));
+        }
+        if plan.tolerate.exceeded(counts.missing(), counts.items) {
+            let (outcome, why) = if stage.is_closed() {
+                (RunOutcome::DeadlineExceeded, "its deadline closed it")
+            } else {
+                (RunOutcome::Failed, "more than it tolerates")
+            };
+            let counts = format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name);
+            return (outcome, Some(format!("{counts}: {why} ({}){}", plan.tolerate, first_failure(run, stage.place))));
+        }
+        if !counts.complete && plan.is_source() {
+            missing.push(format!("the listing of stage `{}` was cut at its deadline", stage.name));
+        }
+    }
+    if missing.is_empty() {
+        (RunOutcome::Succeeded, None)
+    } else {
+        (RunOutcome::Partial, Some(missing.join("; ")))
+    }
+}
+
+fn of_cancel(reason: &CancelReason) -> (RunOutcome, Option<String>) {
+    match reason {
+        CancelReason::Asked(by) => (RunOutcome::Cancelled, Some(format!("cancelled by {by}"))),
+        CancelReason::RunDeadline => {
+            (RunOutcome::DeadlineExceeded, Some("the deadline passed while stages still ran".to_owned()))
+        }
+        CancelReason::StageDeadline(stage) => {
+            (RunOutcome::DeadlineExceeded, Some(format!("the deadline of stage `{stage}` passed")))
+        }
+        CancelReason::FailFast(stage) => {
+            (RunOutcome::Failed, Some(format!("stage `{stage}` misses more than it tolerates (fail_fast)")))
+        }
+        CancelReason::Broken(failure) => (RunOutcome::Failed, Some(failure.to_string())),
+    }
+}
+
+fn first_failure(run: &RunState, place: u16) -> String {
+    let failures = lock(&run.failures);
+    let first = failures.iter().find(|((at, _), _)| *at == place).map(|(_, failure)| failure);
+    first.map_or_else(String::new, |failure| {
+        if failure.message.is_empty() {
+            format!("; first: {} {}", failure.key, failure.class)
+        } else {
+            format!("; first: {} {}: {}", failure.key, failure.class, failure.message)
+        }
+    })
+}

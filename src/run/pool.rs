@@ -1,0 +1,48 @@
+//! The workers of a stage: as many as may be open, started only when they are needed.
+
+use super::{state::RunState, worker};
+use crate::flow::Group;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Starts workers in the stage's group: at first as many as may work at once, and one more whenever an item begins to wait
+/// and its permit lies idle, up to `workers + waiting` (the open permits of RUNS T2: a worker is one).
+#[derive(Clone)]
+pub struct SlotPool {
+    run: Arc<RunState>,
+    place: u16,
+    group: Group,
+    live: Arc<AtomicUsize>,
+    most: usize,
+}
+
+impl SlotPool {
+    pub fn new(run: &Arc<RunState>, place: u16, group: &Group) -> SlotPool {
+        let plan = run.plan(place);
+        let most = plan.workers + plan.waiting;
+        SlotPool { run: run.clone(), place, group: group.clone(), live: Arc::default(), most }
+    }
+
+    /// Starts the first workers.
+    pub fn start(&self) {
+        for _ in 0..self.run.plan(self.place).workers {
+            self.add();
+        }
+    }
+
+    /// Starts one more if a work permit is free and nobody waits for it.
+    pub fn add_if_spare(&self) {
+        if self.run.stage(self.place).permits.has_spare() {
+            self.add();
+        }
+    }
+
+    fn add(&self) {
+        let taken = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.most).then_some(live + 1));
+        if taken.is_ok() {
+            self.group.spawn(worker::work_through(self.run.clone(), self.place, self.clone()));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The store of a run, opened by whoever needs it first.
+
+use super::state::RunState;
+use crate::{
+    flow::Semaphore,
+    store::{RunStore, Store, StoreError, memory::Memory, sqlite::Sqlite},
+};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+/// Where a runner keeps the rows of its runs.
+#[derive(Clone)]
+pub enum StoreChoice {
+    /// A private file in this folder, unlinked at once, at most so many bytes (RUNS S4). Opened only by a run that needs it.
+    Private {
+        /// Its folder; the output folder when `None`.
+        folder: Option<PathBuf>,
+        /// `spool_max`.
+        limit: u64,
+    },
+    /// In memory, at most so many bytes: for tests and embedders.
+    Memory {
+        /// Ceiling in bytes.
+        limit: u64,
+    },
+    /// A store that was opened by the caller.
+    Given(Arc<dyn Store>),
+}
+
+/// Opens the store once.
+pub struct Rows {
+    choice: StoreChoice,
+    opened: OnceLock<Result<RunStore, StoreError>>,
+    /// One who opens at a time.
+    turn: Semaphore,
+}
+
+impl Rows {
+    pub fn new(choice: StoreChoice) -> Rows {
+        Rows { choice, opened: OnceLock::new(), turn: Semaphore::new(1) }
+    }
+
+    /// The store of `run`.
+    pub async fn get(&self, run: &RunState) -> Result<RunStore, StoreError> {
+        if let Some(opened) = self.opened.get() {
+            return opened.clone();
+        }
+        let _turn = self.turn.acquire().await;
+        if let Some(opened) = self.opened.get() {
+            return opened.clone();
+        }
+        let opened = self.open(run).await;
+        self.opened.get_or_init(|| opened).clone()
+    }
+
+    /// The store, if somebody has opened it.
+    pub fn opened(&self) -> Option<RunStore> {
+        self.opened.get().and_then(|opened| opened.clone().ok())
+    }
+
+    async fn open(&self, run: &RunState) -> Result<RunStore, StoreError> {
+        let store: Arc<dyn Store> = match &self.choice {
+            StoreChoice::Given(store) => store.clone(),
+            StoreChoice::Memory { limit } => Arc::new(Memory::new(*limit)),
+            StoreChoice::Private { folder, limit } => {
+                let folder = folder.clone().unwrap_or_else(|| run.context.temporary.clone());
+                let limit = *limit;
+                let (store, remarks) = run.world().unblock(move || Sqlite::private(&folder, limit)).await?;
+                for remark in remarks {
+                    log::warn!(target: "lamplighter::store", run = run.context.id.as_str(); "{remark}");
+                }
+                Arc::new(store)
+            }
+        };
+        Ok(RunStore::new(store, &run.context.id))
+    }
+}

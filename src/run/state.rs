@@ -1,0 +1,396 @@
+//! The shared state of a run and of its stages: integers, latches, and the one way in which an item is settled.
+
+use super::{options::RunOptions, token::Token};
+use crate::{
+    action::RunContext,
+    flow::{Group, Inbox, Latch, Order, WorkPermits},
+    item::{Class, Counts, Failure, FailureRecord, Key, Lineage, Outcome, Value},
+    job::{Job, Stage},
+    lang::RunFacts,
+    limits::SUMMARY_LIST_MAX,
+    store::{Row, RowEnd, RunStore, StoreError},
+    world::{Boot, World},
+};
+use event_listener::{Event, EventListener};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// Why a run was cancelled. The first reason stays (RUNS D4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CancelReason {
+    /// A person, a signal, the API, or the run's handle was dropped; the text names which.
+    Asked(String),
+    /// The run's deadline passed and something still ran that has no `on_deadline: Continue`.
+    RunDeadline,
+    /// The deadline of a stage with `on_deadline: Fail` passed.
+    StageDeadline(String),
+    /// A stage with `fail_fast` misses more than it tolerates.
+    FailFast(String),
+    /// The run's own means failed: its store is full or broken.
+    Broken(Failure),
+}
+
+impl CancelReason {
+    /// How an item ends that was taken and is cut by this.
+    pub fn cut_outcome(&self) -> Outcome {
+        match self {
+            CancelReason::RunDeadline | CancelReason::StageDeadline(_) => Outcome::TimedOut,
+            _ => Outcome::Cancelled,
+        }
+    }
+}
+
+/// One run, shared by all its tasks.
+pub struct RunState {
+    pub job: Arc<Job>,
+    pub context: Arc<RunContext>,
+    pub facts: Arc<RunFacts>,
+    pub options: RunOptions,
+    pub stages: Vec<Arc<StageState>>,
+    pub cancel: Latch<CancelReason>,
+    /// Nobody waits any more: what is left is killed.
+    pub killed: Latch<()>,
+    /// The run's deadline has passed while stages still ran.
+    pub deadline_passed: AtomicBool,
+    /// A file that could not be written, or a listing that failed, by name: the run is `failed`.
+    pub broken: Mutex<Option<String>>,
+    /// The first missing items in the order of stages and lineage.
+    pub failures: Mutex<BTreeMap<(u16, Lineage), FailureRecord>>,
+    /// The store of the run, opened by whoever needs it first.
+    pub store: super::rows::Rows,
+    /// Woken whenever a stage ends or closes.
+    pub changed: Event,
+    /// Every task of the run.
+    pub group: Group,
+    pub started: Boot,
+    pub started_wall: jiff::Timestamp,
+    /// `counts` of each gather, frozen when it started.
+    pub frozen: Mutex<BTreeMap<u16, Arc<Value>>>,
+    /// Set in a dry run.
+    pub dry: Option<super::chain::DryRun>,
+    /// The stage whose values go to the tap.
+    pub until: Option<u16>,
+    /// By place: the stage runs. `--until` leaves out what does not feed its stage.
+    pub wanted: Vec<bool>,
+}
+
+/// One stage of a run.
+pub struct StageState {
+    pub place: u16,
+    pub name: Arc<str>,
+    pub inbox: Inbox<Token>,
+    pub permits: WorkPermits,
+    pub order: Order,
+    /// Items that arrived: counted by the sender when it makes the token.
+    pub arrived: AtomicU64,
+    pub counts: Mutex<Counts>,
+    /// What fed it has ended: `arrived` is final.
+    pub fed: AtomicBool,
+    /// The listing above ended before its end.
+    pub incomplete: AtomicBool,
+    /// Its deadline passed with `Continue`, or all its readers are closed: it takes no more.
+    pub closed: AtomicBool,
+    /// The deadline closed it (not its readers).
+    pub closed_by_deadline: AtomicBool,
+    /// When its first item was taken, or its listing began.
+    pub began: Latch<Boot>,
+    /// All its tasks are joined.
+    pub ended: Latch<()>,
+    /// Items that wait in the store.
+    pub deferred: AtomicU64,
+    /// Woken when it closes or the run is cancelled.
+    pub attention: Event,
+    /// Rows of ok items are stored with their values: a gather reads them.
+    pub keep_values: bool,
+    /// Rows of missing items are stored: a gather below sees them.
+    pub keep_missing: bool,
+    /// What came into a missing item is stored as well: a `By` gather below groups by it.
+    pub keep_inputs: bool,
+    /// Items taken and not yet settled, for progress.
+    pub open: AtomicU64,
+}
+
+/// What an item or worker learns when it is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The stage takes no more; what is in flight is `timed_out`.
+    Closed,
+    /// The run is cancelled; what is in flight ends so.
+    Cancelled(Outcome),
+}
+
+impl StageState {
+    pub fn new(place: u16, job: &Job) -> StageState {
+        let stage = &job.stages[usize::from(place)];
+        let gathers_reading = |wanted: &dyn Fn(&Stage) -> bool, direct: bool| {
+            job.stages.iter().enumerate().any(|(at, reader)| {
+                reader.is_gather()
+                    && wanted(reader)
+                    && if direct { reader.from.contains(&place) } else { job.ancestors(at as u16).contains(&place) }
+            })
+        };
+        StageState {
+            place,
+            name: stage.name.clone(),
+            inbox: Inbox::new(stage.buffer, stage.workers),
+            permits: WorkPermits::new(stage.workers),
+            order: Order::default(),
+            arrived: AtomicU64::new(0),
+            counts: Mutex::new(Counts { complete: true, ..Counts::default() }),
+            fed: AtomicBool::new(false),
+            incomplete: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            closed_by_deadline: AtomicBool::new(false),
+            began: Latch::new(),
+            ended: Latch::new(),
+            deferred: AtomicU64::new(0),
+            attention: Event::new(),
+            keep_values: gathers_reading(&|_| true, true),
+            keep_missing: gathers_reading(&|_| true, false),
+            keep_inputs: gathers_reading(&|reader| matches!(reader.kind, crate::job::StageKind::GatherBy(_)), false),
+            open: AtomicU64::new(0),
+        }
+    }
+
+    pub fn counts(&self) -> MutexGuard<'_, Counts> {
+        lock(&self.counts)
+    }
+
+    /// A frozen copy, with the items that arrived.
+    pub fn snapshot(&self) -> Counts {
+        let mut counts = self.counts().clone();
+        counts.items = self.arrived.load(Ordering::Acquire);
+        counts.complete = !self.incomplete.load(Ordering::Acquire);
+        counts
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_settled()
+    }
+}
+
+impl RunState {
+    pub fn world(&self) -> &World {
+        &self.context.world
+    }
+
+    /// Where the values of the stage at `place` go besides its readers.
+    pub fn tap_of(&self, place: u16) -> Option<&async_channel::Sender<Value>> {
+        self.options.tap.as_ref().filter(|_| self.until == Some(place))
+    }
+
+    /// True when a source has listed as many items as it may.
+    pub fn limit_reached(&self, place: u16) -> bool {
+        self.options.limit.is_some_and(|limit| self.stage(place).arrived.load(Ordering::Acquire) >= limit)
+    }
+
+    pub fn is_wanted(&self, place: u16) -> bool {
+        self.wanted[usize::from(place)]
+    }
+
+    pub fn stage(&self, place: u16) -> &Arc<StageState> {
+        &self.stages[usize::from(place)]
+    }
+
+    pub fn plan(&self, place: u16) -> &Stage {
+        &self.job.stages[usize::from(place)]
+    }
+
+    /// Cancels the run, once; every stage is told and every inbox closed, so that nobody waits for room any more.
+    pub fn cancel(&self, reason: CancelReason) {
+        if !self.cancel.settle(reason) {
+            return;
+        }
+        for stage in &self.stages {
+            stage.inbox.close();
+            stage.attention.notify(usize::MAX);
+        }
+        self.changed.notify(usize::MAX);
+    }
+
+    /// What cuts the items of `stage` now, if anything does.
+    pub fn cut(&self, stage: &StageState) -> Option<Cut> {
+        if let Some(reason) = self.cancel.get() {
+            return Some(Cut::Cancelled(reason.cut_outcome()));
+        }
+        stage.is_closed().then_some(Cut::Closed)
+    }
+
+    /// Closes a stage: it goes on pulling and settles each item `not_reached`. A worker stage all of whose readers are
+    /// closed closes too (RUNS D1).
+    pub fn close(&self, place: u16, by_deadline: bool) {
+        let stage = self.stage(place);
+        if by_deadline {
+            stage.closed_by_deadline.store(true, Ordering::Release);
+        }
+        if stage.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        stage.attention.notify(usize::MAX);
+        self.changed.notify(usize::MAX);
+        for parent in &self.plan(place).from {
+            let plan = self.plan(*parent);
+            if !plan.is_source() && plan.readers.iter().all(|reader| self.stage(*reader).is_closed()) {
+                self.close(*parent, false);
+            }
+        }
+    }
+
+    /// Counts an arrival. Every arrival is settled exactly once.
+    pub fn arrive(&self, place: u16) {
+        self.stage(place).arrived.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts an end, and what follows from it: fail-fast, the first failures by name.
+    pub fn count_end(&self, place: u16, end: &End<'_>) {
+        let stage = self.stage(place);
+        stage.counts().settle(end.outcome, end.attempts);
+        if !end.outcome.is_missing() {
+            return;
+        }
+        if let Outcome::Failed(Class::Output) = end.outcome {
+            self.note_broken(end.message.unwrap_or("a file could not be written").to_owned());
+        }
+        let named = FailureRecord {
+            stage: stage.name.to_string(),
+            key: end.key.clone(),
+            class: end.outcome.class_text(),
+            message: end.message.unwrap_or_default().to_owned(),
+            attempts: end.attempts,
+        };
+        {
+            let mut failures = lock(&self.failures);
+            failures.insert((place, end.lineage.clone()), named);
+            if failures.len() > SUMMARY_LIST_MAX {
+                failures.pop_last();
+            }
+        }
+        self.check_fail_fast(place);
+    }
+
+    /// RUNS D3: a count is compared at once, a share once the number of items is known.
+    pub fn check_fail_fast(&self, place: u16) {
+        let (stage, plan) = (self.stage(place), self.plan(place));
+        if !plan.fail_fast {
+            return;
+        }
+        let counts = stage.snapshot();
+        let known = stage.fed.load(Ordering::Acquire);
+        if (known || plan.tolerate.is_count()) && plan.tolerate.exceeded(counts.missing(), counts.items) {
+            self.cancel(CancelReason::FailFast(stage.name.to_string()));
+        }
+    }
+
+    /// Remembers the first thing that makes the run `failed` by itself.
+    pub fn note_broken(&self, what: String) {
+        lock(&self.broken).get_or_insert(what);
+    }
+
+    /// Settles an item with its row, where a gather will read it. Everything is counted before this returns.
+    pub async fn settle(&self, place: u16, end: End<'_>, values: Vec<Value>) {
+        let stage = self.stage(place);
+        let keep = if end.outcome == Outcome::Ok {
+            stage.keep_values
+        } else {
+            end.outcome.is_missing() && stage.keep_missing
+        };
+        if keep {
+            let row = Row {
+                stage: place,
+                lineage: end.lineage.clone(),
+                key: end.key.clone(),
+                end: RowEnd::Done(end.outcome),
+                attempts: end.attempts,
+                message: end.message.map(str::to_owned),
+                values,
+            };
+            if let Err(error) = self.put(row).await {
+                self.store_failed(&error);
+            }
+        }
+        self.count_end(place, &end);
+    }
+
+    async fn put(&self, row: Row) -> Result<(), StoreError> {
+        self.store.get(self).await?.put(row).await
+    }
+
+    /// The run cannot go on without its store.
+    pub fn store_failed(&self, error: &StoreError) {
+        self.cancel(CancelReason::Broken(Failure::new(Class::Spool, error.to_string())));
+    }
+
+    /// The store, opened now if it was not.
+    pub async fn rows(&self) -> Result<RunStore, StoreError> {
+        self.store.get(self).await
+    }
+}
+
+/// How an item ended, as the counts and rows need it.
+pub struct End<'a> {
+    pub lineage: &'a Lineage,
+    pub key: &'a Key,
+    pub outcome: Outcome,
+    pub attempts: u32,
+    pub message: Option<&'a str>,
+}
+
+/// Lets one worker notice that its items are cut: one listener for all of them, armed only when an item is pending.
+pub struct CutWatch {
+    run: Arc<RunState>,
+    place: u16,
+    listener: Option<EventListener>,
+}
+
+impl CutWatch {
+    pub fn new(run: Arc<RunState>, place: u16) -> CutWatch {
+        CutWatch { run, place, listener: None }
+    }
+
+    /// What cuts the items now.
+    pub fn now(&self) -> Option<Cut> {
+        self.run.cut(self.run.stage(self.place))
+    }
+
+    /// Ready when the items are cut.
+    pub fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Cut> {
+        use std::{future::Future, pin::Pin, task::Poll};
+        loop {
+            if let Some(cut) = self.now() {
+                return Poll::Ready(cut);
+            }
+            match &mut self.listener {
+                None => self.listener = Some(self.run.stage(self.place).attention.listen()),
+                Some(listener) => match Pin::new(listener).poll(cx) {
+                    Poll::Ready(()) => self.listener = None,
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Waits until the items are cut.
+    pub async fn cut(&mut self) -> Cut {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+}
+
+/// Shared empty value.
+pub fn null() -> Arc<Value> {
+    static NULL: OnceLock<Arc<Value>> = OnceLock::new();
+    NULL.get_or_init(|| Arc::new(Value::Null)).clone()
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Locks of a run are held for a few statements that do not panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
