@@ -170,6 +170,7 @@ impl RealAlarm {
         if let Some((place, waker)) = &self.place
             && now < place.due
             && place.due <= due
+            && self.sleepers.stands(*place)
             && waker.will_wake(cx.waker())
         {
             return Poll::Pending;
@@ -241,6 +242,7 @@ async fn until_wall(sleepers: Arc<Sleepers>, due: jiff::Timestamp) -> WallWake {
             }
             if let Some((place, waker)) = &asleep.1
                 && KernelClock::Wall.now() < place.due
+                && asleep.0.stands(*place)
                 && waker.will_wake(cx.waker())
             {
                 return Poll::Pending;
@@ -279,6 +281,22 @@ fn stepped(began: (jiff::Timestamp, Duration), now: (jiff::Timestamp, Duration))
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_the_wall_clock_hears_that_it_was_set() {
+        let executor = Arc::new(async_executor::Executor::new());
+        let sleepers = Arc::new(Sleepers::new(KernelClock::Wall, executor.clone()));
+        smol::block_on(executor.run(async {
+            let mut waits = Box::pin(until_wall(sleepers.clone(), jiff::Timestamp::MAX));
+            assert_eq!(smol::future::poll_once(&mut waits).await, None);
+            sleepers.clock_set();
+            assert_eq!(waits.await, WallWake::ClockSet);
+            let due = wall() + Duration::from_millis(2);
+            assert_eq!(until_wall(sleepers.clone(), due).await, WallWake::Reached, "and it serves again");
+        }));
+        while executor.try_tick() {}
+        assert!(executor.is_empty());
+    }
 
     #[test]
     fn without_a_timer_of_the_kernel_the_awake_clock_serves() {

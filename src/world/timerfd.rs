@@ -44,6 +44,8 @@ pub(super) struct Place {
     /// The reading of the clock at which the sleeper is woken.
     pub(super) due: Duration,
     number: u64,
+    /// How often everybody had been woken when it was taken.
+    rouses: usize,
 }
 
 /// What the driver shares with the sleepers.
@@ -54,6 +56,8 @@ struct Shared {
     state: Mutex<State>,
     /// How often the clock was set while somebody slept.
     sets: AtomicUsize,
+    /// How often everybody was woken, due or not.
+    rouses: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -103,7 +107,8 @@ impl Sleepers {
         executor: Arc<async_executor::Executor<'static>>,
         make: fn(KernelClock) -> io::Result<Async<OwnedFd>>,
     ) -> Sleepers {
-        let shared = Shared { clock, make, state: Mutex::default(), sets: AtomicUsize::new(0) };
+        let shared =
+            Shared { clock, make, state: Mutex::default(), sets: AtomicUsize::new(0), rouses: AtomicUsize::new(0) };
         Sleepers { executor, shared: Arc::new(shared) }
     }
 
@@ -122,18 +127,44 @@ impl Sleepers {
             Some(fd) => fd.clone(),
             None => state.fd.insert(Arc::new((self.shared.make)(self.shared.clock)?)).clone(),
         };
+        let mut roused = Vec::new();
         if state.armed.is_none_or(|armed| due < armed) {
-            set(&fd, self.shared.clock, due)?;
+            let clock_set = set(&fd, self.shared.clock, due)?;
             state.armed = Some(due);
+            if clock_set {
+                self.shared.sets.fetch_add(1, Ordering::SeqCst);
+                roused.extend(self.shared.rouse(&mut state).into_values());
+                // The step may have come after the caller looked at the clock.
+                roused.push(waker.clone());
+            }
         }
-        let place = Place { due, number: state.next };
+        let place = Place { due, number: state.next, rouses: self.shared.rouses.load(Ordering::SeqCst) };
         state.next += 1;
         state.sleepers.insert(place, waker);
         if state.driver.is_none() {
             let driver = self.executor.spawn(self.shared.clone().drive(fd, place.number));
             state.driver = Some((place.number, driver));
         }
+        drop(state);
+        roused.into_iter().for_each(Waker::wake);
         Ok(place)
+    }
+
+    /// Whether this place's waker is still to be woken, as long as it is not due.
+    pub(super) fn stands(&self, place: Place) -> bool {
+        place.rouses == self.shared.rouses.load(Ordering::SeqCst)
+    }
+
+    /// What happens when the kernel says that the clock was set.
+    #[cfg(test)]
+    pub(super) fn clock_set(&self) {
+        let (fd, number) = {
+            let state = self.shared.lock();
+            (state.fd.clone().unwrap(), state.driver.as_ref().unwrap().0)
+        };
+        let Fired { woken, ended, driver } = self.shared.fired(&fd, number, false, true);
+        assert!(ended && driver.is_some());
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Gives a place back, if its waker was not woken yet.
@@ -169,33 +200,6 @@ impl State {
         }
         self.driver.take()
     }
-
-    /// The timer fired: takes out who is due (or everybody) and sets it again for the next.
-    fn fired(&mut self, fd: &Async<OwnedFd>, clock: KernelClock, everybody: bool, broken: bool, number: u64) -> Fired {
-        let now = clock.now();
-        let mut woken = Vec::new();
-        while let Some(first) = self.sleepers.first_entry()
-            && (everybody || first.key().due <= now)
-        {
-            woken.push(first.remove());
-        }
-        self.armed = None;
-        let next = self.sleepers.first_key_value().map(|(place, _)| place.due);
-        if let Some(due) = next
-            && set(fd, clock, due).is_ok()
-        {
-            self.armed = Some(due);
-            // A driver that was cancelled while it ran leaves the rest to the one that followed it.
-            let ended = self.driver.as_ref().is_none_or(|(current, _)| *current != number);
-            return Fired { woken, ended, driver: None };
-        }
-        if next.is_some() || broken {
-            // The timer is of no use: everybody looks again, with a new one or another way to wait.
-            woken.extend(std::mem::take(&mut self.sleepers).into_values());
-            self.fd = None;
-        }
-        Fired { woken, ended: true, driver: self.disarm(clock) }
-    }
 }
 
 /// What is to be done without the lock after the timer fired.
@@ -213,16 +217,51 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes everybody out, to be woken without the lock.
+    fn rouse(&self, state: &mut State) -> BTreeMap<Place, Waker> {
+        self.rouses.fetch_add(1, Ordering::SeqCst);
+        std::mem::take(&mut state.sleepers)
+    }
+
+    /// The timer fired: takes out who is due and sets it again for the next; everybody, when the clock was set or the
+    /// timer is broken: they look again and find out what to do.
+    fn fired(&self, fd: &Async<OwnedFd>, number: u64, broken: bool, clock_set: bool) -> Fired {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        let mut woken = Vec::new();
+        while let Some(first) = state.sleepers.first_entry()
+            && first.key().due <= now
+        {
+            woken.push(first.remove());
+        }
+        state.armed = None;
+        let next = state.sleepers.first_key_value().map(|(place, _)| place.due);
+        let again = match next {
+            Some(due) if !broken && !clock_set => set(fd, self.clock, due).map(|clock_set| (due, clock_set)).ok(),
+            _ => None,
+        };
+        if let Some((due, false)) = again {
+            state.armed = Some(due);
+            // A driver that was cancelled while it ran leaves the rest to the one that followed it.
+            let ended = state.driver.as_ref().is_none_or(|(current, _)| *current != number);
+            return Fired { woken, ended, driver: None };
+        }
+        if clock_set || matches!(again, Some((_, true))) {
+            self.sets.fetch_add(1, Ordering::SeqCst);
+        } else if broken || next.is_some() {
+            state.fd = None;
+        }
+        woken.extend(self.rouse(&mut state).into_values());
+        let driver = state.disarm(self.clock);
+        Fired { woken, ended: true, driver }
+    }
+
     /// Waits for the timer and wakes who is due, until nobody sleeps any more or another driver has taken over.
     async fn drive(self: Arc<Self>, fd: Arc<Async<OwnedFd>>, number: u64) {
         loop {
             let broken = fd.readable().await.is_err();
-            let cancelled = matches!(rustix::io::read(&fd, &mut [0; 8]), Err(rustix::io::Errno::CANCELED));
-            if cancelled {
-                self.sets.fetch_add(1, Ordering::SeqCst);
-            }
-            let Fired { woken, ended, driver } =
-                self.lock().fired(&fd, self.clock, cancelled || broken, broken, number);
+            let clock_set = matches!(rustix::io::read(&fd, &mut [0; 8]), Err(rustix::io::Errno::CANCELED));
+            let Fired { woken, ended, driver } = self.fired(&fd, number, broken, clock_set);
             match driver {
                 // This task's own handle: it ends by itself.
                 Some((own, task)) if own == number => task.detach(),
@@ -236,18 +275,20 @@ impl Shared {
     }
 }
 
-/// Sets the timer to an absolute time; zero stops it.
-fn set(fd: &Async<OwnedFd>, clock: KernelClock, due: Duration) -> io::Result<()> {
+/// Sets the timer to an absolute time; zero stops it. Says whether the clock was set since the last look: the kernel
+/// tells it only once, here or at the next read.
+fn set(fd: &Async<OwnedFd>, clock: KernelClock, due: Duration) -> io::Result<bool> {
     let mut flags = TimerfdTimerFlags::ABSTIME;
-    if clock == KernelClock::Wall {
+    if clock == KernelClock::Wall && !due.is_zero() {
         flags |= TimerfdTimerFlags::CANCEL_ON_SET;
     }
     let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     let value =
         Timespec { tv_sec: i64::try_from(due.as_secs()).unwrap_or(i64::MAX), tv_nsec: due.subsec_nanos().into() };
     match timerfd_settime(fd, flags, &Itimerspec { it_interval: zero, it_value: value }) {
-        // The clock was set since the last look: the timer is set nevertheless, and is readable.
-        Ok(_) | Err(rustix::io::Errno::CANCELED) => Ok(()),
+        Ok(_) => Ok(false),
+        // The timer is set nevertheless.
+        Err(rustix::io::Errno::CANCELED) => Ok(true),
         Err(errno) => Err(errno.into()),
     }
 }
