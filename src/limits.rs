@@ -77,6 +77,29 @@ pub const BODY_BYTES_DEFAULT: u64 = 1_000_000;
 pub const DOWNLOAD_BYTES_DEFAULT: u64 = 1_000_000_000;
 /// Default of a service's `retry_after_max`.
 pub const RETRY_AFTER_MAX_DEFAULT: Duration = Duration::from_secs(60);
+/// Ceiling of `max_body`, in bytes: an answer is held in memory, beside those of all other workers.
+pub const BODY_BYTES_MAX: u64 = 256_000_000;
+/// Largest head of an answer that is read, in bytes. Real ones have 1 KB; browsers stop at 256 KB.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Ceiling of `max_attempts`.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Ceiling of a service's `max_in_flight`: the workers of four of the largest stages.
+pub const IN_FLIGHT_MAX: u32 = 4096;
+/// Most rates of one service. Vendors have two or three.
+pub const RATES_MAX: usize = 8;
+/// Most times that one window of a rate remembers; larger counts are remembered in groups. 16 bytes each.
+pub const RATE_GROUPS_MAX: u64 = 512;
+/// A stated wait is made longer by up to a tenth, at most this: items that were told the same time do not come back
+/// in the same instant.
+pub const SNOOZE_JITTER_MAX: Duration = Duration::from_secs(10);
+/// Idle connections that a service without `max_in_flight` keeps.
+pub const POOL_IDLE_MAX: usize = 32;
+/// An idle connection older than this is not used again: most servers have closed it by then.
+pub const POOL_IDLE_TIME: Duration = Duration::from_secs(30);
+/// Name look-ups of one service at a time: one that hangs keeps a thread of the blocking pool.
+pub const LOOKUPS_MAX: usize = 2;
+/// Addresses are kept this long; they are looked up anew at once when none of them answers.
+pub const LOOKUP_KEPT: Duration = Duration::from_secs(60);
 /// Redirects followed in one attempt.
 pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
