@@ -116,6 +116,53 @@ pub const UNCOMMITTED_BYTES_MAX: usize = 4 << 20;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 
+/// Values or combinations that an `Items` may list.
+pub const ITEMS_MAX: usize = 1_000_000;
+/// Files are read and written in blocks of this many bytes: memory stays flat whatever their size.
+pub const READ_BLOCK_BYTES: usize = 64 << 10;
+/// See [`READ_BLOCK_BYTES`].
+pub const OUTPUT_BLOCK_BYTES: usize = 64 << 10;
+/// Longest path of an output, in bytes: below the system's 4,096 with room for the root.
+pub const OUTPUT_PATH_BYTES_MAX: usize = 4000;
+/// Longest part of such a path, in bytes: what file systems take.
+pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
+/// File names that a `Read(glob:)` lists; they are sorted, so they are in memory at once.
+pub const GLOB_FILES_MAX: usize = 1_000_000;
+/// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.
+pub const CSV_COLUMNS_MAX: usize = 4096;
+/// Bytes of standard output that become values (Json, Text, one line of Lines).
+pub const CHILD_VALUE_BYTES_MAX: usize = 1_000_000;
+/// Lines and bytes of a child's output that are logged; what comes after is counted.
+pub const CHILD_LOG_LINES_MAX: u64 = 1000;
+/// See [`CHILD_LOG_LINES_MAX`].
+pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
+/// A longer line of output is logged and kept only so far, in bytes.
+pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// Last lines of a child's output that are kept for reports.
+pub const CHILD_TAIL_LINES: usize = 20;
+/// Bytes of the last line that a failure's message quotes.
+pub const CHILD_LAST_LINE_BYTES: usize = 200;
+/// After its exit a child's output may be silent for this long, then who holds it open is `leaked`.
+pub const CHILD_DRAIN_IDLE: Duration = Duration::from_millis(200);
+/// So many of these waits at most: who floods the pipe after the exit is `leaked` too.
+pub const CHILD_DRAIN_TURNS: u32 = 5;
+/// A start that the system refused for now (no process, memory or file descriptor free) is tried again so often.
+pub const CHILD_START_TRIES: u32 = 10;
+/// The first wait before it, doubled each time.
+pub const CHILD_START_WAIT: Duration = Duration::from_millis(50);
+/// The longest.
+pub const CHILD_START_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often at least a process group that ends is looked at.
+pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
+/// How often all processes are looked through for one that only nobody has reaped.
+pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
+/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more.
+pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// Values that a computation hands over at once.
+pub const COMPUTE_BATCH: usize = 16;
+/// Computations of one action that may be abandoned without an end; then it fails `stuck`.
+pub const COMPUTE_LOST_MAX: u32 = 2;
+
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
