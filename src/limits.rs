@@ -100,6 +100,10 @@ pub const POOL_IDLE_TIME: Duration = Duration::from_secs(30);
 pub const LOOKUPS_MAX: usize = 2;
 /// Addresses are kept this long; they are looked up anew at once when none of them answers.
 pub const LOOKUP_KEPT: Duration = Duration::from_secs(60);
+/// A larger answer is decoded on a CPU thread, in bytes: below it takes less than a millisecond on a gateway.
+pub const INLINE_BODY_BYTES_MAX: usize = 128 << 10;
+/// Most elements that one page may give. Vendors have pages of 10,000.
+pub const PAGE_ELEMENTS_MAX: usize = 1_000_000;
 /// Redirects followed in one attempt.
 pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
