@@ -134,8 +134,6 @@ pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
 pub const GLOB_FILES_MAX: usize = 1_000_000;
 /// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.
 pub const CSV_COLUMNS_MAX: usize = 4096;
-/// Bytes of standard output that become values (Json, Text, one line of Lines).
-pub const CHILD_VALUE_BYTES_MAX: usize = 1_000_000;
 /// Lines and bytes of a child's output that are logged; what comes after is counted.
 pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 /// See [`CHILD_LOG_LINES_MAX`].

@@ -432,7 +432,7 @@ impl Exec {
                 match self.stdout {
                     StdoutSpec::Log => pumps.log(stdout, log()).await,
                     StdoutSpec::Lines => pumps.lines(stdout, program, out).await?,
-                    StdoutSpec::Json | StdoutSpec::Text => text = pumps.text(stdout, program).await?,
+                    StdoutSpec::Json | StdoutSpec::Text => text = pumps.text(stdout, program, out.max_value()).await?,
                 }
                 Ok(())
             };

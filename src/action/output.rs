@@ -7,7 +7,7 @@ use super::{ItemContext, Stop};
 use crate::{
     item::{Class, Key, Lineage, OutputRecord},
     limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
-    store::{Claim, RunStore},
+    store::{Claim, RunStore, StoreError},
     world::World,
 };
 use rustix::{
@@ -22,7 +22,7 @@ use std::{
     io::Write,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// How every temporary name begins; no output may be called so.
@@ -33,10 +33,10 @@ const TEMPORARY_PREFIX: &str = ".lamplighter-";
 pub struct Outputs(Arc<Inner>);
 
 struct Inner {
+    world: World,
     root: PathBuf,
     run: String,
-    stages: Vec<String>,
-    store: Option<RunStore>,
+    store: OnceLock<RunStore>,
     memory: Mutex<Memory>,
 }
 
@@ -45,6 +45,8 @@ struct Inner {
 struct Memory {
     claims: BTreeMap<String, (u16, Key, Lineage)>,
     written: BTreeMap<String, OutputRecord>,
+    /// Names of the stages that wrote, by their places: for messages.
+    stages: BTreeMap<u16, Arc<str>>,
 }
 
 /// The name of a file below the output root: relative, no `..`, no empty part, no control character.
@@ -90,10 +92,15 @@ struct Half {
 }
 
 impl Outputs {
-    /// Files of `run` go below `root`. `stages` are the names of the job's stages, for messages. Without a store the
-    /// claims are kept in memory.
-    pub fn new(root: PathBuf, run: &str, stages: Vec<String>, store: Option<RunStore>) -> Outputs {
-        Outputs(Arc::new(Inner { root, run: run.to_owned(), stages, store, memory: Mutex::default() }))
+    /// Files of `run` go below `root`. Who owns which path is kept in memory until [`Outputs::keep_in`].
+    pub fn new(world: World, root: PathBuf, run: &str) -> Outputs {
+        let (store, memory) = (OnceLock::new(), Mutex::default());
+        Outputs(Arc::new(Inner { world, root, run: run.to_owned(), store, memory }))
+    }
+
+    /// From now on claims and records go to the store: for stages that write many files. The first store stays.
+    pub fn keep_in(&self, store: RunStore) {
+        let _ = self.0.store.set(store);
     }
 
     /// The folder that everything is below: `run.out`. It is made when the first file or child needs it.
@@ -113,40 +120,59 @@ impl Outputs {
         let safe = OutputPath::parse(path)
             .map_err(|error| Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}")))?;
         self.claim(cx, &safe).await?;
-        let world = cx.run.world.clone();
+        let world = self.0.world.clone();
         let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());
         let half = world.unblock(move || Half::create(&root, &name, &run, random)).await;
         let half = half.map_err(|cause| failed(&safe, &cause))?;
         Ok(OutputFile { world, outputs: self.clone(), path: safe, block: Vec::new(), half: Some(half) })
     }
 
-    /// The first files written, in the order of their paths, and how many there are. With a store: those in memory are
-    /// none, ask the store.
+    /// The first files written, in the order of their paths, and how many there are; of those that are kept in memory
+    /// (see [`Outputs::stored`]).
     pub fn written(&self, limit: usize) -> (Vec<OutputRecord>, u64) {
         let memory = self.lock();
         (memory.written.values().take(limit).cloned().collect(), memory.written.len() as u64)
     }
 
+    /// The same, of those in the store too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stored(&self, limit: usize) -> Result<(Vec<OutputRecord>, u64), StoreError> {
+        let (mut first, mut total) = self.written(limit);
+        if let Some(store) = self.0.store.get() {
+            let (more, count) = store.outputs(limit).await?;
+            first.extend(more);
+            first.sort_by(|a, b| a.path.cmp(&b.path));
+            first.truncate(limit);
+            total += count;
+        }
+        Ok((first, total))
+    }
+
     async fn claim(&self, cx: &ItemContext, path: &OutputPath) -> Result<(), Stop> {
         let key = cx.key.clone().unwrap_or_else(|| Key::nameless(0));
-        let claim = match &self.0.store {
-            Some(store) => store
+        let mine = (cx.stage_place, key.clone(), cx.lineage.clone());
+        let store = self.0.store.get();
+        let known = {
+            let mut memory = self.lock();
+            memory.stages.entry(cx.stage_place).or_insert_with(|| cx.stage.clone());
+            match store {
+                Some(_) => memory.claims.get(path.as_str()).cloned(),
+                None => Some(memory.claims.entry(path.0.clone()).or_insert_with(|| mine.clone()).clone()),
+            }
+        };
+        let claim = match (known, store) {
+            (Some((stage, _, lineage)), _) if (stage, &lineage) == (mine.0, &mine.2) => Claim::Mine,
+            (Some((stage, key, lineage)), _) => Claim::Taken { stage, key, lineage },
+            (None, Some(store)) => store
                 .claim_output(path.as_str(), cx.stage_place, &key, &cx.lineage)
                 .await
                 .map_err(|error| Stop::given_up(Class::Spool, error.to_string()))?,
-            None => {
-                let mut memory = self.lock();
-                let mine = (cx.stage_place, key.clone(), cx.lineage.clone());
-                let (stage, key, lineage) = memory.claims.entry(path.0.clone()).or_insert_with(|| mine.clone());
-                if (*stage, &*lineage) == (mine.0, &mine.2) {
-                    Claim::Mine
-                } else {
-                    Claim::Taken { stage: *stage, key: key.clone(), lineage: lineage.clone() }
-                }
-            }
+            (None, None) => Claim::Mine,
         };
         let Claim::Taken { stage, key: holder, .. } = claim else { return Ok(()) };
-        let holder_stage = self.0.stages.get(usize::from(stage)).map_or("?", String::as_str);
+        let holder_stage = self.lock().stages.get(&stage).map_or_else(|| format!("{stage}"), |name| name.to_string());
         Err(Stop::given_up(
             Class::OutputConflict,
             format!(
@@ -158,12 +184,13 @@ impl Outputs {
     }
 
     async fn record(&self, record: &OutputRecord) -> Result<(), Stop> {
-        match &self.0.store {
-            Some(store) => store
+        let in_memory = self.lock().claims.contains_key(&record.path);
+        match self.0.store.get() {
+            Some(store) if !in_memory => store
                 .record_output(record.clone())
                 .await
                 .map_err(|error| Stop::given_up(Class::Spool, error.to_string())),
-            None => {
+            _ => {
                 self.lock().written.insert(record.path.clone(), record.clone());
                 Ok(())
             }

@@ -98,8 +98,8 @@ impl Leftovers {
     ///
     /// # Cancel safety
     /// May be dropped at any time; the groups are ended all the same.
-    pub async fn gone(&self, owner: &Owner) {
-        self.wait_until(|state| state.groups.values().all(|(other, _)| other != owner)).await;
+    pub async fn gone(&self, owner: Owner) {
+        self.wait_until(|state| state.groups.values().all(|(other, _)| *other != owner)).await;
     }
 
     /// Returns when no process group is left at all: no process of the run is alive then, but for one that the kernel

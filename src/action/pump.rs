@@ -5,7 +5,7 @@ use super::{Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
     limits::{
-        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES, CHILD_VALUE_BYTES_MAX,
+        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES,
         READ_BLOCK_BYTES,
     },
 };
@@ -108,13 +108,13 @@ impl Pumps {
     ///
     /// # Errors
     /// Class `too_large`.
-    pub async fn text(&self, pipe: Async<OwnedFd>, program: &str) -> Result<Vec<u8>, Stop> {
+    pub async fn text(&self, pipe: Async<OwnedFd>, program: &str, max: u64) -> Result<Vec<u8>, Stop> {
         let (mut block, mut cutter) = (block(), LineCutter::new(CHILD_LINE_BYTES_MAX));
         let mut text = Vec::new();
         while let Some(count) = self.block(&pipe, &mut block).await {
             self.keep(&mut cutter, &block[..count], None);
-            if text.len() + count > CHILD_VALUE_BYTES_MAX {
-                return Err(too_large(program, "printed"));
+            if (text.len() + count) as u64 > max {
+                return Err(too_large(program, "printed", max));
             }
             text.extend_from_slice(&block[..count]);
         }
@@ -127,7 +127,7 @@ impl Pumps {
     /// # Errors
     /// Class `too_large`, and what `out` says.
     pub async fn lines(&self, pipe: Async<OwnedFd>, program: &str, out: &mut dyn Out) -> Result<(), Stop> {
-        let (mut block, mut cutter) = (block(), LineCutter::new(CHILD_VALUE_BYTES_MAX));
+        let (mut block, mut cutter) = (block(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
         let mut number = 0u64;
         loop {
             let count = self.block(&pipe, &mut block).await;
@@ -144,7 +144,7 @@ impl Pumps {
             for (bytes, cut) in lines {
                 number += 1;
                 if cut {
-                    return Err(too_large(program, "printed a line of"));
+                    return Err(too_large(program, "printed a line of", out.max_value()));
                 }
                 match String::from_utf8(bytes) {
                     Ok(text) => out.give(Value::String(text)).await?,
@@ -293,10 +293,10 @@ fn text(line: &Line<'_>) -> String {
     text
 }
 
-fn too_large(program: &str, what: &str) -> Stop {
+fn too_large(program: &str, what: &str, max: u64) -> Stop {
     Stop::given_up(
         Class::TooLarge,
-        format!("`{program}` {what} more than {CHILD_VALUE_BYTES_MAX} bytes: write large results to a file"),
+        format!("`{program}` {what} more than {max} bytes: raise `max_value`, or write large results to a file"),
     )
 }
 

@@ -55,7 +55,6 @@ enum Kind {
 struct Read {
     kind: Kind,
     name: Template,
-    row_max: usize,
 }
 
 /// See [`super::check`].
@@ -105,8 +104,7 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
         Some(name) => Gives::Into { name: name.clone(), list: true },
         None => Gives::Values,
     };
-    let row_max = usize::try_from(place.max_value).unwrap_or(usize::MAX);
-    Some(Checked { kind: "Read", action: Box::new(Read { kind, name, row_max }), gives, writes: false })
+    Some(Checked { kind: "Read", action: Box::new(Read { kind, name }), gives, writes: false })
 }
 
 /// Looks at a file whose name is known: whether it is there, and what columns it has.
@@ -229,13 +227,14 @@ impl Action for Read {
             let mut blocks = Blocks::open(&cx.run.world, base.join(&name)).await?;
             let listing = |message: String| Stop::given_up(Class::Listing, format!("`{name}`: {message}"));
             let mut block = blocks.next().await?;
+            let row_max = usize::try_from(out.max_value()).unwrap_or(usize::MAX);
             let mut cutter: Box<dyn Cutter> = match self.kind {
                 Kind::Csv(delimiter) => {
                     block = without_bom(&block).to_vec();
-                    Box::new(Csv::new(delimiter.unwrap_or_else(|| find_delimiter(&block)), self.row_max))
+                    Box::new(Csv::new(delimiter.unwrap_or_else(|| find_delimiter(&block)), row_max))
                 }
-                Kind::Json => Box::new(Elements::new(self.row_max)),
-                Kind::Ndjson | Kind::Lines | Kind::Glob { .. } => Box::new(Lines::new(self.row_max)),
+                Kind::Json => Box::new(Elements::new(row_max)),
+                Kind::Ndjson | Kind::Lines | Kind::Glob { .. } => Box::new(Lines::new(row_max)),
             };
             let mut columns = None;
             loop {
@@ -272,7 +271,7 @@ impl Read {
         let bad = |class: Class, message: String| Failure::new(class, format!("{name}:{}: {message}", row.line));
         let value = match row.content {
             Content::TooLarge => {
-                let max = self.row_max;
+                let max = out.max_value();
                 Err(bad(Class::TooLarge, format!("the row has more than {max} bytes: raise `max_value`")))
             }
             Content::Malformed(why) => Err(bad(Class::Data, why.to_owned())),
