@@ -117,6 +117,16 @@ pub const BATCH_BYTES: usize = 1 << 20;
 pub const BATCH_AGE: Duration = Duration::from_millis(250);
 /// Uncommitted bytes of results; past that settling waits.
 pub const UNCOMMITTED_BYTES_MAX: usize = 4 << 20;
+/// Rows and bytes of JSON in one page of an answer: what a reader holds at once. A single larger row is a page of its own.
+pub const PAGE_ROWS: usize = 512;
+/// See [`PAGE_ROWS`].
+pub const PAGE_BYTES: usize = 1 << 20;
+/// Questions that may wait for the store's thread at once; later askers wait before the door.
+pub const STORE_QUESTIONS_MAX: usize = 256;
+/// Turns of the store's thread over which one transaction may stay open, however small, before it is committed.
+pub const TURNS_PER_COMMIT: u32 = 32;
+/// Page cache of the private store, in KiB.
+pub const STORE_CACHE_KIB: u32 = 2048;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 
