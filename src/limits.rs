@@ -77,6 +77,33 @@ pub const BODY_BYTES_DEFAULT: u64 = 1_000_000;
 pub const DOWNLOAD_BYTES_DEFAULT: u64 = 1_000_000_000;
 /// Default of a service's `retry_after_max`.
 pub const RETRY_AFTER_MAX_DEFAULT: Duration = Duration::from_secs(60);
+/// Ceiling of `max_body`, in bytes: an answer is held in memory, beside those of all other workers.
+pub const BODY_BYTES_MAX: u64 = 256_000_000;
+/// Largest head of an answer that is read, in bytes. Real ones have 1 KB; browsers stop at 256 KB.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Ceiling of `max_attempts`.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Ceiling of a service's `max_in_flight`: the workers of four of the largest stages.
+pub const IN_FLIGHT_MAX: u32 = 4096;
+/// Most rates of one service. Vendors have two or three.
+pub const RATES_MAX: usize = 8;
+/// Most times that one window of a rate remembers; larger counts are remembered in groups. 16 bytes each.
+pub const RATE_GROUPS_MAX: u64 = 512;
+/// A stated wait is made longer by up to a tenth, at most this: items that were told the same time do not come back
+/// in the same instant.
+pub const SNOOZE_JITTER_MAX: Duration = Duration::from_secs(10);
+/// Idle connections that a service without `max_in_flight` keeps.
+pub const POOL_IDLE_MAX: usize = 32;
+/// An idle connection older than this is not used again: most servers have closed it by then.
+pub const POOL_IDLE_TIME: Duration = Duration::from_secs(30);
+/// Name look-ups of one service at a time: one that hangs keeps a thread of the blocking pool.
+pub const LOOKUPS_MAX: usize = 2;
+/// Addresses are kept this long; they are looked up anew at once when none of them answers.
+pub const LOOKUP_KEPT: Duration = Duration::from_secs(60);
+/// A larger answer is decoded on a CPU thread, in bytes: below it takes less than a millisecond on a gateway.
+pub const INLINE_BODY_BYTES_MAX: usize = 128 << 10;
+/// Most elements that one page may give. Vendors have pages of 10,000.
+pub const PAGE_ELEMENTS_MAX: usize = 1_000_000;
 /// Redirects followed in one attempt.
 pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
@@ -102,6 +129,51 @@ pub const TURNS_PER_COMMIT: u32 = 32;
 pub const STORE_CACHE_KIB: u32 = 2048;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
+
+/// Values or combinations that an `Items` may list.
+pub const ITEMS_MAX: usize = 1_000_000;
+/// Files are read and written in blocks of this many bytes: memory stays flat whatever their size.
+pub const READ_BLOCK_BYTES: usize = 64 << 10;
+/// See [`READ_BLOCK_BYTES`].
+pub const OUTPUT_BLOCK_BYTES: usize = 64 << 10;
+/// Longest path of an output, in bytes: below the system's 4,096 with room for the root.
+pub const OUTPUT_PATH_BYTES_MAX: usize = 4000;
+/// Longest part of such a path, in bytes: what file systems take.
+pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
+/// File names that a `Read(glob:)` lists; they are sorted, so they are in memory at once.
+pub const GLOB_FILES_MAX: usize = 1_000_000;
+/// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.
+pub const CSV_COLUMNS_MAX: usize = 4096;
+/// Lines and bytes of a child's output that are logged; what comes after is counted.
+pub const CHILD_LOG_LINES_MAX: u64 = 1000;
+/// See [`CHILD_LOG_LINES_MAX`].
+pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
+/// A longer line of output is logged and kept only so far, in bytes.
+pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// Last lines of a child's output that are kept for reports.
+pub const CHILD_TAIL_LINES: usize = 20;
+/// Bytes of the last line that a failure's message quotes.
+pub const CHILD_LAST_LINE_BYTES: usize = 200;
+/// After its exit a child's output may be silent for this long, then who holds it open is `leaked`.
+pub const CHILD_DRAIN_IDLE: Duration = Duration::from_millis(200);
+/// So many of these waits at most: who floods the pipe after the exit is `leaked` too.
+pub const CHILD_DRAIN_TURNS: u32 = 5;
+/// A start that the system refused for now (no process, memory or file descriptor free) is tried again so often.
+pub const CHILD_START_TRIES: u32 = 10;
+/// The first wait before it, doubled each time.
+pub const CHILD_START_WAIT: Duration = Duration::from_millis(50);
+/// The longest.
+pub const CHILD_START_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often at least a process group that ends is looked at.
+pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
+/// How often all processes are looked through for one that only nobody has reaped.
+pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
+/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more.
+pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// Values that a computation hands over at once.
+pub const COMPUTE_BATCH: usize = 16;
+/// Computations of one action that may be abandoned without an end; then it fails `stuck`.
+pub const COMPUTE_LOST_MAX: u32 = 2;
 
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;

@@ -3,6 +3,7 @@
 //! `job` checks what authors wrote into [`Checked`] actions; `run` calls them, one after the other, for each item. An
 //! action never spawns on its own, never waits without its [`Slot`], and gives up everything when its future is dropped.
 
+mod compute;
 mod exec;
 mod files;
 mod handler;
@@ -11,12 +12,20 @@ mod items;
 mod jq;
 mod log;
 mod output;
+mod process;
+mod pump;
 mod read;
 mod render;
+mod rows;
+mod values;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use handler::{Call, CallError, HandlerError, Handlers};
-pub use output::{Outputs, OutputError, OutputPath};
+pub use output::{OutputError, OutputFile, OutputPath, Outputs};
+pub use process::{Leftovers, Owner};
 
 use crate::{
     flow::Slot,
@@ -87,7 +96,7 @@ pub trait Action: Send + Sync {
     /// [`Stop`] says how the item goes on.
     ///
     /// # Cancel safety
-    /// May be dropped at any await: connections close, a child's process group goes to [`ItemContext::leave_behind`],
+    /// May be dropped at any await: connections close, a child's process group goes to [`RunContext::leftovers`],
     /// a half-written file is removed.
     fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>>;
 
@@ -110,6 +119,10 @@ pub trait Out: Send {
     fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>>;
     /// The head of an answer, seen by the actions after this one as `response`.
     fn response(&mut self, head: Arc<Value>);
+    /// Bytes of JSON that one value may have (`max_value`): what is larger is refused before it is in memory.
+    fn max_value(&self) -> u64 {
+        crate::limits::VALUE_BYTES_DEFAULT
+    }
 }
 
 /// Why an action ended early.
@@ -231,6 +244,15 @@ pub struct Place<'a> {
     pub handlers: &'a Handlers,
     /// Names of the services that exist.
     pub services: &'a [String],
+}
+
+/// The fields that the values of a listing have, where that is known before it runs: the columns of a csv file that is
+/// there. Blocks for one read.
+pub fn columns(spec: &ActionSpec, checker: &Checker<'_>) -> Option<Vec<String>> {
+    match spec {
+        ActionSpec::Read(spec) => read::columns(spec, checker.base_dir()),
+        _ => None,
+    }
 }
 
 /// Checks one action. Problems go to `checker`; `None` when there were errors.

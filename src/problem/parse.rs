@@ -109,7 +109,10 @@ pub(super) fn parse(source: &str, root: &str) -> Tree {
 
 /// White space as RON has it.
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0B' | '\x0C' | '\u{85}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        ' ' | '\t' | '\n' | '\r' | '\x0B' | '\x0C' | '\u{85}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// White space that RON does not have, by the name that people know.
@@ -227,7 +230,9 @@ impl Parser<'_> {
                 '(' => self.group(None, depth),
                 '[' => self.list(depth),
                 '{' => self.map(depth),
-                ',' | ')' | ']' | '}' => self.hole("a value is missing here", "write a value, or remove the name before it"),
+                ',' | ')' | ']' | '}' => {
+                    self.hole("a value is missing here", "write a value, or remove the name before it")
+                }
                 ':' | '=' | ';' => {
                     self.fatal(
                         start..start + c.len_utf8(),
@@ -248,7 +253,9 @@ impl Parser<'_> {
         self.skip_word();
         let name = start..self.at;
         let after = self.rest().chars().next();
-        if after == Some(':') || after.is_some_and(|c| matches!(c, '/' | '@' | '%' | '$' | '*' | '~') && !self.comment_begins()) {
+        if after == Some(':')
+            || after.is_some_and(|c| matches!(c, '/' | '@' | '%' | '$' | '*' | '~') && !self.comment_begins())
+        {
             return self.bare(start);
         }
         self.space();
@@ -303,6 +310,7 @@ impl Parser<'_> {
         let rest = self.rest().trim_start_matches([' ', '\t']);
         let goes_on = match rest.chars().next() {
             None | Some(',' | ')' | ']' | '}' | '\n' | '\r' | '"' | '\'' | '(' | '[' | '{' | '#' | ';') => false,
+            Some(':') => rest[1..].starts_with(|c: char| !c.is_whitespace()),
             Some('/') => !rest.starts_with("//") && !rest.starts_with("/*"),
             Some(c) if plain_sign(c).is_some() || is_space(c) || odd_space(c).is_some() || is_curly_quote(c) => false,
             Some(c) if is_word_start(c) => {
@@ -505,7 +513,8 @@ impl Parser<'_> {
             None | Some(')' | ']' | '}') => {}
             Some(c) if self.stop.is_none() => {
                 let value = last.map_or(start..end, |entry| entry.value.span.clone());
-                if last.is_some_and(|entry| matches!(entry.value.kind, Kind::Text)) && self.quote_was_left_open(&value) {
+                if last.is_some_and(|entry| matches!(entry.value.kind, Kind::Text)) && self.quote_was_left_open(&value)
+                {
                     let line_end = self.line_end(value.start).min(value.end);
                     let help = "end it with `\"`; inside a text write a quote as `\\\"`, or the text as r#\"..\"#";
                     let message = "this text does not end where it should".to_owned();
@@ -530,7 +539,8 @@ impl Parser<'_> {
     /// its end.
     fn quote_was_left_open(&self, text: &Range<usize>) -> bool {
         let token = &self.source[text.clone()];
-        let sticks = self.source[text.end..].starts_with(|c: char| is_word(c) || matches!(c, '"' | '\\' | '{' | '.' | '/' | '-'));
+        let sticks = self.source[text.end..]
+            .starts_with(|c: char| is_word(c) || matches!(c, '"' | '\\' | '{' | '.' | '/' | '-'));
         token.starts_with('"') && (sticks || token.contains('\n'))
     }
 
@@ -558,7 +568,11 @@ impl Parser<'_> {
             }
             if kind == '(' && matches!(value.kind, Kind::Word) && self.colon_was_forgotten(&value, end) {
                 let name = self.source[value.span.clone()].to_owned();
-                self.fault(value.span.clone(), format!("a colon is missing after `{name}`"), format!("write `{name}: …`"));
+                self.fault(
+                    value.span.clone(),
+                    format!("a colon is missing after `{name}`"),
+                    format!("write `{name}: …`"),
+                );
                 let inner = self.value(depth + 1);
                 return Entry { key: Some(value), value: inner };
             }
@@ -634,7 +648,12 @@ impl Parser<'_> {
 
     fn skip_word(&mut self) {
         if self.rest().starts_with("r#") {
+            let start = self.at;
             self.at += 2;
+            if !self.rest().starts_with(is_word) {
+                let help = "write the text as r#\"..\"#".to_owned();
+                self.fault(start..self.at, "`r#` begins a text, but no quote follows".to_owned(), help);
+            }
         }
         self.skip(is_word);
         // `max-attempts` and `item.id` are one mistake, not two words.
@@ -669,7 +688,11 @@ impl Parser<'_> {
                     }
                 } else {
                     let end = start + 1;
-                    self.fault(start..end, "`#` begins no comment here".to_owned(), "begin a comment with `//`".to_owned());
+                    self.fault(
+                        start..end,
+                        "`#` begins no comment here".to_owned(),
+                        "begin a comment with `//`".to_owned(),
+                    );
                 }
             } else {
                 break;

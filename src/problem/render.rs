@@ -25,10 +25,8 @@ pub fn render(problems: &[Problem], source: &Source, color: bool) -> String {
         let end = source.boundary(problem.span.end).clamp(start, line_end);
         let line = visible(&source.text[line_start..line_end]);
         let annotation = AnnotationKind::Primary.span(start - line_start..end - line_start);
-        let snippet = Snippet::source(line)
-            .line_start(source.position(start).line)
-            .path(name.as_str())
-            .annotation(annotation);
+        let snippet =
+            Snippet::source(line).line_start(source.position(start).line).path(name.as_str()).annotation(annotation);
         let mut group = severity.primary_title(escape(&problem.message)).element(snippet);
         if let Some(help) = &problem.help {
             group = group.element(Severity::HELP.message(escape(help)));

@@ -1,0 +1,242 @@
+//! `Call`: handlers written in Rust, by name.
+//!
+//! An embedder registers them in [`Handlers`] before jobs are loaded; a job that names one that does not exist does not
+//! load.
+
+use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files, values::Tree};
+use crate::{
+    flow::Slot,
+    item::{Class, Failure, Key, Value},
+    lang::{Checker, Facts},
+    problem::{Json, UniqueMap, closest},
+    world::{Boot, BoxFuture, World},
+};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
+
+crate::spec! {
+    /// Calls a handler written in Rust; gives its result.
+    pub struct CallSpec as "Call" {
+        /// Name of the handler.
+        handler: String, example "\"score\"";
+        /// What it is given beside the value; texts are templates.
+        args: Option<UniqueMap<Json>>, example "{\"threshold\": 3}";
+        /// Puts the result into this field of the value.
+        into: Option<String>, example "\"score\"";
+    }
+}
+
+type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Value, CallError>> + Send + Sync>;
+
+/// Handlers by name. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Handlers(Arc<BTreeMap<String, Handler>>);
+
+/// What a handler is called with.
+#[derive(Clone)]
+pub struct Call {
+    /// What came into the stage.
+    pub item: Arc<Value>,
+    /// What the action before gave.
+    pub value: Arc<Value>,
+    /// The item's key; in a source that of nothing.
+    pub key: Key,
+    /// The rendered `args`, an object.
+    pub args: Value,
+    /// The run's params, an object.
+    pub params: Value,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// The bound of this item on the boot clock; the run's where the item has none.
+    pub deadline: Option<Boot>,
+    /// Id of the run.
+    pub run: String,
+    /// Name of the job.
+    pub job: String,
+    /// Name of the stage.
+    pub stage: Arc<str>,
+    /// The same over retries and resume: for services that must do a thing once.
+    pub idempotency_key: String,
+    slot: Arc<Slot>,
+}
+
+/// Why a handler gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError {
+    /// What happened, without item values.
+    pub message: String,
+    /// The stage's own `retry` may repeat it.
+    pub retry: bool,
+}
+
+/// Why a handler was not registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandlerError {
+    /// There is one of this name.
+    Twice(String),
+    /// The name is empty, or has other characters than letters, digits, `-`, `_` and `.`.
+    Name(String),
+}
+
+impl Handlers {
+    /// No handler.
+    pub fn new() -> Handlers {
+        Handlers::default()
+    }
+
+    /// These handlers and one more. It runs on the run's executor: work that blocks belongs into
+    /// [`World::unblock`](crate::world::World::unblock). A panic in it is the item's failure.
+    ///
+    /// # Errors
+    /// When the name is taken or unusable.
+    pub fn add<F, R>(mut self, name: &str, handler: F) -> Result<Handlers, HandlerError>
+    where
+        F: Fn(Call) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Value, CallError>> + Send + 'static,
+    {
+        let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(usable) {
+            return Err(HandlerError::Name(name.to_owned()));
+        }
+        if self.0.contains_key(name) {
+            return Err(HandlerError::Twice(name.to_owned()));
+        }
+        let mut all = BTreeMap::clone(&self.0);
+        all.insert(name.to_owned(), Arc::new(move |call| Box::pin(handler(call))));
+        self.0 = Arc::new(all);
+        Ok(self)
+    }
+
+    /// Their names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl Call {
+    /// Waits on the clock of the run: real, or simulated in a test. The time counts as work.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn sleep(&self, duration: Duration) {
+        self.world().sleep(duration).await;
+    }
+
+    /// Clocks, threads and randomness of the run.
+    pub fn world(&self) -> &World {
+        self.slot.world()
+    }
+}
+
+impl CallError {
+    /// A failure that the stage may repeat.
+    pub fn retry(message: impl Into<String>) -> CallError {
+        CallError { message: message.into(), retry: true }
+    }
+
+    /// A failure that is of no use to repeat.
+    pub fn give_up(message: impl Into<String>) -> CallError {
+        CallError { message: message.into(), retry: false }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CallError {}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandlerError::Twice(name) => write!(f, "there is a handler named `{name}` already: give each its own name"),
+            HandlerError::Name(name) => {
+                write!(f, "{name:?} is no name of a handler: use letters, digits, `-`, `_` and `.`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for HandlerError {}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+struct CallAction {
+    name: String,
+    handler: Handler,
+    args: Vec<(String, Tree)>,
+}
+
+/// See [`super::check`].
+pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
+    let handler = place.handlers.0.get(&spec.handler).cloned();
+    if handler.is_none() {
+        let help = match closest(&spec.handler, place.handlers.names()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "register it with Handlers::add before the job is loaded".to_owned(),
+        };
+        let message = format!("there is no handler named `{}`", spec.handler);
+        checker.error(&format!("{path}.handler"), message, Some(&help));
+    }
+    let args: Vec<Option<(String, Tree)>> = spec
+        .args
+        .iter()
+        .flat_map(|args| &args.0)
+        .map(|(name, value)| Some((name.clone(), Tree::check(&value.0, &format!("{path}.args.{name}"), checker)?)))
+        .collect();
+    let args = args.into_iter().collect::<Option<Vec<_>>>()?;
+    let gives = match &spec.into {
+        Some(name) => Gives::Into { name: name.clone(), list: false },
+        None => Gives::Values,
+    };
+    let action = CallAction { name: spec.handler.clone(), handler: handler?, args };
+    Some(Checked { kind: "Call", action: Box::new(action), gives, writes: false })
+}
+
+impl Action for CallAction {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+        Box::pin(async move {
+            let mut args = serde_json::Map::new();
+            for (name, tree) in &self.args {
+                args.insert(name.clone(), tree.render(cx, facts, "args").await?);
+            }
+            let call = Call {
+                item: facts.item.clone(),
+                value: facts.value.clone(),
+                key: facts.key.clone(),
+                args: Value::Object(args),
+                params: facts.run.params.clone(),
+                attempt: cx.attempt,
+                deadline: cx.slot.deadline().or(cx.run.deadline),
+                run: cx.run.id.clone(),
+                job: cx.run.job.clone(),
+                stage: cx.stage.clone(),
+                idempotency_key: cx.idempotency_key(),
+                slot: cx.slot.clone(),
+            };
+            match (self.handler)(call).await {
+                Ok(value) => out.give(value).await,
+                Err(error) => {
+                    let message = format!("handler `{}`: {}", self.name, error.message);
+                    Err(Stop::Failed { failure: Failure::new(Class::Call, message), given_up: !error.retry })
+                }
+            }
+        })
+    }
+
+    fn preview(&self, facts: &Facts) -> Option<Result<String, Failure>> {
+        let mut args = serde_json::Map::new();
+        for (name, tree) in &self.args {
+            match tree.preview(facts, "args") {
+                Ok(value) => args.insert(name.clone(), value),
+                Err(failure) => return Some(Err(failure)),
+            };
+        }
+        Some(Ok(files::one_line(&format!("Call {} {}", self.name, Value::Object(args)))))
+    }
+}

@@ -1,0 +1,401 @@
+//! Files that a run writes: safe names, one owner for each path, whole files only.
+//!
+//! `Http(to:)`, `Render(to:)` and `Write` create them here. Nothing is ever appended, no symlink below the root is
+//! followed, and a name appears only when the file is whole: temporary name, fsync, rename, fsync of the folder.
+
+use super::{ItemContext, Stop};
+use crate::{
+    item::{Class, Key, Lineage, OutputRecord},
+    limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
+    store::{Claim, RunStore, StoreError},
+    world::World,
+};
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io::Write,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+/// How every temporary name begins; no output may be called so.
+const TEMPORARY_PREFIX: &str = ".lamplighter-";
+
+/// Where a run's files go and who owns which path. Cheap to clone.
+#[derive(Clone)]
+pub struct Outputs(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    root: PathBuf,
+    run: String,
+    store: OnceLock<RunStore>,
+    memory: Mutex<Memory>,
+}
+
+/// What is known without a store: sources and gathers write few files.
+#[derive(Default)]
+struct Memory {
+    claims: BTreeMap<String, (u16, Key, Lineage)>,
+    written: BTreeMap<String, OutputRecord>,
+    /// Names of the stages that wrote, by their places: for messages.
+    stages: BTreeMap<u16, Arc<str>>,
+}
+
+/// The name of a file below the output root: relative, no `..`, no empty part, no control character.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputPath(String);
+
+/// Why a text is no [`OutputPath`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputError {
+    /// Nothing was written, or a part between two `/` is empty.
+    Empty,
+    /// It begins with `/`.
+    Absolute,
+    /// A part is `.` or `..`.
+    Dots,
+    /// A part has a control character or NUL.
+    Control,
+    /// A part has more than 255 bytes, or the whole more than 4,000.
+    TooLong,
+    /// A part begins as the temporary files do.
+    Reserved,
+}
+
+/// A file on its way: it has its name only after [`OutputFile::commit`]. Dropped before, it leaves nothing behind.
+pub struct OutputFile {
+    world: World,
+    outputs: Outputs,
+    path: OutputPath,
+    block: Vec<u8>,
+    /// Away while the blocking pool works on it.
+    half: Option<Half>,
+}
+
+/// The temporary file. Dropping it removes the file, wherever that happens: here, or on the blocking pool when nobody
+/// waits for the work any more.
+struct Half {
+    folder: OwnedFd,
+    temporary: String,
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+    renamed: bool,
+}
+
+impl Outputs {
+    /// Files of `run` go below `root`. Who owns which path is kept in memory until [`Outputs::keep_in`].
+    pub fn new(world: World, root: PathBuf, run: &str) -> Outputs {
+        let (store, memory) = (OnceLock::new(), Mutex::default());
+        Outputs(Arc::new(Inner { world, root, run: run.to_owned(), store, memory }))
+    }
+
+    /// From now on claims and records go to the store: for stages that write many files. The first store stays.
+    pub fn keep_in(&self, store: RunStore) {
+        let _ = self.0.store.set(store);
+    }
+
+    /// The folder that everything is below: `run.out`. It is made when the first file or child needs it.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Begins a file at `path` for the item of `cx`, and claims the path for it.
+    ///
+    /// # Errors
+    /// `data` when the path is not safe, `output_conflict` when another item of the run has it, `output` when the file
+    /// cannot be made, `spool` when the claim cannot be stored. None of them is of use to try again.
+    ///
+    /// # Cancel safety
+    /// When it is dropped no file is left; the claim stays (it is the item's).
+    pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Stop> {
+        let safe = OutputPath::parse(path)
+            .map_err(|error| Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}")))?;
+        self.claim(cx, &safe).await?;
+        let world = self.0.world.clone();
+        let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());
+        let half = world.unblock(move || Half::create(&root, &name, &run, random)).await;
+        let half = half.map_err(|cause| failed(&safe, &cause))?;
+        Ok(OutputFile { world, outputs: self.clone(), path: safe, block: Vec::new(), half: Some(half) })
+    }
+
+    /// The first files written, in the order of their paths, and how many there are; of those that are kept in memory
+    /// (see [`Outputs::stored`]).
+    pub fn written(&self, limit: usize) -> (Vec<OutputRecord>, u64) {
+        let memory = self.lock();
+        (memory.written.values().take(limit).cloned().collect(), memory.written.len() as u64)
+    }
+
+    /// The same, of those in the store too.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stored(&self, limit: usize) -> Result<(Vec<OutputRecord>, u64), StoreError> {
+        let (mut first, mut total) = self.written(limit);
+        if let Some(store) = self.0.store.get() {
+            let (more, count) = store.outputs(limit).await?;
+            first.extend(more);
+            first.sort_by(|a, b| a.path.cmp(&b.path));
+            first.truncate(limit);
+            total += count;
+        }
+        Ok((first, total))
+    }
+
+    async fn claim(&self, cx: &ItemContext, path: &OutputPath) -> Result<(), Stop> {
+        let key = cx.key.clone().unwrap_or_else(|| Key::nameless(0));
+        let mine = (cx.stage_place, key.clone(), cx.lineage.clone());
+        let store = self.0.store.get();
+        let known = {
+            let mut memory = self.lock();
+            memory.stages.entry(cx.stage_place).or_insert_with(|| cx.stage.clone());
+            match store {
+                Some(_) => memory.claims.get(path.as_str()).cloned(),
+                None => Some(memory.claims.entry(path.0.clone()).or_insert_with(|| mine.clone()).clone()),
+            }
+        };
+        let claim = match (known, store) {
+            (Some((stage, _, lineage)), _) if (stage, &lineage) == (mine.0, &mine.2) => Claim::Mine,
+            (Some((stage, key, lineage)), _) => Claim::Taken { stage, key, lineage },
+            (None, Some(store)) => store
+                .claim_output(path.as_str(), cx.stage_place, &key, &cx.lineage)
+                .await
+                .map_err(|error| Stop::given_up(Class::Spool, error.to_string()))?,
+            (None, None) => Claim::Mine,
+        };
+        let Claim::Taken { stage, key: holder, .. } = claim else { return Ok(()) };
+        let holder_stage = self.lock().stages.get(&stage).map_or_else(|| format!("{stage}"), |name| name.to_string());
+        Err(Stop::given_up(
+            Class::OutputConflict,
+            format!(
+                "`{path}` belongs to item `{holder}` of stage `{holder_stage}`; `{key}` of stage `{}` renders the same \
+                 path: put what tells them apart into the path",
+                cx.stage
+            ),
+        ))
+    }
+
+    async fn record(&self, record: &OutputRecord) -> Result<(), Stop> {
+        let in_memory = self.lock().claims.contains_key(&record.path);
+        match self.0.store.get() {
+            Some(store) if !in_memory => store
+                .record_output(record.clone())
+                .await
+                .map_err(|error| Stop::given_up(Class::Spool, error.to_string())),
+            _ => {
+                self.lock().written.insert(record.path.clone(), record.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        // No code that can panic runs under this lock.
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OutputPath {
+    /// Reads a rendered path.
+    ///
+    /// # Errors
+    /// When it could leave the root or is no usable name.
+    pub fn parse(text: &str) -> Result<OutputPath, OutputError> {
+        if text.starts_with('/') {
+            return Err(OutputError::Absolute);
+        }
+        if text.len() > OUTPUT_PATH_BYTES_MAX {
+            return Err(OutputError::TooLong);
+        }
+        for part in text.split('/') {
+            if part.is_empty() {
+                return Err(OutputError::Empty);
+            }
+            if part == "." || part == ".." {
+                return Err(OutputError::Dots);
+            }
+            if part.chars().any(char::is_control) {
+                return Err(OutputError::Control);
+            }
+            if part.len() > OUTPUT_PATH_PART_BYTES_MAX {
+                return Err(OutputError::TooLong);
+            }
+            if part.starts_with(TEMPORARY_PREFIX) {
+                return Err(OutputError::Reserved);
+            }
+        }
+        Ok(OutputPath(text.to_owned()))
+    }
+
+    /// The text, parts joined by `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OutputPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OutputError::Empty => "the path, or a part of it between two `/`, is empty",
+            OutputError::Absolute => "it begins with `/`; outputs are relative to the output folder",
+            OutputError::Dots => "a part of it is `.` or `..`",
+            OutputError::Control => "it has a control character",
+            OutputError::TooLong => "a part has more than 255 bytes, or the whole has more than 4,000",
+            OutputError::Reserved => "a part begins with `.lamplighter-`, as temporary files do",
+        })
+    }
+}
+
+impl std::error::Error for OutputError {}
+
+impl OutputFile {
+    /// Appends bytes. Small ones are gathered before they go to the disk.
+    ///
+    /// # Errors
+    /// Class `output`, naming the path and the cause. The file is then removed.
+    ///
+    /// # Cancel safety
+    /// When it is dropped the file can only be dropped too.
+    pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Stop> {
+        if self.block.is_empty() && bytes.len() >= OUTPUT_BLOCK_BYTES {
+            self.block = bytes;
+        } else {
+            self.block.extend_from_slice(&bytes);
+        }
+        if self.block.len() < OUTPUT_BLOCK_BYTES {
+            return Ok(());
+        }
+        let block = std::mem::take(&mut self.block);
+        let half = self.blocking(move |half| half.append(&block)).await?;
+        self.half = Some(half);
+        Ok(())
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> u64 {
+        self.half.as_ref().map_or(0, |half| half.bytes) + self.block.len() as u64
+    }
+
+    /// Gives the file its name, replacing an older one, and records it.
+    ///
+    /// # Errors
+    /// Class `output`, naming the path and the cause: an older file of that name is then left whole.
+    ///
+    /// # Cancel safety
+    /// When it is dropped the file is either not there or whole; it may then be whole without a record.
+    pub async fn commit(mut self) -> Result<OutputRecord, Stop> {
+        let block = std::mem::take(&mut self.block);
+        let name = self.path.clone();
+        let half = self.blocking(move |half| half.append(&block).and_then(|()| half.rename(&name))).await?;
+        let sha256 = half.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let record = OutputRecord { path: self.path.0.clone(), sha256, bytes: half.bytes };
+        self.outputs.record(&record).await?;
+        Ok(record)
+    }
+
+    async fn blocking(
+        &mut self,
+        work: impl FnOnce(&mut Half) -> Result<(), String> + Send + 'static,
+    ) -> Result<Half, Stop> {
+        let Some(mut half) = self.half.take() else {
+            return Err(failed(&self.path, "an earlier write failed"));
+        };
+        let done = self.world.unblock(move || work(&mut half).map(|()| half)).await;
+        done.map_err(|cause| failed(&self.path, &cause))
+    }
+}
+
+impl Half {
+    fn create(root: &Path, path: &OutputPath, run: &str, random: u64) -> Result<Half, String> {
+        let mut folder = open_root(root)?;
+        let mut parts = path.as_str().split('/').peekable();
+        let mut part = parts.next();
+        while let (Some(name), Some(_)) = (part, parts.peek()) {
+            folder = open_folder(&folder, name)?;
+            part = parts.next();
+        }
+        // The run's id lets a recovery tell whose it was; the random part keeps others from planting the name.
+        let run: String = run.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
+        let temporary = format!("{TEMPORARY_PREFIX}{run}-{random:016x}.tmp");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(text)?;
+        Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
+    }
+
+    fn append(&mut self, block: &[u8]) -> Result<(), String> {
+        self.file.write_all(block).map_err(|error| crate::action::files::cause(&error))?;
+        self.hash.update(block);
+        self.bytes += block.len() as u64;
+        Ok(())
+    }
+
+    fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
+        let name = path.as_str().rsplit('/').next().expect("a safe path has a part");
+        rustix::fs::fsync(&self.file).map_err(text)?;
+        rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, name).map_err(text)?;
+        self.renamed = true;
+        rustix::fs::fsync(&self.folder).map_err(text)
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Nobody can be told any more; a sweep by the run's id finds what is left.
+            let _ = rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// Opens the root folder, making it if needed. Blocks.
+pub(super) fn open_root(root: &Path) -> Result<OwnedFd, String> {
+    let name = |error: std::io::Error| format!("`{}`: {}", root.display(), crate::action::files::cause(&error));
+    if !root.is_dir() {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(name)?;
+    }
+    rustix::fs::open(root, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| name(errno.into()))
+}
+
+/// Opens a folder inside `parent`, making it if needed, and never through a symlink.
+fn open_folder(parent: &OwnedFd, name: &str) -> Result<OwnedFd, String> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+                // Another worker may have been faster.
+                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent).map_err(text)?,
+                Err(errno) => return Err(format!("cannot make the folder `{name}`: {}", text(errno))),
+            }
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        }
+        other => other,
+    };
+    opened.map_err(|errno| match errno {
+        Errno::LOOP | Errno::NOTDIR => format!("`{name}` is a symlink or a file, not a folder"),
+        other => format!("cannot open the folder `{name}`: {}", text(other)),
+    })
+}
+
+fn text(errno: Errno) -> String {
+    crate::action::files::cause(&errno.into())
+}
+
+fn failed(path: &OutputPath, cause: &str) -> Stop {
+    Stop::given_up(Class::Output, format!("cannot write the output `{path}`: {cause}"))
+}

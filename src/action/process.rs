@@ -1,0 +1,361 @@
+//! Child processes in groups of their own: started, awaited, and ended with everything that they started.
+//!
+//! `Exec` uses it. A group that was cut (timeout, deadline, cancel) gets TERM and CONT at once and goes to [`Leftovers`],
+//! which sends KILL after the grace period, reaps, and is joined by the end of the run. Nothing here uses `pre_exec` (it
+//! would copy the page tables of the whole program for each child), and only groups of our own are ever waited for.
+//!
+//! A process that leaves its group (`setsid`) is not seen here: it lives on until the service manager ends the unit, or
+//! the sweep at the next start finds it by its environment (`LAMPLIGHTER_RUN`).
+
+use crate::{
+    item::Lineage,
+    limits::{LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
+    world::World,
+};
+use event_listener::Event;
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions},
+};
+use smol::Async;
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Whose process group it is: place of the stage and lineage of the item.
+pub type Owner = (u16, Lineage);
+
+/// Process groups that were cut and are being ended. Cheap to clone.
+#[derive(Clone)]
+pub struct Leftovers(Arc<Inner>);
+
+struct Inner {
+    world: World,
+    grace: Duration,
+    state: Mutex<State>,
+    changed: Event,
+}
+
+#[derive(Default)]
+struct State {
+    groups: BTreeMap<u64, (Owner, Pid)>,
+    next: u64,
+    kill_at_once: bool,
+}
+
+/// How a child is to be started.
+pub(super) struct Start {
+    /// Program, arguments, environment and folder, all complete.
+    pub command: Command,
+    /// The child reads from a pipe; else it has nothing to read.
+    pub stdin: bool,
+    /// Standard error has a pipe of its own; else it shares that of standard output.
+    pub own_stderr: bool,
+    /// Scheduling priority of the group.
+    pub nice: Option<i32>,
+    /// Bytes of private memory that each process may have.
+    pub memory: Option<u64>,
+}
+
+/// A child and our ends of its pipes.
+pub(super) struct Started {
+    /// The process.
+    pub running: Running,
+    /// Its standard input.
+    pub stdin: Option<Async<OwnedFd>>,
+    /// Its standard output, and error where that has no pipe of its own.
+    pub stdout: Async<OwnedFd>,
+    /// Its standard error.
+    pub stderr: Option<Async<OwnedFd>>,
+}
+
+/// A child that runs. Dropped, its group is cut and left to [`Leftovers`].
+pub(super) struct Running {
+    group: Option<Group>,
+    pidfd: Option<Async<OwnedFd>>,
+    leftovers: Leftovers,
+    owner: Owner,
+}
+
+/// A process group. As long as its leader is not reaped nobody else can get its number.
+struct Group {
+    id: Pid,
+    leader: Option<Child>,
+}
+
+impl Leftovers {
+    /// None yet. Who is cut has `grace` to end by itself.
+    pub fn new(world: World, grace: Duration) -> Leftovers {
+        Leftovers(Arc::new(Inner { world, grace, state: Mutex::default(), changed: Event::new() }))
+    }
+
+    /// Returns when no process group of `owner` is left.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time; the groups are ended all the same.
+    pub async fn gone(&self, owner: Owner) {
+        self.wait_until(|state| state.groups.values().all(|(other, _)| *other != owner)).await;
+    }
+
+    /// Returns when no process group is left at all: no process of the run is alive then, but for one that the kernel
+    /// cannot kill (a warning in the log names it).
+    ///
+    /// # Cancel safety
+    /// As [`Leftovers::gone`].
+    pub async fn join(&self) {
+        self.wait_until(|state| state.groups.is_empty()).await;
+    }
+
+    /// No more grace, for those that are here and those to come.
+    pub fn kill_now(&self) {
+        let mut state = self.lock();
+        state.kill_at_once = true;
+        for (_, group) in state.groups.values() {
+            signal(*group, Signal::KILL);
+        }
+    }
+
+    /// True when nothing is being ended.
+    pub fn is_empty(&self) -> bool {
+        self.lock().groups.is_empty()
+    }
+
+    /// Takes over a group that must end: TERM and CONT now, KILL after the grace period.
+    fn leave(&self, owner: Owner, group: Group) {
+        signal(group.id, Signal::TERM);
+        // A stopped process takes its TERM only when it goes on.
+        signal(group.id, Signal::CONT);
+        let mut state = self.lock();
+        if state.kill_at_once {
+            signal(group.id, Signal::KILL);
+        }
+        let number = state.next;
+        state.next += 1;
+        state.groups.insert(number, (owner, group.id));
+        drop(state);
+        let ending = Ending { leftovers: self.clone(), number, group, done: false };
+        self.0.world.spawn(ending.run()).detach();
+    }
+
+    async fn wait_until(&self, mut reached: impl FnMut(&State) -> bool) {
+        loop {
+            let listener = self.0.changed.listen();
+            if reached(&self.lock()) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The end of one group. If its task is dropped (the executor went away) the group is killed at once.
+struct Ending {
+    leftovers: Leftovers,
+    number: u64,
+    group: Group,
+    done: bool,
+}
+
+impl Ending {
+    async fn run(mut self) {
+        let (world, grace) = (self.leftovers.0.world.clone(), self.leftovers.0.grace);
+        let begun = world.awake();
+        let (mut killed, mut scanned, mut pause) = (None, begun, Duration::from_millis(1));
+        while self.group.alive() {
+            let now = world.awake();
+            if now.since(scanned) >= LEFTOVER_SCAN_EVERY {
+                // Where nobody reaps orphans (a container without an init) dead processes keep the group's number.
+                let id = self.group.id;
+                if !world.unblock(move || has_live_member(id)).await {
+                    break;
+                }
+                scanned = world.awake();
+            }
+            match killed {
+                None if now.since(begun) >= grace || self.leftovers.lock().kill_at_once => {
+                    signal(self.group.id, Signal::KILL);
+                    killed = Some(now);
+                    pause = Duration::from_millis(1);
+                }
+                Some(at) if now.since(at) >= LEFTOVER_UNKILLABLE_AFTER => {
+                    log::warn!("process group {} cannot be killed: it hangs inside the kernel", number(self.group.id));
+                    break;
+                }
+                _ => {}
+            }
+            let to_grace = if killed.is_none() { grace.saturating_sub(now.since(begun)) } else { pause };
+            world.sleep(pause.min(to_grace.max(Duration::from_millis(1)))).await;
+            pause = (pause * 2).min(LEFTOVER_POLL_MAX);
+        }
+        self.done = true;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.done {
+            signal(self.group.id, Signal::KILL);
+            let _ = self.group.alive();
+        }
+        self.leftovers.lock().groups.remove(&self.number);
+        self.leftovers.0.changed.notify(usize::MAX);
+    }
+}
+
+impl Start {
+    /// Starts the child. Blocks (the parent waits until the program was loaded): call it on the blocking pool.
+    ///
+    /// Priority and memory limit are set just after the start: what the child does in its first instants is not bound by
+    /// them (a limit before the start would need `pre_exec`).
+    ///
+    /// # Errors
+    /// What the system says: the program or a pipe could not be started or made.
+    pub fn start(mut self, leftovers: Leftovers, owner: Owner) -> io::Result<Started> {
+        let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+        let (stdout, theirs) = pipe()?;
+        let stderr = if self.own_stderr {
+            let (ours, theirs) = pipe()?;
+            self.command.stderr(theirs);
+            Some(ours)
+        } else {
+            self.command.stderr(theirs.try_clone()?);
+            None
+        };
+        self.command.stdout(theirs);
+        let stdin = if self.stdin {
+            let (theirs, ours) = pipe()?;
+            self.command.stdin(theirs);
+            Some(ours)
+        } else {
+            self.command.stdin(Stdio::null());
+            None
+        };
+        let child = self.command.process_group(0).spawn()?;
+        // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
+        drop(self.command);
+        let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive number");
+        let mut running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, leftovers, owner };
+        if let Some(nice) = self.nice {
+            // It may have ended already, or a negative value may not be allowed.
+            if let Err(error) = rustix::process::setpriority_pgrp(Some(id), nice)
+                && error != Errno::SRCH
+            {
+                log::warn!("cannot set `nice: {nice}`: {error}");
+            }
+        }
+        if let Some(memory) = self.memory {
+            let limit = Rlimit { current: Some(memory), maximum: Some(memory) };
+            if let Err(error) = rustix::process::prlimit(Some(id), Resource::Data, limit)
+                && error != Errno::SRCH
+            {
+                log::warn!("cannot set `memory`: {error}");
+            }
+        }
+        // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
+        running.pidfd =
+            rustix::process::pidfd_open(id, PidfdFlags::empty()).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+        Ok(Started {
+            running,
+            stdin: stdin.map(Async::new).transpose()?,
+            stdout: Async::new(stdout)?,
+            stderr: stderr.map(Async::new).transpose()?,
+        })
+    }
+}
+
+impl Running {
+    /// Waits until the leader has ended. It is not reaped, so its number stays taken.
+    pub async fn exited(&self, world: &World) {
+        let Some(group) = &self.group else { return };
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(pidfd) = &self.pidfd
+                && pidfd.readable().await.is_ok()
+            {
+                return;
+            }
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match rustix::process::waitid(WaitId::Pid(group.id), options) {
+                Ok(None) | Err(Errno::INTR) => {}
+                Ok(Some(_)) | Err(_) => return,
+            }
+            world.sleep(pause).await;
+            pause = (pause * 2).min(LEFTOVER_POLL_MAX);
+        }
+    }
+
+    /// Reaps the leader after [`Running::exited`]; what is left of its group must end.
+    ///
+    /// # Errors
+    /// When somebody else has reaped it.
+    pub fn finish(mut self) -> io::Result<ExitStatus> {
+        let mut group = self.group.take().expect("a running child has a group until it is finished or dropped");
+        // While the leader is not reaped its number cannot belong to anybody else: the safe moment to signal.
+        signal(group.id, Signal::TERM);
+        let status = group.leader.as_mut().expect("the leader is reaped here only").wait();
+        group.leader = None;
+        if group.alive() {
+            self.leftovers.leave(self.owner.clone(), group);
+        }
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.take() {
+            self.leftovers.leave(self.owner.clone(), group);
+        }
+    }
+}
+
+impl Group {
+    /// Reaps what has ended, leader and orphans that came to us, and says whether a process of the group is left.
+    fn alive(&mut self) -> bool {
+        if let Some(leader) = &mut self.leader {
+            if matches!(leader.try_wait(), Ok(None)) {
+                return true;
+            }
+            self.leader = None;
+        }
+        while let Ok(Some(_)) = rustix::process::waitpgid(self.id, WaitOptions::NOHANG) {}
+        rustix::process::test_kill_process_group(self.id) != Err(Errno::SRCH)
+    }
+}
+
+fn signal(group: Pid, signal: Signal) {
+    // The only error of interest is that nobody is left, and that is what is wanted.
+    let _ = rustix::process::kill_process_group(group, signal);
+}
+
+fn number(group: Pid) -> i32 {
+    group.as_raw_nonzero().get()
+}
+
+/// Looks through all processes for one of the group that is not a zombie. True where that cannot be found out.
+fn has_live_member(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let mut seen = false;
+    for entry in processes.flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        // `pid (name) state ppid pgrp …`; the name may hold anything, also `)`.
+        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        seen = true;
+        let mut words = rest.split(' ');
+        let (state, pgrp) = (words.next(), words.nth(1));
+        if pgrp.and_then(|text| text.parse().ok()) == Some(number(group)) && !matches!(state, Some("Z" | "X")) {
+            return true;
+        }
+    }
+    !seen
+}

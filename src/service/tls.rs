@@ -1,0 +1,58 @@
+//! TLS for calls: which roots are trusted, and what went wrong in words.
+//!
+//! Called by [`super::transport`] and when a service starts. It never trusts less than the roots that are built in allow,
+//! and never goes on after a certificate was refused.
+
+use futures_rustls::{
+    TlsConnector,
+    pki_types::{CertificateDer, pem::PemObject},
+    rustls::{self, CertificateError, ClientConfig, RootCertStore},
+};
+use std::{io, sync::Arc};
+
+/// A connector that trusts the built-in roots and, where it is given, the certificates of `ca` (PEM).
+///
+/// # Errors
+/// A sentence when `ca` holds no usable certificate.
+pub(super) fn connector(ca: Option<&[u8]>) -> Result<TlsConnector, String> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(pem) = ca {
+        let before = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|e| format!("it is no PEM file: {e:?}"))?;
+            roots.add(certificate).map_err(|e| format!("a certificate in it cannot be read: {e}"))?;
+        }
+        if roots.len() == before {
+            return Err("there is no certificate in it (-----BEGIN CERTIFICATE-----)".to_owned());
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What a failed handshake means for people.
+pub(super) fn describe(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(reason) = error else { return Some(format!("TLS failed: {error}")) };
+    Some(match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired, or the clock of this machine is wrong".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet: is the clock of this machine right?".to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is signed by nobody who is trusted: name its CA in tls: Tls(ca_file: ..)"
+                .to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the server's certificate is for another name".to_owned()
+        }
+        other => format!("the server's certificate is refused: {other:?}"),
+    })
+}

@@ -1,0 +1,185 @@
+//! From an origin to an open connection: name look-up, TCP, TLS, and the bytes between hyper and the socket.
+//!
+//! Called by [`super::pool`]. It bounds look-ups (a look-up that hangs keeps its thread), tries every address, and knows
+//! whether a connection has heard anything since a request left.
+
+use super::{tls, url::Origin};
+use crate::{
+    flow::Semaphore,
+    limits::{LOOKUP_KEPT, LOOKUPS_MAX},
+    world::{Awake, World},
+};
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use futures_rustls::{TlsConnector, client::TlsStream, pki_types::ServerName};
+use hyper::rt::ReadBufCursor;
+use smol::net::TcpStream;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+/// Opens connections to one origin.
+pub(super) struct Dialer {
+    origin: Origin,
+    tls: Option<TlsConnector>,
+    lookups: Semaphore,
+    known: Mutex<Option<(Awake, Vec<SocketAddr>)>>,
+}
+
+/// One open connection, as hyper reads and writes it.
+pub(super) struct Io {
+    stream: Stream,
+    heard: Arc<AtomicBool>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Dialer {
+    /// `tls` must be there when the origin is https.
+    pub(super) fn new(origin: Origin, tls: Option<TlsConnector>) -> Dialer {
+        Dialer { origin, tls, lookups: Semaphore::new(LOOKUPS_MAX), known: Mutex::new(None) }
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Opens a connection. The caller bounds the time.
+    ///
+    /// # Errors
+    /// A sentence about the last address that was tried.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes what was opened; a look-up that has begun ends by itself, and counts until then.
+    pub(super) async fn connect(&self, world: &World) -> Result<Io, String> {
+        let addresses = self.addresses(world).await?;
+        let mut last = "the name has no address".to_owned();
+        for address in addresses {
+            match self.open(address).await {
+                Ok(stream) => return Ok(Io { stream, heard: Arc::default() }),
+                Err(error) => last = describe(&error),
+            }
+        }
+        // The addresses may have changed: the next attempt looks them up again.
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Err(last)
+    }
+
+    async fn open(&self, address: SocketAddr) -> io::Result<Stream> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        let name = ServerName::try_from(self.origin.host.clone()).map_err(io::Error::other)?;
+        Ok(Stream::Tls(Box::new(tls.connect(name, stream).await?)))
+    }
+
+    async fn addresses(&self, world: &World) -> Result<Vec<SocketAddr>, String> {
+        if let Ok(ip) = self.origin.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, self.origin.port)]);
+        }
+        if let Some((at, known)) = &*self.known.lock().unwrap_or_else(PoisonError::into_inner)
+            && world.awake().since(*at) < LOOKUP_KEPT
+        {
+            return Ok(known.clone());
+        }
+        let permit = self.lookups.acquire().await;
+        let (host, port) = (self.origin.host.clone(), self.origin.port);
+        let found = world
+            .unblock(move || {
+                // The permit goes with the thread: one that hangs in a look-up counts although nobody waits for it.
+                let _permit = permit;
+                (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
+            })
+            .await;
+        let found = found.map_err(|error| format!("the name {:?} cannot be looked up: {error}", self.origin.host))?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((world.awake(), found.clone()));
+        Ok(found)
+    }
+}
+
+impl Io {
+    /// True once a byte of an answer was read; the pool clears it before each request.
+    pub(super) fn heard(&self) -> Arc<AtomicBool> {
+        self.heard.clone()
+    }
+}
+
+/// An I/O error in words, without addresses.
+pub(super) fn describe(error: &io::Error) -> String {
+    if let Some(tls) = tls::describe(error) {
+        return tls;
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "the connection was refused".to_owned(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "the connection was reset".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the connection was closed early".to_owned(),
+        io::ErrorKind::TimedOut => "the connection timed out".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "the host cannot be reached".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl hyper::rt::Read for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        // Through a small array: hyper's buffer may be uninitialised, and filling it with zeros at each poll costs more.
+        let mut bytes = [0; 8192];
+        let room = bytes.len().min(buf.remaining());
+        let this = self.get_mut();
+        let count = ready!(match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
+        })?;
+        if count > 0 {
+            this.heard.store(true, Ordering::Relaxed);
+        }
+        buf.put_slice(&bytes[..count]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Write for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_close(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_close(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+        }
+    }
+}
