@@ -130,7 +130,6 @@ impl Check<'_> {
         let mut checker = Checker::new(self.base_dir, scope);
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
-        self.inputs.extend(checker.inputs().iter().cloned());
         self.side_files.extend(checker.side_files().iter().map(|(name, text)| (name.clone(), text.clone())));
         self.findings.extend(checker.into_findings());
         result
@@ -245,11 +244,11 @@ impl Check<'_> {
     }
 
     /// Every service that an action names.
-    fn named_services(&self) -> BTreeSet<&str> {
+    fn named_services(&self) -> BTreeSet<String> {
         let stages = self.spec.stages.iter().flatten().flat_map(|stage| &stage.run);
         let notices = self.spec.on_finish.iter().flatten().chain(self.surroundings.on_finish.iter().flatten());
         let actions = stages.chain(self.spec.run.iter().flatten()).chain(notices.flat_map(|notice| &notice.run));
-        actions.filter_map(ActionSpec::service).collect()
+        actions.filter_map(ActionSpec::service).map(str::to_owned).collect()
     }
 
     fn stages(&mut self, name: &str, deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {

@@ -154,7 +154,7 @@ impl Runner {
         let mut services = BTreeMap::new();
         for plan in &job.services {
             let service = plan.start(&world, &facts).map_err(|failure| StartError::Service(failure.message))?;
-            services.insert(plan.name().to_owned(), Arc::new(service));
+            services.insert(plan.name.clone(), Arc::new(service));
         }
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
@@ -305,6 +305,11 @@ impl Run {
         self.state.cancel(CancelReason::Asked(by.to_owned()));
     }
 
+    /// True once it was killed.
+    pub fn is_killed(&self) -> bool {
+        self.state.killed.is_settled()
+    }
+
     /// Cancels it and kills what is left now.
     pub fn kill(&self, by: &str) {
         self.cancel(by);
@@ -316,13 +321,14 @@ impl Run {
 impl Future for Run {
     type Output = RunRecord;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RunRecord> {
-        let Some(story) = &mut self.story else { return Poll::Pending };
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RunRecord> {
+        let run = self.get_mut();
+        let Some(story) = &mut run.story else { return Poll::Pending };
         match story.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.story = None;
-                let record = self.record.try_recv().expect("the story of a run ends with its record");
+                run.story = None;
+                let record = run.record.try_recv().expect("the story of a run ends with its record");
                 Poll::Ready(record)
             }
         }

@@ -134,7 +134,7 @@ pub(crate) fn no_facts() -> Arc<RunFacts> {
 }
 
 async fn start(plan: &ServicePlan, world: &World) -> Service {
-    plan.start(world, &no_facts()).await.expect("starts")
+    plan.start(world, &no_facts()).expect("starts")
 }
 
 fn request(method: Method, target: &str) -> Request {

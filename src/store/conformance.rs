@@ -108,7 +108,7 @@ promises! {
             }
             run.put(failed(1, 7, Some(json!({"id": 7})))).await.unwrap();
             run.put(ok(1, 8, vec![json!(8)])).await.unwrap();
-            run.put(Row { end: RowEnd::Retry { at_ms: 5 }, ..failed(1, 9, None) }).await.unwrap();
+            run.put(Row { end: RowEnd::Retry { at_ms: 5, deadline_ms: Some(9) }, ..failed(1, 9, None) }).await.unwrap();
             for limit in [1, 2, 100] {
                 let found = all_failures(&run, &[2, 1], None, limit).await;
                 let ends: Vec<_> = found.iter().map(|failure| (failure.stage, failure.outcome)).collect();
@@ -170,7 +170,7 @@ promises! {
         let run = RunStore::new(store, "r");
         block_on(async {
             let wait = |ordinal, at_ms| Row {
-                end: RowEnd::Retry { at_ms }, attempts: 2, ..ok(1, ordinal, vec![json!({"n": ordinal})])
+                end: RowEnd::Retry { at_ms, deadline_ms: at_ms.checked_mul(2) }, attempts: 2, ..ok(1, ordinal, vec![json!({"n": ordinal})])
             };
             run.put_all(vec![wait(0, 50), wait(1, 10), wait(2, 50), wait(3, 0)]).await.unwrap();
             let ordinals = |rows: &[Row]| rows.iter().map(|row| row.key.to_string()).collect::<Vec<_>>();
@@ -237,7 +237,7 @@ promises! {
             for run in [&one, &two] {
                 run.put_all((0..rows).map(|ordinal| ok(0, ordinal, vec![json!(ordinal)])).collect()).await.unwrap();
                 run.put(failed(1, 0, None)).await.unwrap();
-                run.put(Row { end: RowEnd::Retry { at_ms: 0 }, ..failed(1, 1, None) }).await.unwrap();
+                run.put(Row { end: RowEnd::Retry { at_ms: 0, deadline_ms: None }, ..failed(1, 1, None) }).await.unwrap();
                 run.claim_key(0, &Key::all(), &lineage).await.unwrap();
                 run.claim_output("p", 0, &Key::all(), &lineage).await.unwrap();
                 run.record_output(OutputRecord { path: "p".into(), sha256: String::new(), bytes: 0 }).await.unwrap();
@@ -278,7 +278,7 @@ promises! {
         let run = RunStore::new(store, "r");
         block_on(async {
             run.put(ok(0, 0, Vec::new())).await.unwrap();
-            let second = run.put(Row { end: RowEnd::Retry { at_ms: 1 }, ..ok(0, 0, Vec::new()) }).await;
+            let second = run.put(Row { end: RowEnd::Retry { at_ms: 1, deadline_ms: None }, ..ok(0, 0, Vec::new()) }).await;
             assert!(second.and(run.flush().await).is_err());
         });
     }
@@ -451,7 +451,7 @@ fn row() -> impl Strategy<Value = Row> {
         1 => Just(RowEnd::Done(Outcome::Empty)),
         2 => Just(RowEnd::Done(Outcome::Failed(Class::Data))),
         1 => Just(RowEnd::Done(Outcome::NotReached)),
-        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms }),
+        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms, deadline_ms: Some(at_ms + 1) }),
     ];
     let value = prop_oneof![
         any::<f64>().prop_map(Value::from),

@@ -346,7 +346,7 @@ impl Http {
         if let Some(service) = find(&kept.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(service);
         }
-        let started = Arc::new(plan.start(&cx.run.world, &facts.run).await.map_err(given_up)?);
+        let started = Arc::new(plan.start(&cx.run.world, &facts.run).map_err(given_up)?);
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have been faster: all share one.
         let service = find(&kept).unwrap_or(started);
