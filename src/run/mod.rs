@@ -98,7 +98,7 @@ impl std::error::Error for StartError {}
 pub struct Run {
     state: Arc<RunState>,
     story: Option<Task<()>>,
-    record: async_channel::Receiver<RunRecord>,
+    record: Arc<Mutex<Option<RunRecord>>>,
 }
 
 impl Runner {
@@ -113,11 +113,11 @@ impl Runner {
     /// When a secret, a param, a stage or an input that the options or the job name is not there.
     pub fn start(&self, job: &Arc<Job>, options: RunOptions) -> Result<Run, StartError> {
         let state = Arc::new(self.state(job, options)?);
-        let (sender, record) = async_channel::bounded(1);
-        let story = state.clone();
+        let record = Arc::new(Mutex::new(None));
+        let (story, place) = (state.clone(), record.clone());
         let story = self.world.spawn(async move {
             let record = story.tell().await;
-            let _ = sender.try_send(record);
+            *lock(&place) = Some(record);
         });
         Ok(Run { state, story: Some(story), record })
     }
@@ -328,7 +328,7 @@ impl Future for Run {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 run.story = None;
-                let record = run.record.try_recv().expect("the story of a run ends with its record");
+                let record = lock(&run.record).take().expect("the story of a run ends with its record");
                 Poll::Ready(record)
             }
         }
