@@ -4,6 +4,6 @@
 compile_error!("lamplighter isolates panics by unwinding: build with panic = \"unwind\"");
 
 pub mod item;
+pub mod lang;
 pub mod limits;
 pub mod problem;
-pub mod lang;
