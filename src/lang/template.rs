@@ -147,6 +147,24 @@ impl Template {
         find_variable(&self.0.source, &scan::pieces(&self.0.source), variable)
     }
 
+    /// Some use of a variable asks whether it exists: `| default(..)`, `is defined`.
+    pub fn asks_for(&self, variable: &str) -> bool {
+        let text = &self.0.source;
+        scan::pieces(text).iter().any(|piece| {
+            let words: Vec<&str> = piece.words.iter().map(|word| &text[word.range.clone()]).collect();
+            let last = variable.rsplit('.').next().unwrap_or(variable);
+            words.iter().enumerate().any(|(at, word)| {
+                *word == last
+                    && matches!(
+                        words[at + 1..],
+                        ["|", "default" | "d", ..]
+                            | ["is", "defined" | "undefined", ..]
+                            | ["is", "not", "defined" | "undefined", ..]
+                    )
+            })
+        })
+    }
+
     /// It has no expression: it always gives the same text.
     pub fn is_literal(&self) -> bool {
         self.0.literal
