@@ -117,7 +117,7 @@ async fn night(
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));
     options.secrets.insert("vendor_token".into(), Secret::new(DEMO_TOKEN));
     let end = follow(executor, job, options, arguments.format).await;
-    drop(vendor.cancel().await);
+    vendor.cancel().await;
     end
 }
 

@@ -130,6 +130,7 @@ impl Check<'_> {
         let mut checker = Checker::new(self.base_dir, scope);
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
+        self.inputs.extend(checker.inputs().iter().cloned());
         self.side_files.extend(checker.side_files().iter().map(|(name, text)| (name.clone(), text.clone())));
         self.findings.extend(checker.into_findings());
         result

@@ -127,13 +127,14 @@ pub struct Checker<'a> {
     findings: Vec<Finding>,
     secrets: BTreeSet<String>,
     side: BTreeMap<String, String>,
+    inputs: Vec<PathBuf>,
     kept: Option<&'a BTreeMap<String, String>>,
 }
 
 impl<'a> Checker<'a> {
     /// A checker for a job whose file stands in `base`.
     pub fn new(base: &'a Path, scope: Scope) -> Checker<'a> {
-        Checker { base, scope, findings: Vec::new(), secrets: BTreeSet::new(), side: BTreeMap::new(), kept: None }
+        Checker { base, scope, findings: Vec::new(), secrets: BTreeSet::new(), side: BTreeMap::new(), inputs: Vec::new(), kept: None }
     }
 
     /// Takes template and jq files from what was kept with a run, by their names, and reads none.
@@ -268,7 +269,13 @@ impl<'a> Checker<'a> {
             let help = self.similar(&file).map(|near| format!("did you mean `{near}`?"));
             self.remark(path, format!("there is no file {} yet", file.display()), help.as_deref());
         }
+        self.inputs.push(file.clone());
         file
+    }
+
+    /// The data files that are read, as far as they are known before a run.
+    pub fn inputs(&self) -> &[PathBuf] {
+        &self.inputs
     }
 
     /// Folder of the job file.
