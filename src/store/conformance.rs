@@ -159,7 +159,7 @@ promises! {
                 let keys: Vec<_> = missing.iter().map(|failure| (failure.stage, failure.key.to_string())).collect();
                 assert_eq!(keys, [(0, "5".to_owned()), (1, "4".to_owned())]);
             }
-            assert_eq!(all_values(&run, &[0], Some((5, "B")), 9).await, [json!(0); 0]);
+            assert_eq!(all_values(&run, &[0], Some((5, "B")), 9).await, [Value::Null; 0]);
             assert_eq!(all_failures(&run, &[1], Some((5, "nobody")), 9).await, []);
             assert_eq!(all_failures(&run, &[0, 1], Some((5, "Z")), 9).await.len(), 1);
             assert_eq!(run.values_iter(&[1], Some((5, "é"))).count(), 1);
@@ -181,7 +181,7 @@ promises! {
             assert_eq!(ordinals(&run.deferred(1, behind, 10).await.unwrap()), ["3"]);
             assert_eq!(ordinals(&run.deferred(1, None, 2).await.unwrap()), ["4", "2"]);
             assert_eq!(run.deferred(2, None, 10).await.unwrap(), []);
-            assert_eq!(all_values(&run, &[1], None, 10).await, [json!(0); 0]);
+            assert_eq!(all_values(&run, &[1], None, 10).await, [Value::Null; 0]);
             // Deferred again, later; settled; settled without a value.
             run.put(wait(1, 99)).await.unwrap();
             run.put(ok(1, 0, vec![json!("done")])).await.unwrap();
