@@ -224,7 +224,11 @@ fn check_pages(
         PagesSpec::BodyToken(token) => {
             let (items, next) = both(&token.items, &token.next)?;
             if !matches!(spec.body, Some(BodySpec::Json | BodySpec::Form(_))) {
-                return Err(Some(("pages", "BodyToken sends the token in a body", "add body: Json or body: Form({..})")));
+                return Err(Some((
+                    "pages",
+                    "BodyToken sends the token in a body",
+                    "add body: Json or body: Form({..})",
+                )));
             }
             (items, Some(next), PagesPlan::BodyToken(token.field.clone()))
         }

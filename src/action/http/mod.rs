@@ -13,13 +13,9 @@ mod spec;
 mod tests;
 
 pub(in crate::action) use check::check;
-pub use spec::{BodySpec, BodyTokenSpec, CursorSpec, HttpSpec, LinkSpec, OffsetSpec, PagesSpec};
+pub use spec::HttpSpec;
 
-use super::{
-    Action, ItemContext, Out, RunContext, Stop,
-    compute::Lost,
-    output::OutputFile,
-};
+use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
 use crate::{
     item::{Class, Failure, Value},
     lang::{Facts, RenderError, Template},
@@ -83,7 +79,10 @@ enum PagesPlan {
     Link,
     /// Name of the field.
     BodyToken(String),
-    Offset { param: String, size: usize },
+    Offset {
+        param: String,
+        size: usize,
+    },
 }
 
 /// The templates of a call, rendered.
@@ -112,7 +111,12 @@ enum Next {
 }
 
 impl Action for Http {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(self.work(cx, facts, out))
     }
 
@@ -250,7 +254,10 @@ impl Http {
                 }
                 Verdict::TooMany => {
                     attempts.done();
-                    return Err(Stop::given_up(Class::TooLarge, format!("a page of {} has too many elements", self.label)));
+                    return Err(Stop::given_up(
+                        Class::TooLarge,
+                        format!("a page of {} has too many elements", self.label),
+                    ));
                 }
                 Verdict::FailIf => {
                     attempts.done();
@@ -262,7 +269,8 @@ impl Http {
                     Failure::new(Class::Answer, message)
                 }
                 Verdict::Undecodable(why) => {
-                    let message = format!("{} answered {}, but its body cannot be read: {why}", self.label, answer.status);
+                    let message =
+                        format!("{} answered {}, but its body cannot be read: {why}", self.label, answer.status);
                     Failure::new(Class::Decode, message)
                 }
                 Verdict::Status => self.refused(&answer, request, attempts.sent()),
@@ -412,7 +420,10 @@ impl Parts {
         let failed = |error: RenderError| Failure::new(Class::Data, format!("{}: {error}", self.label));
         let render = |template: &Template| template.render(facts).map_err(failed);
         let pairs = |templates: &[(String, Template)]| {
-            templates.iter().map(|(name, value)| Ok((name.clone(), render(value)?))).collect::<Result<Vec<_>, Failure>>()
+            templates
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), render(value)?)))
+                .collect::<Result<Vec<_>, Failure>>()
         };
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
@@ -468,7 +479,11 @@ impl Sink for Saved<'_> {
 }
 
 /// Runs `work` on a CPU thread.
-async fn compute<T: Send + 'static>(lost: &Lost, cx: &ItemContext, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stop> {
+async fn compute<T: Send + 'static>(
+    lost: &Lost,
+    cx: &ItemContext,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stop> {
     let mut computing = lost.start::<(), T>(cx, move |_| work())?;
     while computing.next().await?.is_some() {}
     Ok(computing.result())
