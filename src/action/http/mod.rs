@@ -42,15 +42,12 @@ const DEADLINE: HeaderName = HeaderName::from_static("lamplighter-deadline");
 struct Http {
     through: Through,
     method: Method,
+    /// How messages name the call: the method and the path as it is written.
     label: String,
-    target: Template,
-    query: Vec<(String, Template)>,
-    headers: Vec<(HeaderName, Template)>,
-    body: BodyPlan,
+    parts: Arc<Parts>,
     timeout: Option<Duration>,
     pages: Option<PagesPlan>,
     most_pages: u32,
-    to: Option<Template>,
     judge: Judge,
     /// A template reads the group of a gather: it renders on a CPU thread.
     uses_group: bool,
@@ -65,7 +62,6 @@ enum Through {
     Own(Box<ServicePlan>, Mutex<Option<(Weak<RunContext>, Arc<Service>)>>),
 }
 
-#[derive(Clone)]
 enum BodyPlan {
     None,
     Json,
@@ -121,7 +117,7 @@ impl Action for Http {
     }
 
     fn preview(&self, facts: &Facts) -> Option<Result<String, Failure>> {
-        let rendered = match self.parts().render(facts) {
+        let rendered = match self.parts.render(facts) {
             Ok(rendered) => rendered,
             Err(failure) => return Some(Err(failure)),
         };
@@ -143,15 +139,14 @@ impl Action for Http {
 impl Http {
     async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Result<(), Stop> {
         let service = self.service(cx, facts).await?;
-        let parts = self.parts();
         let rendered = if self.uses_group {
-            let facts = facts.clone();
+            let (parts, facts) = (self.parts.clone(), facts.clone());
             compute(&self.lost, cx, move || parts.render(&facts)).await?
         } else {
-            parts.render(facts)
+            self.parts.render(facts)
         };
         let rendered = rendered.map_err(given_up)?;
-        let whole = self.target.whole_url();
+        let whole = self.parts.target.whole_url();
         let mut target = service.target(&rendered.target, whole).map_err(|why| self.data(&why))?;
         for (name, value) in &rendered.query {
             url::add_query(&mut target, name, value);
@@ -362,19 +357,8 @@ impl Http {
         Ok(service)
     }
 
-    fn parts(&self) -> Parts {
-        Parts {
-            label: self.label.clone(),
-            target: self.target.clone(),
-            query: self.query.clone(),
-            headers: self.headers.clone(),
-            body: self.body.clone(),
-            to: self.to.clone(),
-        }
-    }
-
     fn sets(&self, name: &HeaderName) -> bool {
-        self.headers.iter().any(|(set, _)| set == name)
+        self.parts.headers.iter().any(|(set, _)| set == name)
     }
 
     fn headers_of(&self, cx: &ItemContext, rendered: &Rendered) -> HeaderMap {
@@ -416,6 +400,17 @@ struct Parts {
 }
 
 impl Parts {
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let body: Vec<&Template> = match &self.body {
+            BodyPlan::None | BodyPlan::Json => Vec::new(),
+            BodyPlan::Form(fields) => fields.iter().map(|(_, template)| template).collect(),
+            BodyPlan::Text(text) => vec![text],
+        };
+        let query = self.query.iter().map(|(_, template)| template);
+        let headers = self.headers.iter().map(|(_, template)| template);
+        query.chain(headers).chain(body).chain([&self.target]).chain(&self.to)
+    }
+
     fn render(&self, facts: &Facts) -> Result<Rendered, Failure> {
         let failed = |error: RenderError| Failure::new(Class::Data, format!("{}: {error}", self.label));
         let render = |template: &Template| template.render(facts).map_err(failed);
