@@ -1,7 +1,7 @@
 //! The check of `Http`.
 
 use super::{
-    BodyPlan, Http, PagesPlan, Through,
+    BodyPlan, Http, PagesPlan, Parts, Through,
     judge::Judge,
     quick::Expr,
     spec::{BodySpec, HttpSpec, PagesSpec},
@@ -15,7 +15,7 @@ use crate::{
     units::Span,
 };
 use hyper::Method;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// See [`crate::action::check`].
 pub(in crate::action) fn check(
@@ -94,24 +94,18 @@ pub(in crate::action) fn check(
     };
     let writes = to.is_some();
     let (query, headers, body) = (query?, headers?, body?);
-    let uses_group = query.iter().map(|(_, template)| template).chain([&target]).chain(&to).any(Template::uses_group)
-        || headers.iter().any(|(_, template)| template.uses_group())
-        || matches!(&body, BodyPlan::Text(template) if template.uses_group())
-        || matches!(&body, BodyPlan::Form(fields) if fields.iter().any(|(_, template)| template.uses_group()));
+    let parts = Parts { label: label.clone(), target, query, headers, body, to };
+    let uses_group = parts.templates().any(Template::uses_group);
     let http = Http {
         through,
         method,
         label,
-        target,
-        query,
-        headers,
-        body,
+        uses_group,
+        parts: Arc::new(parts),
         timeout: spec.timeout.map(Span::get),
         pages,
         most_pages,
-        to,
         judge,
-        uses_group,
         lost: Default::default(),
     };
     Some(Checked { kind: "Http", action: Box::new(http), gives, writes })
@@ -224,7 +218,11 @@ fn check_pages(
         PagesSpec::BodyToken(token) => {
             let (items, next) = both(&token.items, &token.next)?;
             if !matches!(spec.body, Some(BodySpec::Json | BodySpec::Form(_))) {
-                return Err(Some(("pages", "BodyToken sends the token in a body", "add body: Json or body: Form({..})")));
+                return Err(Some((
+                    "pages",
+                    "BodyToken sends the token in a body",
+                    "add body: Json or body: Form({..})",
+                )));
             }
             (items, Some(next), PagesPlan::BodyToken(token.field.clone()))
         }

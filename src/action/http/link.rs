@@ -46,7 +46,10 @@ mod tests {
     fn the_next_link_is_found_among_others() {
         for (header, found) in [
             ("</p?page=2>; rel=\"next\"", Some("/p?page=2")),
-            ("</p?page=1>; rel=prev, <https://h/p?a=1,2;b>; title=\"x, <y>\"; REL=\"last Next\"", Some("https://h/p?a=1,2;b")),
+            (
+                "</p?page=1>; rel=prev, <https://h/p?a=1,2;b>; title=\"x, <y>\"; REL=\"last Next\"",
+                Some("https://h/p?a=1,2;b"),
+            ),
             ("</p>; rel=\"last\"", None),
             ("</p>; rel=\"nextish\"; title=next", None),
             ("</p>", None),

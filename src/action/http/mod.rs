@@ -13,13 +13,9 @@ mod spec;
 mod tests;
 
 pub(in crate::action) use check::check;
-pub use spec::{BodySpec, BodyTokenSpec, CursorSpec, HttpSpec, LinkSpec, OffsetSpec, PagesSpec};
+pub use spec::HttpSpec;
 
-use super::{
-    Action, ItemContext, Out, RunContext, Stop,
-    compute::Lost,
-    output::OutputFile,
-};
+use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
 use crate::{
     item::{Class, Failure, Value},
     lang::{Facts, RenderError, Template},
@@ -46,15 +42,12 @@ const DEADLINE: HeaderName = HeaderName::from_static("lamplighter-deadline");
 struct Http {
     through: Through,
     method: Method,
+    /// How messages name the call: the method and the path as it is written.
     label: String,
-    target: Template,
-    query: Vec<(String, Template)>,
-    headers: Vec<(HeaderName, Template)>,
-    body: BodyPlan,
+    parts: Arc<Parts>,
     timeout: Option<Duration>,
     pages: Option<PagesPlan>,
     most_pages: u32,
-    to: Option<Template>,
     judge: Judge,
     /// A template reads the group of a gather: it renders on a CPU thread.
     uses_group: bool,
@@ -69,7 +62,6 @@ enum Through {
     Own(Box<ServicePlan>, Mutex<Option<(Weak<RunContext>, Arc<Service>)>>),
 }
 
-#[derive(Clone)]
 enum BodyPlan {
     None,
     Json,
@@ -83,7 +75,10 @@ enum PagesPlan {
     Link,
     /// Name of the field.
     BodyToken(String),
-    Offset { param: String, size: usize },
+    Offset {
+        param: String,
+        size: usize,
+    },
 }
 
 /// The templates of a call, rendered.
@@ -112,12 +107,17 @@ enum Next {
 }
 
 impl Action for Http {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(self.work(cx, facts, out))
     }
 
     fn preview(&self, facts: &Facts) -> Option<Result<String, Failure>> {
-        let rendered = match self.parts().render(facts) {
+        let rendered = match self.parts.render(facts) {
             Ok(rendered) => rendered,
             Err(failure) => return Some(Err(failure)),
         };
@@ -139,15 +139,14 @@ impl Action for Http {
 impl Http {
     async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Result<(), Stop> {
         let service = self.service(cx, facts).await?;
-        let parts = self.parts();
         let rendered = if self.uses_group {
-            let facts = facts.clone();
+            let (parts, facts) = (self.parts.clone(), facts.clone());
             compute(&self.lost, cx, move || parts.render(&facts)).await?
         } else {
-            parts.render(facts)
+            self.parts.render(facts)
         };
         let rendered = rendered.map_err(given_up)?;
-        let whole = self.target.whole_url();
+        let whole = self.parts.target.whole_url();
         let mut target = service.target(&rendered.target, whole).map_err(|why| self.data(&why))?;
         for (name, value) in &rendered.query {
             url::add_query(&mut target, name, value);
@@ -250,7 +249,10 @@ impl Http {
                 }
                 Verdict::TooMany => {
                     attempts.done();
-                    return Err(Stop::given_up(Class::TooLarge, format!("a page of {} has too many elements", self.label)));
+                    return Err(Stop::given_up(
+                        Class::TooLarge,
+                        format!("a page of {} has too many elements", self.label),
+                    ));
                 }
                 Verdict::FailIf => {
                     attempts.done();
@@ -262,7 +264,8 @@ impl Http {
                     Failure::new(Class::Answer, message)
                 }
                 Verdict::Undecodable(why) => {
-                    let message = format!("{} answered {}, but its body cannot be read: {why}", self.label, answer.status);
+                    let message =
+                        format!("{} answered {}, but its body cannot be read: {why}", self.label, answer.status);
                     Failure::new(Class::Decode, message)
                 }
                 Verdict::Status => self.refused(&answer, request, attempts.sent()),
@@ -354,19 +357,8 @@ impl Http {
         Ok(service)
     }
 
-    fn parts(&self) -> Parts {
-        Parts {
-            label: self.label.clone(),
-            target: self.target.clone(),
-            query: self.query.clone(),
-            headers: self.headers.clone(),
-            body: self.body.clone(),
-            to: self.to.clone(),
-        }
-    }
-
     fn sets(&self, name: &HeaderName) -> bool {
-        self.headers.iter().any(|(set, _)| set == name)
+        self.parts.headers.iter().any(|(set, _)| set == name)
     }
 
     fn headers_of(&self, cx: &ItemContext, rendered: &Rendered) -> HeaderMap {
@@ -408,11 +400,25 @@ struct Parts {
 }
 
 impl Parts {
+    fn templates(&self) -> impl Iterator<Item = &Template> {
+        let body: Vec<&Template> = match &self.body {
+            BodyPlan::None | BodyPlan::Json => Vec::new(),
+            BodyPlan::Form(fields) => fields.iter().map(|(_, template)| template).collect(),
+            BodyPlan::Text(text) => vec![text],
+        };
+        let query = self.query.iter().map(|(_, template)| template);
+        let headers = self.headers.iter().map(|(_, template)| template);
+        query.chain(headers).chain(body).chain([&self.target]).chain(&self.to)
+    }
+
     fn render(&self, facts: &Facts) -> Result<Rendered, Failure> {
         let failed = |error: RenderError| Failure::new(Class::Data, format!("{}: {error}", self.label));
         let render = |template: &Template| template.render(facts).map_err(failed);
         let pairs = |templates: &[(String, Template)]| {
-            templates.iter().map(|(name, value)| Ok((name.clone(), render(value)?))).collect::<Result<Vec<_>, Failure>>()
+            templates
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), render(value)?)))
+                .collect::<Result<Vec<_>, Failure>>()
         };
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
@@ -468,7 +474,11 @@ impl Sink for Saved<'_> {
 }
 
 /// Runs `work` on a CPU thread.
-async fn compute<T: Send + 'static>(lost: &Lost, cx: &ItemContext, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stop> {
+async fn compute<T: Send + 'static>(
+    lost: &Lost,
+    cx: &ItemContext,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Stop> {
     let mut computing = lost.start::<(), T>(cx, move |_| work())?;
     while computing.next().await?.is_some() {}
     Ok(computing.result())

@@ -67,7 +67,9 @@ impl Expr {
         if let Some(Quick { response: false, path, compare: None }) = &self.quick {
             return match find(&input, path) {
                 // Taken out of the answer, not copied: it may be nearly all of it.
-                Ok(_) => Ok(vec![path.iter().try_fold(&mut input, |at, (name, _)| at.get_mut(name)).map_or(Value::Null, Value::take)]),
+                Ok(_) => Ok(vec![
+                    path.iter().try_fold(&mut input, |at, (name, _)| at.get_mut(name)).map_or(Value::Null, Value::take),
+                ]),
                 Err(Stray::None) => Ok(Vec::new()),
                 Err(Stray::Of(kind)) => Err(no_field(kind, self.filter.source())),
             };
@@ -178,9 +180,22 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     const SHORT: [&str; 16] = [
-        ".", ".data", ".a.b", ".a?.b", ".a.b?", " .next_cursor ", ".status? == 601", ".status == 601", ".status!=601",
-        ".error? != null", "$response.status == 404", "$response.headers.etag", ".ok == true", ".s == \"x y\"",
-        "$response", ". == null",
+        ".",
+        ".data",
+        ".a.b",
+        ".a?.b",
+        ".a.b?",
+        " .next_cursor ",
+        ".status? == 601",
+        ".status == 601",
+        ".status!=601",
+        ".error? != null",
+        "$response.status == 404",
+        "$response.headers.etag",
+        ".ok == true",
+        ".s == \"x y\"",
+        "$response",
+        ". == null",
     ];
 
     #[test]
@@ -189,8 +204,17 @@ mod tests {
         let mut facts = Facts::new(Arc::new(Value::Null), Key::parse("k").expect("a key"), run);
         facts.response = Arc::new(json!({ "status": 404, "headers": { "etag": "\"x\"" } }));
         let inputs = [
-            json!(null), json!([]), json!("text"), json!(3), json!(true), json!({}), json!({ "data": [1, 2] }),
-            json!({ "a": { "b": 1 } }), json!({ "a": [] }), json!({ "a": null, "status": 601 }), json!({ "status": 601.0 }),
+            json!(null),
+            json!([]),
+            json!("text"),
+            json!(3),
+            json!(true),
+            json!({}),
+            json!({ "data": [1, 2] }),
+            json!({ "a": { "b": 1 } }),
+            json!({ "a": [] }),
+            json!({ "a": null, "status": 601 }),
+            json!({ "status": 601.0 }),
             json!({ "status": "601", "error": false, "ok": true, "s": "x y", "next_cursor": "" }),
         ];
         for source in SHORT {
@@ -212,8 +236,27 @@ mod tests {
             assert!(read(source).is_some(), "{source}");
         }
         for source in [
-            ".data[]", ".[0]", "", "..", ".a | .b", ".a == .b", ".a == 1 == true", ".a == -1", ".status? == 0601", "$item.a", ".\"a b\"", ".a ?", "repeat(1)",
-            ".a == \"\\n\"", ".a == 1.5", "true", ".a,.b", ".a == 1 and .b != 2", ".1a", "$response[0]", "$responses.a",
+            ".data[]",
+            ".[0]",
+            "",
+            "..",
+            ".a | .b",
+            ".a == .b",
+            ".a == 1 == true",
+            ".a == -1",
+            ".status? == 0601",
+            "$item.a",
+            ".\"a b\"",
+            ".a ?",
+            "repeat(1)",
+            ".a == \"\\n\"",
+            ".a == 1.5",
+            "true",
+            ".a,.b",
+            ".a == 1 and .b != 2",
+            ".1a",
+            "$response[0]",
+            "$responses.a",
         ] {
             assert!(read(source).is_none(), "{source}");
         }

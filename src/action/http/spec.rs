@@ -1,10 +1,7 @@
 //! What authors write about a call.
 
 use super::super::Place;
-use crate::{
-    problem::UniqueMap,
-    units::Span,
-};
+use crate::{problem::UniqueMap, units::Span};
 use hyper::Method;
 
 crate::spec! {
