@@ -210,10 +210,12 @@ pub const SIM_HUGE_BYTES: usize = 64 << 20;
 pub const CPU_THREADS_MIN: usize = 2;
 /// See [`CPU_THREADS_MIN`].
 pub const CPU_THREADS_MAX: usize = 4;
-/// A thread of the CPU pool ends after it had nothing to do for this long: an idle daemon does not wake up.
-pub const CPU_THREAD_IDLE: Duration = Duration::from_secs(5);
-/// Stack of a thread of the CPU pool, in bytes (address space; only what is used takes memory).
-pub const CPU_STACK_BYTES: usize = 4 << 20;
+/// Most threads that block (files, name look-ups, starting a child) at a time.
+pub const BLOCKING_THREADS_MAX: usize = 4;
+/// A thread of a pool ends after it had nothing to do for this long: an idle daemon does not wake up.
+pub const POOL_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Stack of a thread of a pool, in bytes (address space; only what is used takes memory).
+pub const POOL_STACK_BYTES: usize = 4 << 20;
 /// Where the kernel refuses a timer on the wall clock, the clock is looked at this often.
 pub const WALL_RECHECK: Duration = Duration::from_secs(60);
 /// A wall clock that moved this much more or less than the time that passed was set; less is drift.
