@@ -105,6 +105,11 @@ impl Served {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// The socket itself, for a server that does not speak plain HTTP.
+    pub(crate) fn stream(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket")
+    }
+
     fn reset(&mut self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket");
     }
