@@ -324,14 +324,12 @@ impl ServicePlan {
         }
     }
 
-    /// Starts the service for a run: renders what sees params and secrets, once. Opens no connection.
+    /// Starts the service for a run: renders what sees params and secrets, once, and reads the `ca_file` (the one short
+    /// read that blocks). Opens no connection.
     ///
     /// # Errors
     /// Class `data`, when a template does not render, the base is no URL, or the `ca_file` cannot be used.
-    ///
-    /// # Cancel safety
-    /// Nothing is left behind.
-    pub async fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
+    pub fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
         let facts = facts(run);
         let failed = |what: &str, why: &dyn std::fmt::Display| {
             Failure::new(Class::Data, format!("{what} of service {:?} cannot be used: {why}", self.name))
@@ -361,9 +359,9 @@ impl ServicePlan {
             headers.insert(header::AUTHORIZATION, value);
         }
         headers.insert(header::HOST, header_value(&header::HOST, &origin.authority())?);
-        let ca = match self.ca_file.clone() {
+        let ca = match &self.ca_file {
             Some(file) => {
-                let read = world.unblock(move || std::fs::read(file)).await;
+                let read = std::fs::read(file);
                 Some(read.map_err(|error| failed("ca_file", &error))?)
             }
             None => None,

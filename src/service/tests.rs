@@ -138,8 +138,8 @@ pub(crate) fn no_facts() -> Arc<RunFacts> {
     Arc::new(RunFacts { params: Value::Null, run: Value::Null, secrets: BTreeMap::new() })
 }
 
-async fn start(plan: &ServicePlan, world: &World) -> Service {
-    plan.start(world, &no_facts()).await.expect("starts")
+fn start(plan: &ServicePlan, world: &World) -> Service {
+    plan.start(world, &no_facts()).expect("starts")
 }
 
 fn request(method: Method, target: &str) -> Request {
@@ -180,7 +180,7 @@ async fn call(service: &Service, slot: &Slot, request: &Request) -> Result<Answe
 fn class_of(server: &Server, change: impl FnOnce(&mut ServicePlan)) -> (String, String) {
     let mut plan = plan(server);
     change(&mut plan);
-    in_world(async move |world| match once(&start(&plan, &world).await).await {
+    in_world(async move |world| match once(&start(&plan, &world)).await {
         Ok(answer) => (answer.status.to_string(), format!("{:?}", answer.body)),
         Err(failure) => (failure.class.to_string(), failure.message),
     })
@@ -210,7 +210,7 @@ fn gzipped(body: &[u8]) -> Vec<u8> {
 #[test]
 fn an_answer_is_read_whole_with_its_head() {
     let server = Server::answering(|_, _| answer("200 OK", "X-A: 1\r\nx-a: 2\r\n", "hello"));
-    let answer = in_world(async move |world| once(&start(&plan(&server), &world).await).await).expect("answers");
+    let answer = in_world(async move |world| once(&start(&plan(&server), &world)).await).expect("answers");
     assert_eq!(answer.body, Body::Whole(b"hello".to_vec()));
     let head = answer.head();
     assert_eq!(head["status"], 200);
@@ -329,7 +329,7 @@ fn redirects_are_followed_within_the_origin_only() {
         in_world(async move |world| {
             let mut request = request(method, "/x");
             request.headers.insert("authorization", "Bearer t".parse().expect("a value"));
-            start(&plan, &world).await.exchange(&request, None).await.expect("an answer")
+            start(&plan, &world).exchange(&request, None).await.expect("an answer")
         })
     };
     let server = to("307 Again", "/y?r=1");
@@ -358,7 +358,7 @@ fn redirects_are_followed_within_the_origin_only() {
 fn a_connection_is_used_again_after_its_body_has_ended() {
     let server = Server::answering(|_, _| ok("hello"));
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         for _ in 0..5 {
             once(&service).await.expect("answers");
         }
@@ -379,7 +379,7 @@ fn a_connection_that_was_closed_while_idle_costs_no_attempt() {
             }
         });
         in_world(async |world| {
-            let service = start(&plan(&server), &world).await;
+            let service = start(&plan(&server), &world);
             for _ in 0..3 {
                 once(&service).await.expect("a stale connection is no failure");
             }
@@ -398,7 +398,7 @@ fn a_dropped_call_closes_its_connection_at_once() {
         assert!(conn.request().is_none(), "the client is gone");
     });
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         let slot = Slot::free(world.clone());
         let get = request(Method::GET, "/x");
         let mut call = Box::pin(call(&service, &slot, &get));
@@ -416,7 +416,7 @@ fn a_dropped_call_closes_its_connection_at_once() {
 fn a_dropped_service_closes_its_idle_connections() {
     let server = Server::answering(|_, _| ok("hello"));
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         once(&service).await.expect("answers");
         drop(service);
         server.wait_closed();
@@ -433,7 +433,7 @@ fn failures_are_tried_again_up_to_the_attempts_and_only_where_it_helps() {
         plan.retry = Retry::quick(3);
         in_world(async move |world| {
             let slot = Slot::free(world.clone());
-            let ended = call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await;
+            let ended = call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await;
             assert!(matches!(ended, Err(Ended::Failed(Failure { class: Class::Http(_), .. }))));
             assert_eq!(slot.attempts(), attempts, "{status}");
         });
@@ -453,7 +453,7 @@ fn a_stated_wait_uses_no_attempt_and_is_cut_to_its_ceiling() {
     plan.retry_after_max = Duration::from_millis(2);
     in_world(async move |world| {
         let slot = Slot::free(world.clone());
-        call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await.expect("waits");
+        call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await.expect("waits");
         assert_eq!(slot.attempts(), 2);
     });
 }
@@ -465,7 +465,7 @@ fn a_wait_past_the_deadline_settles_at_once_with_the_last_failure() {
     in_world(async move |world| {
         let slot = Slot::free(world.clone());
         slot.begin_item(Some(world.boot() + Duration::from_secs(20)), 0);
-        let ended = call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await;
+        let ended = call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await;
         assert!(matches!(ended, Err(Ended::Failed(Failure { class: Class::Http(503), .. }))), "{ended:?}");
         assert_eq!(slot.attempts(), 0);
     });
@@ -490,7 +490,7 @@ fn no_more_calls_are_in_flight_than_allowed() {
     let mut plan = plan(&server);
     plan.max_in_flight = Some(3);
     in_world(async move |world| {
-        let service = Arc::new(start(&plan, &world).await);
+        let service = Arc::new(start(&plan, &world));
         let calls: Vec<_> = (0..20)
             .map(|_| {
                 let (service, slot) = (service.clone(), Slot::free(world.clone()));
@@ -523,7 +523,7 @@ fn a_download_goes_to_its_sink_and_only_if_it_is_a_success() {
     });
     let plan = plan(&server);
     in_world(async |world| {
-        let service = start(&plan, &world).await;
+        let service = start(&plan, &world);
         let mut sink = Bytewise(Vec::new());
         let get = request(Method::GET, "/x");
         let answer = service.exchange(&get, Some(&mut sink)).await.expect("answers");

@@ -54,7 +54,7 @@ fn ask(server: &Server, ca: Option<&str>) -> Result<u16, String> {
     let mut plan = ServicePlan::anonymous(url::split(&server.url.replace("http://", "https://")).expect("a url").0);
     plan.ca_file = ca.map(file);
     in_world(async |world| {
-        let service = plan.start(&world, &no_facts()).await.map_err(|failure| failure.message)?;
+        let service = plan.start(&world, &no_facts()).map_err(|failure| failure.message)?;
         let request = super::Request {
             method: Method::GET,
             label: "GET /x".to_owned(),

@@ -138,7 +138,7 @@ impl Action for Http {
 
 impl Http {
     async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Result<(), Stop> {
-        let service = self.service(cx, facts).await?;
+        let service = self.service(cx, facts)?;
         let rendered = if self.uses_group {
             let (parts, facts) = (self.parts.clone(), facts.clone());
             compute(&self.lost, cx, move || parts.render(&facts)).await?
@@ -334,7 +334,7 @@ impl Http {
         })
     }
 
-    async fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Stop> {
+    fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Stop> {
         let (plan, kept) = match &self.through {
             Through::Named(name) => {
                 let service = cx.run.services.get(name).cloned();
@@ -349,7 +349,7 @@ impl Http {
         if let Some(service) = find(&kept.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(service);
         }
-        let started = Arc::new(plan.start(&cx.run.world, &facts.run).await.map_err(given_up)?);
+        let started = Arc::new(plan.start(&cx.run.world, &facts.run).map_err(given_up)?);
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have been faster: all share one.
         let service = find(&kept).unwrap_or(started);
