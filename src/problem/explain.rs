@@ -21,7 +21,7 @@ use crate::limits::PROBLEMS_MAX;
 pub(super) struct Explained {
     /// Everything, in the order of the file.
     pub problems: Vec<Problem>,
-    /// How many of them are rules of ours that RON does not know.
+    /// Those of them that break a rule of ours that RON does not know.
     pub ours: Vec<Problem>,
 }
 

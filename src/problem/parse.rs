@@ -399,34 +399,32 @@ impl Parser<'_> {
     /// `'…'`, on one line.
     fn single(&mut self) -> Node {
         let start = self.at;
-        let line = &self.source[start + 1..self.line_end(start)];
         let mut escaped = false;
-        let end = line.char_indices().find(|(at, c)| {
-            let ends = *c == '\'' && !escaped && *at > 0;
-            escaped = *c == '\\' && !escaped;
-            ends
-        });
-        let end = end.map(|(at, _)| at).or_else(|| line.starts_with('\'').then_some(0));
-        match end {
-            Some(at) => {
-                self.at = start + 1 + at + 1;
-                self.node(start, Kind::Single)
+        for (at, c) in self.source[start + 1..].char_indices() {
+            let end = start + 1 + at;
+            // A quote between two others is a character, two of them are nothing at all.
+            if c == '\'' && !escaped && (at > 0 || !self.source[end + 1..].starts_with('\'')) {
+                self.at = end + 1;
+                return self.node(start, Kind::Single);
             }
-            None => self.open_text(start, "texts stand in double quotes: begin and end it with `\"`"),
+            if c == '\n' {
+                break;
+            }
+            escaped = c == '\\' && !escaped;
         }
+        self.open_text(start, "texts stand in double quotes: begin and end it with `\"`")
     }
 
     /// A text in typographic quotes, on one line.
     fn curly(&mut self) -> Node {
         let start = self.at;
-        let first = self.rest().chars().next().map_or(0, char::len_utf8);
-        let line = &self.source[start + first..self.line_end(start)];
-        match line.char_indices().find(|(_, c)| is_curly_quote(*c) || *c == '"') {
-            Some((at, c)) => {
-                self.at = start + first + at + c.len_utf8();
+        let ends = |c: char| is_curly_quote(c) || matches!(c, '"' | '\n');
+        match self.source[start..].char_indices().skip(1).find(|(_, c)| ends(*c)) {
+            Some((at, c)) if c != '\n' => {
+                self.at = start + at + c.len_utf8();
                 self.node(start, Kind::Curly)
             }
-            None => self.open_text(start, "begin and end it with `\"`"),
+            _ => self.open_text(start, "begin and end it with `\"`"),
         }
     }
 

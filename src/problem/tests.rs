@@ -1,7 +1,5 @@
 //! What people who write job files are told: exact messages for a small job format declared as the real one is.
 
-use proptest::prelude::*;
-
 use super::explain::explain;
 use super::schema::Described;
 use super::*;
@@ -124,7 +122,7 @@ spec! {
     }
 }
 
-const GOOD: &str = r##"// A job.
+pub(super) const GOOD: &str = r##"// A job.
 Job(
     description: "Copy \"all\" of it",
     schedule: AnyOf([Cron("30 2 * * *"), Every("15m"), After(job: "x"), Manual]),
@@ -142,7 +140,7 @@ Job(
 "##;
 
 /// What RON accepts beside what we teach.
-const EXOTIC: &str = r###"/* a /* nested */ comment */
+pub(super) const EXOTIC: &str = r###"/* a /* nested */ comment */
 (
     schedule: Some(Every(r"15m",)), deadline: None, r#description: "\u{48}\x41\
         next", // end
@@ -151,7 +149,7 @@ const EXOTIC: &str = r###"/* a /* nested */ comment */
     stages: [(name: r##"a"#b"##, workers: Some(0b11), window: ("x", 1_0), run: [Exec(), Http( get : "x" ), Jq (filter: ""),],),],
 ) // the end"###;
 
-fn source(text: &str) -> Source {
+pub(super) fn source(text: &str) -> Source {
     Source::new("a.ron", text)
 }
 
@@ -762,46 +760,4 @@ error: `Stage` needs the field `name`
 
 "
     );
-}
-
-/// Signs that an editor's slip may put in or leave out.
-const SIGNS: [&str; 32] = [
-    "", "\"", "'", "(", ")", "[", "]", "{", "}", ",", ":", "=", "#", "\\", "/", "*", "-", ".", "0", "9", "a", "Z", "_",
-    " ", "\n", "r", "r#", "é", "\u{a0}", "“", ";", "//",
-];
-
-/// Whether the file is refused, and what the tolerant parser finds.
-fn verdicts(text: &str) -> (bool, Vec<Problem>) {
-    let refused = load::<JobSpec>(&source(text)).is_err();
-    (refused, explain(text, JobSpec::shape()).problems)
-}
-
-/// A file with one slip: some bytes left out, some put in.
-fn mutant(base: &str, at: usize, remove: usize, put: &str) -> String {
-    let boundary = |at: usize| (0..=at.min(base.len())).rev().find(|at| base.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}{put}{}", &base[..boundary(at)], &base[boundary(at + remove).max(boundary(at))..])
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn what_is_refused_is_always_explained(exotic: bool, at in 0..GOOD.len(), remove in 0..3usize, sign in 0..SIGNS.len()) {
-        let text = mutant(if exotic { EXOTIC } else { GOOD }, at, remove, SIGNS[sign]);
-        let (refused, problems) = verdicts(&text);
-        prop_assert!(!refused || !problems.is_empty(), "nothing found in {text}");
-    }
-
-    #[test]
-    fn nothing_makes_it_panic(pieces in proptest::collection::vec(0..SIGNS.len(), 0..60), at in 0..GOOD.len()) {
-        let junk: String = pieces.into_iter().map(|piece| SIGNS[piece]).collect();
-        for text in [mutant(GOOD, at, 0, &junk), junk.clone(), mutant(EXOTIC, 0, at, &junk)] {
-            let source = source(&text);
-            if let Err(problems) = load::<JobSpec>(&source) {
-                prop_assert!(!problems.is_empty());
-                render(&problems, &source, true);
-            }
-            locate_in_text(&source, &junk, 0..9);
-        }
-    }
 }

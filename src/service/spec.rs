@@ -360,10 +360,7 @@ impl ServicePlan {
         }
         headers.insert(header::HOST, header_value(&header::HOST, &origin.authority())?);
         let ca = match &self.ca_file {
-            Some(file) => {
-                let read = std::fs::read(file);
-                Some(read.map_err(|error| failed("ca_file", &error))?)
-            }
+            Some(file) => Some(std::fs::read(file).map_err(|error| failed("ca_file", &error))?),
             None => None,
         };
         let tls = match origin.tls {

@@ -29,6 +29,7 @@ pub(super) struct Packed {
     pub class: Option<String>,
     pub attempts: u32,
     pub at_ms: Option<i64>,
+    pub deadline_ms: Option<i64>,
     pub message: Option<String>,
     pub values: Option<String>,
 }
@@ -39,10 +40,11 @@ impl Packed {
     /// # Errors
     /// When a value is nested so deep that it could not be read back.
     pub fn new(row: Row) -> Result<Packed, StoreError> {
-        let (state, class, at_ms) = match row.end {
-            RowEnd::Retry { at_ms } => (RETRY, None, Some(i64::try_from(at_ms).unwrap_or(i64::MAX))),
-            RowEnd::Done(Outcome::Failed(class)) => (2, Some(class.to_string()), None),
-            RowEnd::Done(other) => (state_of(other), None, None),
+        let stored = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let (state, class, at_ms, deadline_ms) = match row.end {
+            RowEnd::Retry { at_ms, deadline_ms } => (RETRY, None, Some(stored(at_ms)), deadline_ms.map(stored)),
+            RowEnd::Done(Outcome::Failed(class)) => (2, Some(class.to_string()), None, None),
+            RowEnd::Done(other) => (state_of(other), None, None, None),
         };
         let values = lines(&row.values).map_err(|cause| {
             StoreError::Io(format!("a value of item {} in stage {} cannot be kept: {cause}", row.key, row.stage))
@@ -55,6 +57,7 @@ impl Packed {
             class,
             attempts: row.attempts,
             at_ms,
+            deadline_ms,
             message: row.message,
             values,
         })
@@ -87,7 +90,10 @@ impl Packed {
     /// When what was kept is not what was packed: the file was changed by others.
     pub fn unpack(self) -> Result<Row, StoreError> {
         let end = match self.state {
-            RETRY => RowEnd::Retry { at_ms: self.at_ms.and_then(|at| u64::try_from(at).ok()).unwrap_or(0) },
+            RETRY => {
+                let read = |ms: Option<i64>| ms.and_then(|ms| u64::try_from(ms).ok());
+                RowEnd::Retry { at_ms: read(self.at_ms).unwrap_or(0), deadline_ms: read(self.deadline_ms) }
+            }
             state => RowEnd::Done(outcome(state, self.class.as_deref())?),
         };
         let values = match &self.values {

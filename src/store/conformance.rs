@@ -108,7 +108,7 @@ promises! {
             }
             run.put(failed(1, 7, Some(json!({"id": 7})))).await.unwrap();
             run.put(ok(1, 8, vec![json!(8)])).await.unwrap();
-            run.put(Row { end: RowEnd::Retry { at_ms: 5 }, ..failed(1, 9, None) }).await.unwrap();
+            run.put(Row { end: RowEnd::Retry { at_ms: 5, deadline_ms: Some(9) }, ..failed(1, 9, None) }).await.unwrap();
             for limit in [1, 2, 100] {
                 let found = all_failures(&run, &[2, 1], None, limit).await;
                 let ends: Vec<_> = found.iter().map(|failure| (failure.stage, failure.outcome)).collect();
@@ -159,7 +159,7 @@ promises! {
                 let keys: Vec<_> = missing.iter().map(|failure| (failure.stage, failure.key.to_string())).collect();
                 assert_eq!(keys, [(0, "5".to_owned()), (1, "4".to_owned())]);
             }
-            assert_eq!(all_values(&run, &[0], Some((5, "B")), 9).await, [json!(0); 0]);
+            assert_eq!(all_values(&run, &[0], Some((5, "B")), 9).await, [Value::Null; 0]);
             assert_eq!(all_failures(&run, &[1], Some((5, "nobody")), 9).await, []);
             assert_eq!(all_failures(&run, &[0, 1], Some((5, "Z")), 9).await.len(), 1);
             assert_eq!(run.values_iter(&[1], Some((5, "é"))).count(), 1);
@@ -170,7 +170,7 @@ promises! {
         let run = RunStore::new(store, "r");
         block_on(async {
             let wait = |ordinal, at_ms| Row {
-                end: RowEnd::Retry { at_ms }, attempts: 2, ..ok(1, ordinal, vec![json!({"n": ordinal})])
+                end: RowEnd::Retry { at_ms, deadline_ms: at_ms.checked_mul(2) }, attempts: 2, ..ok(1, ordinal, vec![json!({"n": ordinal})])
             };
             run.put_all(vec![wait(0, 50), wait(1, 10), wait(2, 50), wait(3, 0)]).await.unwrap();
             let ordinals = |rows: &[Row]| rows.iter().map(|row| row.key.to_string()).collect::<Vec<_>>();
@@ -181,7 +181,7 @@ promises! {
             assert_eq!(ordinals(&run.deferred(1, behind, 10).await.unwrap()), ["3"]);
             assert_eq!(ordinals(&run.deferred(1, None, 2).await.unwrap()), ["4", "2"]);
             assert_eq!(run.deferred(2, None, 10).await.unwrap(), []);
-            assert_eq!(all_values(&run, &[1], None, 10).await, [json!(0); 0]);
+            assert_eq!(all_values(&run, &[1], None, 10).await, [Value::Null; 0]);
             // Deferred again, later; settled; settled without a value.
             run.put(wait(1, 99)).await.unwrap();
             run.put(ok(1, 0, vec![json!("done")])).await.unwrap();
@@ -237,7 +237,7 @@ promises! {
             for run in [&one, &two] {
                 run.put_all((0..rows).map(|ordinal| ok(0, ordinal, vec![json!(ordinal)])).collect()).await.unwrap();
                 run.put(failed(1, 0, None)).await.unwrap();
-                run.put(Row { end: RowEnd::Retry { at_ms: 0 }, ..failed(1, 1, None) }).await.unwrap();
+                run.put(Row { end: RowEnd::Retry { at_ms: 0, deadline_ms: None }, ..failed(1, 1, None) }).await.unwrap();
                 run.claim_key(0, &Key::all(), &lineage).await.unwrap();
                 run.claim_output("p", 0, &Key::all(), &lineage).await.unwrap();
                 run.record_output(OutputRecord { path: "p".into(), sha256: String::new(), bytes: 0 }).await.unwrap();
@@ -278,7 +278,7 @@ promises! {
         let run = RunStore::new(store, "r");
         block_on(async {
             run.put(ok(0, 0, Vec::new())).await.unwrap();
-            let second = run.put(Row { end: RowEnd::Retry { at_ms: 1 }, ..ok(0, 0, Vec::new()) }).await;
+            let second = run.put(Row { end: RowEnd::Retry { at_ms: 1, deadline_ms: None }, ..ok(0, 0, Vec::new()) }).await;
             assert!(second.and(run.flush().await).is_err());
         });
     }
@@ -451,7 +451,7 @@ fn row() -> impl Strategy<Value = Row> {
         1 => Just(RowEnd::Done(Outcome::Empty)),
         2 => Just(RowEnd::Done(Outcome::Failed(Class::Data))),
         1 => Just(RowEnd::Done(Outcome::NotReached)),
-        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms }),
+        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms, deadline_ms: Some(at_ms + 1) }),
     ];
     let value = prop_oneof![
         any::<f64>().prop_map(Value::from),

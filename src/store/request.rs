@@ -32,6 +32,8 @@ pub enum RowEnd {
     Retry {
         /// Milliseconds.
         at_ms: u64,
+        /// Its item deadline, on the same clock: it began when the item was first taken, and goes on while it waits.
+        deadline_ms: Option<u64>,
     },
 }
 

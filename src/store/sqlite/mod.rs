@@ -13,7 +13,7 @@ pub(super) use tables::settled_twice;
 
 use super::{Reply, Request, Store, StoreError, codec::Packed};
 use crate::{
-    limits::{BATCH_BYTES, BATCH_ROWS, STORE_CACHE_KIB, TURNS_PER_COMMIT},
+    limits::{BATCH_BYTES, BATCH_ROWS, STORE_CACHE_KIB, STORE_PAGE_BYTES, TURNS_PER_COMMIT},
     world::BoxFuture,
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
@@ -302,7 +302,7 @@ fn private_connection(dir: &Path, limit_bytes: u64) -> Result<Connection, StoreE
     .and_then(|connection| {
         // Locks are taken once and for all: nobody else can open a file without a name, nor leave it a journal.
         connection.execute_batch(&format!(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;
+            "PRAGMA page_size = {STORE_PAGE_BYTES}; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;
              PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};
              BEGIN EXCLUSIVE; COMMIT;"
         ))?;

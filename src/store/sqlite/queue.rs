@@ -265,3 +265,87 @@ fn wake(waker: Option<Waker>) {
         waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Key, Lineage, Outcome};
+    use crate::store::{Row, RowEnd};
+    use futures_lite::future::{block_on, poll_once};
+
+    fn put(rows: u64, value_bytes: usize) -> Work {
+        let row = |ordinal| Row {
+            stage: 0,
+            lineage: Lineage::listed(0, ordinal),
+            key: Key::ordinal(ordinal),
+            end: RowEnd::Done(Outcome::Ok),
+            attempts: 1,
+            message: None,
+            values: vec!["x".repeat(value_bytes).into()],
+        };
+        Work::Put("r".into(), (0..rows).map(|ordinal| Packed::new(row(ordinal)).unwrap()).collect())
+    }
+
+    #[test]
+    fn two_batches_of_rows_and_so_many_bytes_get_in_the_rest_waits_in_order() {
+        let queue = Queue::new();
+        block_on(async {
+            let batch = BATCH_ROWS as u64;
+            queue.admit(put(batch, 0)).await.unwrap();
+            queue.admit(put(batch, 0)).await.unwrap();
+            let mut first = queue.admit(put(1, 0));
+            let mut second = queue.admit(put(2, 0));
+            assert!(poll_once(&mut first).await.is_none() && poll_once(&mut second).await.is_none());
+            // What is taken and not yet committed still counts.
+            let mut works = VecDeque::new();
+            assert_eq!(queue.take(&mut works, false), Some(false));
+            assert_eq!(works.len(), 2);
+            assert!(poll_once(&mut first).await.is_none());
+            queue.committed(works[0].weight());
+            assert!(poll_once(&mut second).await.is_none(), "the second does not overtake");
+            drop(first);
+            assert_eq!(poll_once(&mut second).await, Some(Ok(())), "who gives up holds up nobody");
+        });
+    }
+
+    #[test]
+    fn uncommitted_bytes_are_bounded_and_one_that_is_larger_gets_in_alone() {
+        let queue = Queue::new();
+        block_on(async {
+            queue.admit(put(1, UNCOMMITTED_BYTES_MAX - 1000)).await.unwrap();
+            assert!(poll_once(&mut queue.admit(put(1, 1000))).await.is_none());
+            queue.committed(put(1, UNCOMMITTED_BYTES_MAX - 1000).weight());
+            let giant = put(2 * BATCH_ROWS as u64 + 1, UNCOMMITTED_BYTES_MAX / BATCH_ROWS);
+            queue.admit(giant).await.unwrap();
+            assert!(poll_once(&mut queue.admit(put(1, 0))).await.is_none());
+        });
+    }
+
+    #[test]
+    fn who_waits_before_a_door_that_closes_or_fails_is_told() {
+        for close in [true, false] {
+            let queue = Queue::new();
+            block_on(async {
+                queue.admit(put(2 * BATCH_ROWS as u64, 0)).await.unwrap();
+                let mut waiting = queue.admit(put(1, 0));
+                assert!(poll_once(&mut waiting).await.is_none());
+                let error = if close { StoreError::Closed } else { StoreError::Full { limit: 1 } };
+                if close {
+                    queue.close()
+                } else {
+                    queue.fail(error.clone())
+                }
+                assert_eq!(poll_once(&mut waiting).await, Some(Err(error)));
+            });
+        }
+    }
+
+    #[test]
+    fn asked_questions_that_nobody_will_answer_end_as_closed() {
+        let queue = Queue::new();
+        let (answer, asker) = async_channel::bounded(1);
+        block_on(queue.admit(Work::Ask(Request::Flush("r".into()), answer))).unwrap();
+        queue.end();
+        assert!(block_on(asker.recv()).is_err());
+    }
+}

@@ -16,7 +16,7 @@ CREATE TABLE run(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE value(id INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;
 CREATE TABLE item(
     run INTEGER NOT NULL, stage INTEGER NOT NULL, lineage BLOB NOT NULL, key TEXT NOT NULL, state INTEGER NOT NULL,
-    class TEXT, attempts INTEGER NOT NULL, at_ms INTEGER, message TEXT, vals INTEGER,
+    class TEXT, attempts INTEGER NOT NULL, at_ms INTEGER, deadline_ms INTEGER, message TEXT, vals INTEGER,
     PRIMARY KEY(run, stage, lineage)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX item_missing ON item(run, stage, lineage) WHERE state > 1;
@@ -47,10 +47,10 @@ CREATE TABLE absent(
 
 const INSERT_VALUE: &str = "INSERT INTO value(json) VALUES(?1)";
 const INSERT_ITEM: &str =
-    "INSERT OR IGNORE INTO item(run, stage, lineage, key, state, class, attempts, at_ms, message, vals)
-    VALUES(:run, :stage, :lineage, :key, :state, :class, :attempts, :at_ms, :message, :vals)";
+    "INSERT OR IGNORE INTO item(run, stage, lineage, key, state, class, attempts, at_ms, deadline_ms, message, vals)
+    VALUES(:run, :stage, :lineage, :key, :state, :class, :attempts, :at_ms, :deadline_ms, :message, :vals)";
 const REPLACE_RETRY: &str = "UPDATE item SET key = :key, state = :state, class = :class, attempts = :attempts,
-    at_ms = :at_ms, message = :message, vals = :vals
+    at_ms = :at_ms, deadline_ms = :deadline_ms, message = :message, vals = :vals
     WHERE run = :run AND stage = :stage AND lineage = :lineage AND state < 0";
 pub(super) const VALUES_OF: &str = "SELECT vals FROM item WHERE run = ?1 AND stage = ?2 AND lineage = ?3";
 const DELETE_VALUE: &str = "DELETE FROM value WHERE id = ?1";
@@ -299,7 +299,8 @@ impl Tables {
         };
         let columns = named_params! {
             ":run": run, ":stage": row.stage, ":lineage": lineage, ":key": row.key.as_str(), ":state": row.state,
-            ":class": row.class, ":attempts": row.attempts, ":at_ms": row.at_ms, ":message": row.message, ":vals": vals,
+            ":class": row.class, ":attempts": row.attempts, ":at_ms": row.at_ms,
+            ":deadline_ms": row.deadline_ms, ":message": row.message, ":vals": vals,
         };
         if self.connection.prepare_cached(INSERT_ITEM)?.execute(columns)? == 1 {
             return Ok(true);
