@@ -1,5 +1,7 @@
 //! Calls against small scripted servers on loopback: every fault that a network has, with waits of milliseconds.
 
+#![allow(clippy::disallowed_methods, reason = "the servers stand outside the world: real threads, real pauses")]
+
 use super::*;
 use crate::{
     flow::Slot,
@@ -11,7 +13,6 @@ use futures_lite::future::block_on;
 use hyper::{Method, body::Bytes};
 use std::{
     collections::BTreeMap,
-    future::Future,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex, mpsc},
