@@ -219,7 +219,7 @@ pub fn check_headers(
 /// # Errors
 /// When it has control characters: nothing may begin a second header.
 pub fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(value.trim()).map_err(|_| {
+    HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
         Failure::new(Class::Data, format!("the value of header {name} has a line break or control character"))
     })
 }

@@ -255,6 +255,21 @@ fn a_refused_connection_says_so() {
 }
 
 #[test]
+fn a_name_is_looked_up_once_and_all_its_addresses_are_tried() {
+    let mut server = Server::answering(|_, _| answer("200 OK", "connection: close\r\n", "hello"));
+    server.url = server.url.replace("127.0.0.1", "localhost");
+    in_world(async |world| {
+        let service = start(&plan(&server), &world);
+        for _ in 0..2 {
+            once(&service).await.expect("answers");
+        }
+    });
+    assert_eq!(server.connections(), 2);
+    let host = server.url.trim_start_matches("http://");
+    assert!(server.requests()[0].contains(&format!("host: {host}\r\n")));
+}
+
+#[test]
 fn a_hang_and_a_drip_end_at_the_timeout() {
     let server = Server::start(|conn| {
         conn.request();
