@@ -38,11 +38,14 @@ pub(super) struct Pool {
 /// One connection with what drives it.
 pub(super) struct Conn {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
+    driver: Option<Driver>,
     heard: Arc<AtomicBool>,
     used: bool,
     idle_since: Awake,
 }
+
+/// What reads and writes a connection; boxed, as it moves with it.
+type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
 
 /// Why there is no answer on a connection.
 pub(super) struct Lost {
@@ -168,10 +171,7 @@ impl Conn {
 }
 
 /// Runs `work` and the connection together, in the task of the call.
-async fn drive<T>(
-    driver: &mut Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
-    work: impl Future<Output = T>,
-) -> T {
+async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(result) = work.as_mut().poll(cx) {

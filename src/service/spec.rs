@@ -219,7 +219,7 @@ pub fn check_headers(
 /// # Errors
 /// When it has control characters: nothing may begin a second header.
 pub fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, Failure> {
-    HeaderValue::from_str(value.trim()).map_err(|_| {
+    HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
         Failure::new(Class::Data, format!("the value of header {name} has a line break or control character"))
     })
 }
@@ -324,13 +324,11 @@ impl ServicePlan {
         }
     }
 
-    /// Starts the service for a run: renders what sees params and secrets, once. Opens no connection.
+    /// Starts the service for a run: renders what sees params and secrets, once, and reads the `ca_file` (the one short
+    /// read that blocks). Opens no connection.
     ///
     /// # Errors
     /// Class `data`, when a template does not render, the base is no URL, or the `ca_file` cannot be used.
-    ///
-    /// # Blocking
-    /// Reads the `ca_file`, if there is one.
     pub fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
         let facts = facts(run);
         let failed = |what: &str, why: &dyn std::fmt::Display| {
@@ -361,7 +359,7 @@ impl ServicePlan {
             headers.insert(header::AUTHORIZATION, value);
         }
         headers.insert(header::HOST, header_value(&header::HOST, &origin.authority())?);
-        let ca = match self.ca_file.clone() {
+        let ca = match &self.ca_file {
             Some(file) => Some(std::fs::read(file).map_err(|error| failed("ca_file", &error))?),
             None => None,
         };

@@ -120,14 +120,15 @@ fn check_target(
     place: &Place<'_>,
     checker: &mut Checker<'_>,
 ) -> Option<(Through, Template)> {
-    let absolute = text.get(..7).is_some_and(|begin| begin.eq_ignore_ascii_case("http://"))
-        || text.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case("https://"));
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)));
     if let Some(via) = &spec.via {
         if let Some(help) = spec.unknown_service(place) {
             checker.error(via_at, format!("there is no service {via:?}"), Some(&help));
             return None;
         }
-        if absolute {
+        if scheme.is_some() {
             let help = "write the path alone, as in get: \"/v1/patients\"; where the service stands is its base";
             checker.error(at, "a call through a service has a path, not a URL", Some(help));
             return None;
@@ -143,12 +144,12 @@ fn check_target(
         return Some((Through::Named(via.clone()), template));
     }
     const HELP: &str = "get: \"https://host/path\", or via: \"..\" with a service of that name";
-    if !absolute {
+    let Some(scheme) = scheme else {
         checker.error(at, "without via the whole URL is written out, as it is", Some(HELP));
         return None;
-    }
+    };
     // Scheme, host and port stand as they are; what follows them may be a template as any path.
-    let end = text[8..].find(['/', '?', '#']).map_or(text.len(), |end| end + 8);
+    let end = text[scheme.len()..].find(['/', '?', '#']).map_or(text.len(), |end| end + scheme.len());
     let (origin, rest) = text.split_at(end);
     let origin = match url::split(origin) {
         Ok((origin, _)) => origin,
