@@ -100,6 +100,10 @@ pub const POOL_IDLE_TIME: Duration = Duration::from_secs(30);
 pub const LOOKUPS_MAX: usize = 2;
 /// Addresses are kept this long; they are looked up anew at once when none of them answers.
 pub const LOOKUP_KEPT: Duration = Duration::from_secs(60);
+/// A larger answer is decoded on a CPU thread, in bytes: below it takes less than a millisecond on a gateway.
+pub const INLINE_BODY_BYTES_MAX: usize = 128 << 10;
+/// Most elements that one page may give. Vendors have pages of 10,000.
+pub const PAGE_ELEMENTS_MAX: usize = 1_000_000;
 /// Redirects followed in one attempt.
 pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
@@ -113,6 +117,19 @@ pub const BATCH_BYTES: usize = 1 << 20;
 pub const BATCH_AGE: Duration = Duration::from_millis(250);
 /// Uncommitted bytes of results; past that settling waits.
 pub const UNCOMMITTED_BYTES_MAX: usize = 4 << 20;
+/// Rows and bytes of JSON in one page of an answer: what a reader holds at once. A single larger row is a page of its own.
+pub const PAGE_ROWS: usize = 512;
+/// See [`PAGE_ROWS`].
+pub const PAGE_BYTES: usize = 1 << 20;
+/// Questions that may wait for the store's thread at once; later askers wait before the door.
+pub const STORE_QUESTIONS_MAX: usize = 256;
+/// Turns of the store's thread over which one transaction may stay open, however small, before it is committed.
+pub const TURNS_PER_COMMIT: u32 = 32;
+/// Size of a page of the private store, in bytes: its journal is in memory and holds each page that a batch of keys in
+/// no order touches, so small pages keep it small (1M such items: 5.5 MiB with pages of 4096 bytes).
+pub const STORE_PAGE_BYTES: u32 = 2048;
+/// Page cache of the private store, in KiB: with 2048 no run was faster, and each took 1 MiB more.
+pub const STORE_CACHE_KIB: u32 = 1024;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 

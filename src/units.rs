@@ -108,7 +108,9 @@ impl FromStr for Span {
                 return Err(error(format!("{} is no duration; write {}", quoted(text), Span::WHAT)));
             }
             if after.starts_with('.') && unit.is_empty() {
-                return Err(error("a duration has whole numbers only; write \"90m\" for an hour and a half".to_owned()));
+                return Err(error(
+                    "a duration has whole numbers only; write \"90m\" for an hour and a half".to_owned(),
+                ));
             }
             if unit.is_empty() {
                 let example = if last == usize::MAX { number } else { "30" };
@@ -131,7 +133,10 @@ impl FromStr for Span {
                 .and_then(|ms| total.checked_add(ms))
                 .filter(|ms| Duration::from_millis(*ms) <= DURATION_MAX)
                 .ok_or_else(|| {
-                    error(format!("a duration is at most \"{}d\"; write a shorter one", DURATION_MAX.as_secs() / 86_400))
+                    error(format!(
+                        "a duration is at most \"{}d\"; write a shorter one",
+                        DURATION_MAX.as_secs() / 86_400
+                    ))
                 })?;
             rest = after.trim_start();
         }
@@ -186,7 +191,9 @@ impl FromStr for Size {
         }
         if unit.is_empty() {
             let shown = shortened(number);
-            return Err(error(format!("the number {shown} has no unit; write \"{shown}KB\", \"{shown}MB\" or \"{shown}B\"")));
+            return Err(error(format!(
+                "the number {shown} has no unit; write \"{shown}KB\", \"{shown}MB\" or \"{shown}B\""
+            )));
         }
         let Some((_, size)) = SIZES.iter().find(|(name, _)| *name == unit) else {
             let close = SIZES.iter().find(|(name, _)| {
@@ -477,7 +484,10 @@ mod tests {
         for (text, message) in [
             ("101%", "a share is at most \"100%\""),
             ("0.00001%", "a share has at most four decimals; write \"0.0001%\" for one in a million"),
-            ("2 percent", "\"2 percent\" is no count and no share; write a count such as \"5\" or a share such as \"2%\""),
+            (
+                "2 percent",
+                "\"2 percent\" is no count and no share; write a count such as \"5\" or a share such as \"2%\"",
+            ),
             ("-1", "\"-1\" is no count and no share; write a count such as \"5\" or a share such as \"2%\""),
             ("2.%", "\"2.%\" is no count and no share; write a count such as \"5\" or a share such as \"2%\""),
             ("0.5", "\"0.5\" is no count and no share; write a count such as \"5\" or a share such as \"2%\""),

@@ -4,12 +4,13 @@
 def day: . + "T00:00:00Z" | fromdate / 86400 | floor;
 
 [items]
+| select(. != [])                       # nothing to draw: no page
 | (map(.night) | min) as $from
 | (map(.night) | max) as $to
 | {
     from: $from,
     to: $to,
-    days: (if length == 0 then 0 else ($to | day) - ($from | day) + 1 end),
+    days: (($to | day) - ($from | day) + 1),
     nights: length,
     valid: (map(select(.valid == 1)) | length),
     flagged: (map(select(.flag == 1)) | length),

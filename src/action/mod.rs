@@ -60,6 +60,16 @@ crate::choice! {
     }
 }
 
+impl ActionSpec {
+    /// The service that it calls through, if it names one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            ActionSpec::Http(spec) => spec.via.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 /// An action that was checked and can run.
 pub struct Checked {
     /// The kind, as it is written: `Http`.

@@ -2,8 +2,11 @@
 
 use super::{Pulled, Semaphore, WorkPermits};
 use async_channel::{Receiver, Sender};
-use futures_lite::{FutureExt, StreamExt, pin};
-use std::{future::poll_fn, task::Poll};
+use futures_lite::{StreamExt, pin};
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+};
 
 /// A bounded channel with fair senders: who waits for room is served in the order in which it came, so that no item is
 /// overtaken by those behind it (async-channel alone lets a newcomer take the room of a woken sender).

@@ -166,7 +166,8 @@ impl Slot {
             return false;
         }
         state.working = false;
-        state.worked += now.since(state.since);
+        let since = state.since;
+        state.worked += now.since(since);
         drop(state);
         if let Some(permits) = &self.permits {
             permits.release_working();

@@ -245,11 +245,11 @@ impl Check<'_> {
     }
 
     /// Every service that an action names.
-    fn named_services(&self) -> BTreeSet<&str> {
+    fn named_services(&self) -> BTreeSet<String> {
         let stages = self.spec.stages.iter().flatten().flat_map(|stage| &stage.run);
         let notices = self.spec.on_finish.iter().flatten().chain(self.surroundings.on_finish.iter().flatten());
         let actions = stages.chain(self.spec.run.iter().flatten()).chain(notices.flat_map(|notice| &notice.run));
-        actions.filter_map(ActionSpec::service).collect()
+        actions.filter_map(ActionSpec::service).map(str::to_owned).collect()
     }
 
     fn stages(&mut self, name: &str, deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {

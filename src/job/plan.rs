@@ -5,7 +5,7 @@ use crate::{
     item::Value,
     lang::Template,
     schedule::ScheduleSpec,
-    service::{RetryPlan, ServicePlan},
+    service::{Retry, ServicePlan},
     units::Tolerance,
 };
 use std::{
@@ -80,7 +80,7 @@ pub struct Stage {
     /// At its deadline the stage takes no more and the run goes on; else the run ends.
     pub on_deadline_continue: bool,
     /// Of attempts that fail without a service.
-    pub retry: Option<RetryPlan>,
+    pub retry: Option<Retry>,
     /// How much may be missing.
     pub tolerate: Tolerance,
     /// Cancel the run as soon as more is missing.

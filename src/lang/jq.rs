@@ -10,12 +10,12 @@ mod values;
 use super::{Facts, LangError};
 use crate::item::Value;
 use jaq_core::{
+    Compiler, Ctx, DataT, Vars,
     compile::Undefined,
     load::{
-        parse::{Def, Term},
         Arena, File, Loader,
+        parse::{Def, Term},
     },
-    Compiler, Ctx, DataT, Vars,
 };
 use jaq_json::Val;
 use natives::{Jq, RunData};

@@ -21,7 +21,7 @@ use crate::limits::PROBLEMS_MAX;
 pub(super) struct Explained {
     /// Everything, in the order of the file.
     pub problems: Vec<Problem>,
-    /// How many of them are rules of ours that RON does not know.
+    /// Those of them that break a rule of ours that RON does not know.
     pub ours: Vec<Problem>,
 }
 
@@ -172,7 +172,9 @@ impl<'a> Walk<'a> {
         match node.kind {
             Kind::Number | Kind::Word => match ron::from_str::<f64>(token) {
                 Ok(number) if number.is_finite() => {}
-                Ok(_) => self.report_ours(node.span.clone(), format!("{} must be finite", place.name), place.example(shape)),
+                Ok(_) => {
+                    self.report_ours(node.span.clone(), format!("{} must be finite", place.name), place.example(shape))
+                }
                 Err(_) => {
                     let message = format!("{} must be a number, not `{}`", place.name, repeated(token));
                     self.report(node.span.clone(), message, Some(place.example(shape)));
@@ -200,7 +202,9 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         let help = match meant {
-            Some(value) if matches!(node.kind, Kind::Text) => format!("{}, without quotes", place.write(&value.to_string())),
+            Some(value) if matches!(node.kind, Kind::Text) => {
+                format!("{}, without quotes", place.write(&value.to_string()))
+            }
             Some(value) => place.write(&value.to_string()),
             None => place.example(shape),
         };
@@ -256,6 +260,11 @@ impl<'a> Walk<'a> {
             let help = "write `None` for nothing, `[]` for an empty list, `{}` for an empty map".to_owned();
             return self.report(node.span.clone(), "`()` is no value".to_owned(), Some(help));
         }
+        let written = group.name.clone().map_or("", |name| &self.text[name]);
+        if written.contains(['-', '.', '+']) && !written.starts_with("r#") {
+            let message = format!("`{}` is no name", repeated(written));
+            self.report(group.head(), message, Some("write a map: `{\"name\": value}`".to_owned()));
+        }
         let named = group.entries.iter().any(|entry| entry.key.is_some());
         let mut seen = HashSet::new();
         for entry in &group.entries {
@@ -268,7 +277,9 @@ impl<'a> Walk<'a> {
                 None => {}
                 Some(key) => {
                     let name = &self.text[key.span.clone()];
-                    if !matches!(key.kind, Kind::Text) && name.contains(['-', '.', '+']) {
+                    let plain =
+                        name.starts_with(|c: char| c == '_' || c.is_alphabetic()) && !name.contains(['-', '.', '+']);
+                    if !matches!(key.kind, Kind::Text) && !plain {
                         let message = format!("`{}` is no name of a field", repeated(name));
                         self.report(key.span.clone(), message, Some("write a map: `{\"name\": value}`".to_owned()));
                     } else if !seen.insert(name) {
@@ -290,7 +301,9 @@ impl<'a> Walk<'a> {
         }
         let texts = matches!(element(), Shape::Text);
         let help = match (&node.kind, meant_text(self.text, node)) {
-            (Kind::Text | Kind::Single | Kind::Curly | Kind::Bare, Some(meant)) if texts => place.write(&as_list(&meant)),
+            (Kind::Text | Kind::Single | Kind::Curly | Kind::Bare, Some(meant)) if texts => {
+                place.write(&as_list(&meant))
+            }
             (_, Some(meant)) if matches!(node.kind, Kind::Word | Kind::Number) && texts => {
                 place.write(&format!("[{}]", quote(&meant)))
             }
@@ -359,6 +372,10 @@ impl<'a> Walk<'a> {
                 self.inside("[1]", |walk| walk.value(b, second(), &inner));
             }
             _ if !group.whole => {}
+            entries if group.name.is_none() => {
+                let found = entries.len().to_string();
+                self.report(group.head(), not_a(place, shape, &found), Some(place.example(shape)));
+            }
             _ => self.wrong(node, place, shape),
         }
     }
@@ -441,11 +458,8 @@ impl<'a> Walk<'a> {
             if *times > 1 && known.is_some() {
                 self.twice(key, field.name);
             }
-            let place = Place {
-                name: format!("`{}`", field.name),
-                write: format!("{}: ", field.name),
-                example: field.example,
-            };
+            let place =
+                Place { name: format!("`{}`", field.name), write: format!("{}: ", field.name), example: field.example };
             let value = if field.required { Some(&entry.value) } else { self.given_option(&entry.value) };
             if let Some(value) = value {
                 self.inside(&format!(".{}", field.name), |walk| walk.value(value, (field.shape)(), &place));
@@ -527,11 +541,7 @@ impl<'a> Walk<'a> {
         let takes_text = matches!(shape, Shape::Text | Shape::Word { .. });
         let loose = |entry: &Entry| matches!(entry.value.kind, Kind::Number | Kind::Word | Kind::Bare);
         if let Some(value) = group.only() {
-            let place = Place {
-                name: format!("the value of `{}`", variant.name),
-                write: String::new(),
-                example: "",
-            };
+            let place = Place { name: format!("the value of `{}`", variant.name), write: String::new(), example: "" };
             if takes_text && loose(&group.entries[0]) && group.whole {
                 let meant = &self.text[value.span.clone()];
                 let help = format!("write `{}({})`", variant.name, quote(meant));

@@ -13,7 +13,10 @@ mod render;
 pub mod schema;
 mod suggest;
 #[cfg(test)]
+#[expect(dead_code, reason = "the small job format of the tests is read, not run")]
 mod tests;
+#[cfg(test)]
+mod tests_mutants;
 mod text;
 mod values;
 

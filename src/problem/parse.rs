@@ -109,7 +109,10 @@ pub(super) fn parse(source: &str, root: &str) -> Tree {
 
 /// White space as RON has it.
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0B' | '\x0C' | '\u{85}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        ' ' | '\t' | '\n' | '\r' | '\x0B' | '\x0C' | '\u{85}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 /// White space that RON does not have, by the name that people know.
@@ -227,7 +230,9 @@ impl Parser<'_> {
                 '(' => self.group(None, depth),
                 '[' => self.list(depth),
                 '{' => self.map(depth),
-                ',' | ')' | ']' | '}' => self.hole("a value is missing here", "write a value, or remove the name before it"),
+                ',' | ')' | ']' | '}' => {
+                    self.hole("a value is missing here", "write a value, or remove the name before it")
+                }
                 ':' | '=' | ';' => {
                     self.fatal(
                         start..start + c.len_utf8(),
@@ -248,7 +253,9 @@ impl Parser<'_> {
         self.skip_word();
         let name = start..self.at;
         let after = self.rest().chars().next();
-        if after == Some(':') || after.is_some_and(|c| matches!(c, '/' | '@' | '%' | '$' | '*' | '~') && !self.comment_begins()) {
+        if after == Some(':')
+            || after.is_some_and(|c| matches!(c, '/' | '@' | '%' | '$' | '*' | '~') && !self.comment_begins())
+        {
             return self.bare(start);
         }
         self.space();
@@ -303,6 +310,7 @@ impl Parser<'_> {
         let rest = self.rest().trim_start_matches([' ', '\t']);
         let goes_on = match rest.chars().next() {
             None | Some(',' | ')' | ']' | '}' | '\n' | '\r' | '"' | '\'' | '(' | '[' | '{' | '#' | ';') => false,
+            Some(':') => rest[1..].starts_with(|c: char| !c.is_whitespace()),
             Some('/') => !rest.starts_with("//") && !rest.starts_with("/*"),
             Some(c) if plain_sign(c).is_some() || is_space(c) || odd_space(c).is_some() || is_curly_quote(c) => false,
             Some(c) if is_word_start(c) => {
@@ -391,34 +399,32 @@ impl Parser<'_> {
     /// `'…'`, on one line.
     fn single(&mut self) -> Node {
         let start = self.at;
-        let line = &self.source[start + 1..self.line_end(start)];
         let mut escaped = false;
-        let end = line.char_indices().find(|(at, c)| {
-            let ends = *c == '\'' && !escaped && *at > 0;
-            escaped = *c == '\\' && !escaped;
-            ends
-        });
-        let end = end.map(|(at, _)| at).or_else(|| line.starts_with('\'').then_some(0));
-        match end {
-            Some(at) => {
-                self.at = start + 1 + at + 1;
-                self.node(start, Kind::Single)
+        for (at, c) in self.source[start + 1..].char_indices() {
+            let end = start + 1 + at;
+            // A quote between two others is a character, two of them are nothing at all.
+            if c == '\'' && !escaped && (at > 0 || !self.source[end + 1..].starts_with('\'')) {
+                self.at = end + 1;
+                return self.node(start, Kind::Single);
             }
-            None => self.open_text(start, "texts stand in double quotes: begin and end it with `\"`"),
+            if c == '\n' {
+                break;
+            }
+            escaped = c == '\\' && !escaped;
         }
+        self.open_text(start, "texts stand in double quotes: begin and end it with `\"`")
     }
 
     /// A text in typographic quotes, on one line.
     fn curly(&mut self) -> Node {
         let start = self.at;
-        let first = self.rest().chars().next().map_or(0, char::len_utf8);
-        let line = &self.source[start + first..self.line_end(start)];
-        match line.char_indices().find(|(_, c)| is_curly_quote(*c) || *c == '"') {
-            Some((at, c)) => {
-                self.at = start + first + at + c.len_utf8();
+        let ends = |c: char| is_curly_quote(c) || matches!(c, '"' | '\n');
+        match self.source[start..].char_indices().skip(1).find(|(_, c)| ends(*c)) {
+            Some((at, c)) if c != '\n' => {
+                self.at = start + at + c.len_utf8();
                 self.node(start, Kind::Curly)
             }
-            None => self.open_text(start, "begin and end it with `\"`"),
+            _ => self.open_text(start, "begin and end it with `\"`"),
         }
     }
 
@@ -505,7 +511,8 @@ impl Parser<'_> {
             None | Some(')' | ']' | '}') => {}
             Some(c) if self.stop.is_none() => {
                 let value = last.map_or(start..end, |entry| entry.value.span.clone());
-                if last.is_some_and(|entry| matches!(entry.value.kind, Kind::Text)) && self.quote_was_left_open(&value) {
+                if last.is_some_and(|entry| matches!(entry.value.kind, Kind::Text)) && self.quote_was_left_open(&value)
+                {
                     let line_end = self.line_end(value.start).min(value.end);
                     let help = "end it with `\"`; inside a text write a quote as `\\\"`, or the text as r#\"..\"#";
                     let message = "this text does not end where it should".to_owned();
@@ -530,7 +537,8 @@ impl Parser<'_> {
     /// its end.
     fn quote_was_left_open(&self, text: &Range<usize>) -> bool {
         let token = &self.source[text.clone()];
-        let sticks = self.source[text.end..].starts_with(|c: char| is_word(c) || matches!(c, '"' | '\\' | '{' | '.' | '/' | '-'));
+        let sticks = self.source[text.end..]
+            .starts_with(|c: char| is_word(c) || matches!(c, '"' | '\\' | '{' | '.' | '/' | '-'));
         token.starts_with('"') && (sticks || token.contains('\n'))
     }
 
@@ -558,7 +566,11 @@ impl Parser<'_> {
             }
             if kind == '(' && matches!(value.kind, Kind::Word) && self.colon_was_forgotten(&value, end) {
                 let name = self.source[value.span.clone()].to_owned();
-                self.fault(value.span.clone(), format!("a colon is missing after `{name}`"), format!("write `{name}: …`"));
+                self.fault(
+                    value.span.clone(),
+                    format!("a colon is missing after `{name}`"),
+                    format!("write `{name}: …`"),
+                );
                 let inner = self.value(depth + 1);
                 return Entry { key: Some(value), value: inner };
             }
@@ -634,7 +646,12 @@ impl Parser<'_> {
 
     fn skip_word(&mut self) {
         if self.rest().starts_with("r#") {
+            let start = self.at;
             self.at += 2;
+            if !self.rest().starts_with(is_word) {
+                let help = "write the text as r#\"..\"#".to_owned();
+                self.fault(start..self.at, "`r#` begins a text, but no quote follows".to_owned(), help);
+            }
         }
         self.skip(is_word);
         // `max-attempts` and `item.id` are one mistake, not two words.
@@ -669,7 +686,11 @@ impl Parser<'_> {
                     }
                 } else {
                     let end = start + 1;
-                    self.fault(start..end, "`#` begins no comment here".to_owned(), "begin a comment with `//`".to_owned());
+                    self.fault(
+                        start..end,
+                        "`#` begins no comment here".to_owned(),
+                        "begin a comment with `//`".to_owned(),
+                    );
                 }
             } else {
                 break;

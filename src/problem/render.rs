@@ -1,10 +1,13 @@
 //! Problems as people and editors read them. Called by the commands, the API and the log; never writes anything itself.
 
-use annotate_snippets::{AnnotationKind, Level as Severity, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level as Severity, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
 use super::{Level, Problem, Source};
 use crate::limits::PROBLEMS_MAX;
+
+/// How much of a line is looked at on each side of a place, in bytes: more than any terminal shows.
+const AROUND_BYTES: usize = 400;
 
 /// The problems of one file with file, line and column, the line underlined, and what to write instead. At most
 /// [`PROBLEMS_MAX`] of them; ends with a line break unless there are none.
@@ -23,13 +26,20 @@ pub fn render(problems: &[Problem], source: &Source, color: bool) -> String {
         let line_start = if line_start == 0 && source.text.starts_with('\u{feff}') { 3.min(start) } else { line_start };
         let line_end = source.text[start..].find(['\n', '\r']).map_or(source.text.len(), |length| start + length);
         let end = source.boundary(problem.span.end).clamp(start, line_end);
-        let line = visible(&source.text[line_start..line_end]);
-        let annotation = AnnotationKind::Primary.span(start - line_start..end - line_start);
-        let snippet = Snippet::source(line)
-            .line_start(source.position(start).line)
-            .path(name.as_str())
-            .annotation(annotation);
-        let mut group = severity.primary_title(escape(&problem.message)).element(snippet);
+        // Of a very long line only what is around the place is looked at.
+        let from = source.boundary(start.saturating_sub(AROUND_BYTES)).max(line_start);
+        let to = source.boundary(start.saturating_add(AROUND_BYTES)).min(line_end);
+        let line = visible(&source.text[from..to]);
+        let position = source.position(start);
+        let annotation = AnnotationKind::Primary.span(start - from..end.min(to) - from);
+        let snippet = Snippet::source(line).line_start(position.line).annotation(annotation);
+        let title = severity.primary_title(escape(&problem.message));
+        let mut group = if from == line_start {
+            title.element(snippet.path(name.as_str()))
+        } else {
+            let origin = Origin::path(name.as_str()).line(position.line).char_column(position.column);
+            title.element(origin).element(snippet)
+        };
         if let Some(help) = &problem.help {
             group = group.element(Severity::HELP.message(escape(help)));
         }
@@ -153,6 +163,14 @@ error: `näme` is not a field of `Job`
         let shown = render(&[Problem::error("", 4..8, "bad \u{202e} \u{7}")], &source, false);
         assert!(!shown.contains(|c: char| steers(c) && c != '\n'), "{shown:?}");
         assert!(shown.contains("bad \\u{202e} \\u{7}"), "{shown}");
+    }
+
+    #[test]
+    fn a_very_long_line_is_shown_in_part() {
+        let source = Source::new("a.ron", format!("Job(\n{}bad{})", "ä".repeat(9000), "é".repeat(9000)));
+        let at = source.text.find("bad").expect("there");
+        let shown = render(&[Problem::error("", at..at + 3, "odd")], &source, false);
+        assert!(shown.contains("--> a.ron:2:9001\n") && shown.contains("^^^") && shown.len() < 2000, "{shown}");
     }
 
     #[test]

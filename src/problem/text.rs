@@ -174,7 +174,9 @@ mod tests {
 
     #[test]
     fn a_place_in_a_text_is_found_in_the_file() {
-        for (token, needle) in [(r#""a\n\u{48}b|c""#, '|'), (r##"r#"x"y|z"#"##, '|'), ("\"é|\"", '|'), ("\"a\\\n  |\"", '|')] {
+        for (token, needle) in
+            [(r#""a\n\u{48}b|c""#, '|'), (r##"r#"x"y|z"#"##, '|'), ("\"é|\"", '|'), ("\"a\\\n  |\"", '|')]
+        {
             let offset = decode(token).find(needle).expect("there");
             assert_eq!(Some(offset_in_token(token, offset)), token.find(needle), "{token}");
         }

@@ -206,8 +206,8 @@ impl StoredGroup {
         })
     }
 
-    fn group(&self) -> Option<(u16, String)> {
-        self.text.clone().map(|text| (self.place, text))
+    fn group(&self) -> Option<(u16, &str)> {
+        self.text.as_deref().map(|text| (self.place, text))
     }
 }
 
@@ -223,13 +223,13 @@ impl Group for StoredGroup {
                 }
             },
         };
-        let values = self.rows.values_iter(stages, self.group());
+        let values = self.rows.values_iter(&stages, self.group());
         Ok(Box::new(values.map(|value| value.map(|value| value.value).map_err(|error| error.to_string()))))
     }
 
     fn failures(&self) -> Rows {
         let names = self.names.clone();
-        let failures = self.rows.failures_iter(self.ancestors.clone(), self.group());
+        let failures = self.rows.failures_iter(&self.ancestors, self.group());
         Box::new(failures.map(move |failure| {
             let failure = failure.map_err(|error| error.to_string())?;
             Ok(json!({

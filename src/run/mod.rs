@@ -98,7 +98,7 @@ impl std::error::Error for StartError {}
 pub struct Run {
     state: Arc<RunState>,
     story: Option<Task<()>>,
-    record: async_channel::Receiver<RunRecord>,
+    record: Arc<Mutex<Option<RunRecord>>>,
 }
 
 impl Runner {
@@ -113,11 +113,11 @@ impl Runner {
     /// When a secret, a param, a stage or an input that the options or the job name is not there.
     pub fn start(&self, job: &Arc<Job>, options: RunOptions) -> Result<Run, StartError> {
         let state = Arc::new(self.state(job, options)?);
-        let (sender, record) = async_channel::bounded(1);
-        let story = state.clone();
+        let record = Arc::new(Mutex::new(None));
+        let (story, place) = (state.clone(), record.clone());
         let story = self.world.spawn(async move {
             let record = story.tell().await;
-            let _ = sender.try_send(record);
+            *lock(&place) = Some(record);
         });
         Ok(Run { state, story: Some(story), record })
     }
@@ -154,7 +154,7 @@ impl Runner {
         let mut services = BTreeMap::new();
         for plan in &job.services {
             let service = plan.start(&world, &facts).map_err(|failure| StartError::Service(failure.message))?;
-            services.insert(plan.name().to_owned(), Arc::new(service));
+            services.insert(plan.name.clone(), Arc::new(service));
         }
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
@@ -305,6 +305,11 @@ impl Run {
         self.state.cancel(CancelReason::Asked(by.to_owned()));
     }
 
+    /// True once it was killed.
+    pub fn is_killed(&self) -> bool {
+        self.state.killed.is_settled()
+    }
+
     /// Cancels it and kills what is left now.
     pub fn kill(&self, by: &str) {
         self.cancel(by);
@@ -316,13 +321,14 @@ impl Run {
 impl Future for Run {
     type Output = RunRecord;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RunRecord> {
-        let Some(story) = &mut self.story else { return Poll::Pending };
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RunRecord> {
+        let run = self.get_mut();
+        let Some(story) = &mut run.story else { return Poll::Pending };
         match story.poll(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                self.story = None;
-                let record = self.record.try_recv().expect("the story of a run ends with its record");
+                run.story = None;
+                let record = lock(&run.record).take().expect("the story of a run ends with its record");
                 Poll::Ready(record)
             }
         }

@@ -6,7 +6,7 @@ use crate::{
     store::{RunStore, Store, StoreError, memory::Memory, sqlite::Sqlite},
 };
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -27,6 +27,13 @@ pub enum StoreChoice {
     },
     /// A store that was opened by the caller.
     Given(Arc<dyn Store>),
+}
+
+/// Makes the folder as needed.
+fn open_private(folder: &Path, limit: u64) -> Result<(Sqlite, Vec<String>), StoreError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| StoreError::Io(format!("the folder {} cannot be made: {error}", folder.display())))?;
+    Sqlite::private(folder, limit)
 }
 
 /// Opens the store once.
@@ -67,7 +74,7 @@ impl Rows {
             StoreChoice::Private { folder, limit } => {
                 let folder = folder.clone().unwrap_or_else(|| run.context.temporary.clone());
                 let limit = *limit;
-                let (store, remarks) = run.world().unblock(move || Sqlite::private(&folder, limit)).await?;
+                let (store, remarks) = run.world().unblock(move || open_private(&folder, limit)).await?;
                 for remark in remarks {
                     log::warn!(target: "lamplighter::store", run = run.context.id.as_str(); "{remark}");
                 }

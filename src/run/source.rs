@@ -163,7 +163,7 @@ impl Out for Listing<'_> {
 /// what is there, so that keys are claimed by hundreds at a time.
 async fn take_in(run: &Arc<RunState>, place: u16, receiver: Receiver<Listed>) {
     let mut ordinal = 0;
-    let mut watch = CutWatch::new(run.clone(), place);
+    let watch = CutWatch::new(run.clone(), place);
     while let Ok(first) = receiver.recv().await {
         let mut batch = vec![first];
         while batch.len() < BATCH_ROWS

@@ -9,6 +9,7 @@ use crate::{
     lang::RunFacts,
     limits::SUMMARY_LIST_MAX,
     store::{Row, RowEnd, RunStore, StoreError},
+    units::Tolerance,
     world::{Boot, World},
 };
 use event_listener::{Event, EventListener};
@@ -285,7 +286,7 @@ impl RunState {
         }
         let counts = stage.snapshot();
         let known = stage.fed.load(Ordering::Acquire);
-        if (known || plan.tolerate.is_count()) && plan.tolerate.exceeded(counts.missing(), counts.items) {
+        if (known || matches!(plan.tolerate, Tolerance::Count(_))) && plan.tolerate.exceeded(counts.missing(), counts.items) {
             self.cancel(CancelReason::FailFast(stage.name.to_string()));
         }
     }

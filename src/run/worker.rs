@@ -370,7 +370,7 @@ impl Worker {
     }
 
     /// All actions are done: names what was given, settles, and hands back what is to be delivered.
-    async fn settle_ok(&self, token: Token, attempts: u32, values: Vec<Arc<Value>>) -> Vec<Child> {
+    async fn settle_ok(&mut self, token: Token, attempts: u32, values: Vec<Arc<Value>>) -> Vec<Child> {
         let plan = self.run.plan(self.place);
         let children = match children(&self.run, plan, token.body(), values) {
             Ok(children) => children,
@@ -389,7 +389,7 @@ impl Worker {
     }
 
     /// Puts an item that waits long into the store; it comes back when the inbox has ended.
-    async fn defer(&self, token: Token, until: Boot, attempts: u32, item_deadline: Option<Boot>) {
+    async fn defer(&mut self, token: Token, until: Boot, attempts: u32, item_deadline: Option<Boot>) {
         let body = token.body();
         let millis = |at: Boot| u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX);
         let row = Row {

@@ -119,3 +119,107 @@ impl Drop for Place<'_> {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{Awake, Task, sim::Sim};
+    use std::sync::Arc;
+
+    /// Lets `calls` in, each of which takes `took`; when each began, in the order of arrival.
+    fn enter_all(sim: &Sim, admission: Admission, calls: usize, took: Duration) -> Vec<Duration> {
+        let world = sim.world();
+        let admission = Arc::new(admission);
+        let begun = Arc::new(Mutex::new(vec![Duration::MAX; calls]));
+        let start = world.awake();
+        sim.run(async {
+            let tasks: Vec<Task<()>> = (0..calls)
+                .map(|call| {
+                    let (admission, begun, world) = (admission.clone(), begun.clone(), world.clone());
+                    world.clone().spawn(async move {
+                        // They arrive one after the other.
+                        world.sleep(Duration::from_micros(call as u64)).await;
+                        let _admitted = admission.enter(&Slot::free(world.clone())).await.expect("no deadline");
+                        begun.lock().expect("lock")[call] = world.awake().since(start);
+                        world.sleep(took).await;
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await;
+            }
+        })
+        .expect("ends");
+        assert_eq!(sim.leaked(), 0);
+        Arc::into_inner(begun).expect("all have ended").into_inner().expect("lock")
+    }
+
+    #[test]
+    fn calls_leave_in_the_order_of_arrival_and_never_faster_than_the_rate() {
+        for seed in 0..20 {
+            let sim = Sim::new(seed);
+            let rates = [(10, Duration::from_secs(1)), (25, Duration::from_secs(60))];
+            let begun = enter_all(&sim, Admission::new(sim.world(), &rates, None), 60, Duration::from_millis(50));
+            assert!(begun.is_sorted(), "seed {seed}");
+            for (count, window) in rates {
+                for pair in begun.windows(count as usize + 1) {
+                    assert!(pair[count as usize] - pair[0] >= window, "seed {seed}");
+                }
+            }
+            assert_eq!(begun[59].as_secs(), 120, "and no slower");
+        }
+    }
+
+    #[test]
+    fn rate_and_in_flight_hold_together() {
+        let sim = Sim::new(7);
+        let rates = [(100, Duration::from_secs(1))];
+        let begun = enter_all(&sim, Admission::new(sim.world(), &rates, Some(4)), 40, Duration::from_secs(1));
+        assert!(begun.is_sorted());
+        for pair in begun.windows(5) {
+            assert!(pair[4] - pair[0] >= Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn who_goes_gives_its_place_back_and_counts_nothing() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        sim.run(async {
+            let admission = Admission::new(world.clone(), &[(1, Duration::from_secs(1))], Some(1));
+            let slot = Slot::free(world.clone());
+            let first = admission.enter(&slot).await.expect("at once");
+            let mut gone: Vec<_> = (0..3).map(|_| Box::pin(admission.enter(&slot))).collect();
+            for waiting in &mut gone {
+                assert!(futures_lite::future::poll_once(waiting).await.is_none());
+            }
+            drop((gone, first));
+            let start = world.awake();
+            drop(admission.enter(&slot).await.expect("waits"));
+            assert_eq!(world.awake().since(start), Duration::from_secs(1), "only the one that left was counted");
+            assert_eq!(admission.rate.as_ref().expect("a rate").waiting.load(Ordering::Relaxed), 0);
+        })
+        .expect("ends");
+    }
+
+    #[test]
+    fn a_call_that_would_leave_after_the_deadline_does_not_wait() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        sim.run(async {
+            let admission = Admission::new(world.clone(), &[(1, Duration::from_secs(10))], None);
+            let slot = Slot::free(world.clone());
+            drop(admission.enter(&slot).await.expect("at once"));
+            let others = [Slot::free(world.clone()), Slot::free(world.clone())];
+            let mut waiting: Vec<_> = others.iter().map(|slot| Box::pin(admission.enter(slot))).collect();
+            for waiting in &mut waiting {
+                assert!(futures_lite::future::poll_once(waiting).await.is_none());
+            }
+            let begun: Awake = world.awake();
+            slot.begin_item(Some(world.boot() + Duration::from_secs(25)), 0);
+            assert_eq!(admission.enter(&slot).await.err(), Some(WaitRefused::PastDeadline), "the third leaves at 30 s");
+            assert_eq!(world.awake(), begun);
+        })
+        .expect("ends");
+    }
+}

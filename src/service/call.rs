@@ -98,7 +98,7 @@ impl<'a> Attempts<'a> {
             Some(wait) => wait + (wait / 10).min(SNOOZE_JITTER_MAX).mul_f64(unit),
             None => Duration::ZERO,
         };
-        let wait = if snooze { wait } else { wait.max(self.service.retry.backoff(self.counted, unit)) };
+        let wait = if snooze { wait } else { wait.max(self.service.retry.backoff(self.counted, &self.service.world)) };
         match self.slot.wait(wait).await {
             Ok(()) => {
                 self.last = Some(failure);

@@ -18,7 +18,7 @@ mod transport;
 pub mod url;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use answer::{Answer, Body};
 pub use call::{Attempts, Ended};
@@ -64,13 +64,14 @@ impl Service {
     /// A sentence, when it is no usable path or leads elsewhere; it does not repeat the text.
     pub fn target(&self, rendered: &str, whole: bool) -> Result<String, String> {
         let rendered = rendered.trim();
-        if whole && !rendered.starts_with('/') {
-            let (origin, target) = url::split(rendered)?;
-            if origin != *self.origin() {
-                let here = self.origin();
-                return Err(format!("the URL from data is not of service {:?}, which stands at {here}", self.name));
-            }
-            return Ok(target);
+        if whole && (!rendered.starts_with('/') || rendered.starts_with("//")) {
+            return match url::split(rendered) {
+                Ok((origin, target)) if origin == *self.origin() => Ok(target),
+                _ => {
+                    let here = self.origin();
+                    Err(format!("the URL from data is not of service {:?}, which stands at {here}", self.name))
+                }
+            };
         }
         let slash =
             if rendered.starts_with('/') || rendered.is_empty() || rendered.starts_with('?') { "" } else { "/" };

@@ -1,12 +1,13 @@
 //! How often a failure is tried again, and how long before: what authors write and what it computes.
 //!
-//! Used by services for calls and by stages for whole attempts. Pure: it is told the randomness.
+//! Used by services for calls and by stages for whole attempts. It never waits itself.
 
 use crate::{
     item::Class,
     lang::Checker,
     limits::{ATTEMPTS_MAX, DURATION_MAX},
     units::Span,
+    world::World,
 };
 use std::time::Duration;
 
@@ -59,8 +60,13 @@ impl Retry {
         Retry { max_attempts, initial: Duration::from_millis(1), max: Duration::from_millis(1), ..Retry::default() }
     }
 
-    /// How long to wait after `attempts` counted ones (at least 1). `unit` is random, in [0, 1).
-    pub fn backoff(&self, attempts: u32, unit: f64) -> Duration {
+    /// How long to wait after `attempts` counted ones (at least 1).
+    pub fn backoff(&self, attempts: u32, world: &World) -> Duration {
+        self.wait(attempts, world.random_unit())
+    }
+
+    /// The same with a random number in [0, 1).
+    fn wait(&self, attempts: u32, unit: f64) -> Duration {
         let exponent = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.initial.as_secs_f64() * self.multiplier.powi(exponent);
         // Too large, and not a number (nothing times infinity), are the longest wait.
@@ -161,17 +167,17 @@ mod tests {
     #[test]
     fn waits_grow_to_their_ceiling() {
         let retry = Retry { full_jitter: false, ..Retry::default() };
-        let waits: Vec<_> = (1..8).map(|n| retry.backoff(n, 0.3).as_millis()).collect();
+        let waits: Vec<_> = (1..8).map(|n| retry.wait(n, 0.3).as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 10_000, 10_000]);
-        assert_eq!(retry.backoff(u32::MAX, 0.3).as_secs(), 10);
+        assert_eq!(retry.wait(u32::MAX, 0.3).as_secs(), 10);
     }
 
     proptest! {
         #[test]
         fn full_jitter_is_between_nothing_and_the_whole_wait(attempts in 1u32..200, unit in 0.0f64..1.0) {
             let retry = Retry::default();
-            let whole = Retry { full_jitter: false, ..retry.clone() }.backoff(attempts, unit);
-            let wait = retry.backoff(attempts, unit);
+            let whole = Retry { full_jitter: false, ..retry.clone() }.wait(attempts, unit);
+            let wait = retry.wait(attempts, unit);
             prop_assert!(wait <= whole);
             prop_assert!((wait.as_secs_f64() - whole.as_secs_f64() * unit).abs() < 1e-6);
         }

@@ -329,9 +329,9 @@ impl ServicePlan {
     /// # Errors
     /// Class `data`, when a template does not render, the base is no URL, or the `ca_file` cannot be used.
     ///
-    /// # Cancel safety
-    /// Nothing is left behind.
-    pub async fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
+    /// # Blocking
+    /// Reads the `ca_file`, if there is one.
+    pub fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
         let facts = facts(run);
         let failed = |what: &str, why: &dyn std::fmt::Display| {
             Failure::new(Class::Data, format!("{what} of service {:?} cannot be used: {why}", self.name))
@@ -362,10 +362,7 @@ impl ServicePlan {
         }
         headers.insert(header::HOST, header_value(&header::HOST, &origin.authority())?);
         let ca = match self.ca_file.clone() {
-            Some(file) => {
-                let read = world.unblock(move || std::fs::read(file)).await;
-                Some(read.map_err(|error| failed("ca_file", &error))?)
-            }
+            Some(file) => Some(std::fs::read(file).map_err(|error| failed("ca_file", &error))?),
             None => None,
         };
         let tls = match origin.tls {

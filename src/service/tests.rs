@@ -70,7 +70,7 @@ impl Server {
         self.requests.lock().expect("lock").clone()
     }
 
-    fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         *self.connections.lock().expect("lock")
     }
 
@@ -134,7 +134,7 @@ pub(crate) fn no_facts() -> Arc<RunFacts> {
 }
 
 async fn start(plan: &ServicePlan, world: &World) -> Service {
-    plan.start(world, &no_facts()).await.expect("starts")
+    plan.start(world, &no_facts()).expect("starts")
 }
 
 fn request(method: Method, target: &str) -> Request {
@@ -175,11 +175,9 @@ async fn call(service: &Service, slot: &Slot, request: &Request) -> Result<Answe
 fn class_of(server: &Server, change: impl FnOnce(&mut ServicePlan)) -> (String, String) {
     let mut plan = plan(server);
     change(&mut plan);
-    in_world(async move |world| {
-        match once(&start(&plan, &world).await).await {
-            Ok(answer) => (answer.status.to_string(), format!("{:?}", answer.body)),
-            Err(failure) => (failure.class.to_string(), failure.message),
-        }
+    in_world(async move |world| match once(&start(&plan, &world).await).await {
+        Ok(answer) => (answer.status.to_string(), format!("{:?}", answer.body)),
+        Err(failure) => (failure.class.to_string(), failure.message),
     })
 }
 
@@ -207,7 +205,7 @@ fn gzipped(body: &[u8]) -> Vec<u8> {
 #[test]
 fn an_answer_is_read_whole_with_its_head() {
     let server = Server::answering(|_, _| answer("200 OK", "X-A: 1\r\nx-a: 2\r\n", "hello"));
-    let answer = in_world(async move |world| { once(&start(&plan(&server), &world).await).await }).expect("answers");
+    let answer = in_world(async move |world| once(&start(&plan(&server), &world).await).await).expect("answers");
     assert_eq!(answer.body, Body::Whole(b"hello".to_vec()));
     let head = answer.head();
     assert_eq!(head["status"], 200);

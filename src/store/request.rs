@@ -32,6 +32,8 @@ pub enum RowEnd {
     Retry {
         /// Milliseconds.
         at_ms: u64,
+        /// Its item deadline, on the same clock: it began when the item was first taken, and goes on while it waits.
+        deadline_ms: Option<u64>,
     },
 }
 
@@ -82,7 +84,8 @@ pub struct GroupMember {
 pub struct Page {
     /// Stage, lineage and value index of the last one read; `None` at the beginning.
     pub after: Option<(Lineage, u16, u32)>,
-    /// At most so many.
+    /// At most so many. An answer may hold fewer: it also ends behind [`crate::limits::PAGE_BYTES`] of values. Only an
+    /// empty answer is the end.
     pub limit: usize,
 }
 
@@ -123,15 +126,18 @@ pub struct StoredFailure {
 /// One request. Every one names its run.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Writes rows (one transaction with what is queued). A `Retry` row is replaced by the next row of its item.
+    /// Writes rows (one transaction with what is queued). A `Retry` row is replaced by the next row of its item; a second
+    /// row for a settled item is a defect of the engine and stops the store. Answer: `Done`.
     Put(Arc<str>, Vec<Row>),
     /// Commits all that was accepted before. Answer: `Done`.
     Flush(Arc<str>),
     /// Takes a key among the listed items of a stage for a lineage. Answer: `Claim`.
     ClaimKey(Arc<str>, u16, Key, Lineage),
-    /// Takes an output path for (stage, key, lineage). Answer: `Claim`.
+    /// The same for many, one after the other. Answer: `Claims`, in the order of the question.
+    ClaimKeys(Arc<str>, u16, Vec<(Key, Lineage)>),
+    /// Takes an output path for an item, which is (stage, lineage). Answer: `Claim`.
     ClaimOutput(Arc<str>, String, u16, Key, Lineage),
-    /// Records a written file; the same path again replaces it.
+    /// Records a written file; the same path again replaces it. Answer: `Done`.
     RecordOutput(Arc<str>, OutputRecord),
     /// The first files in path order, and how many there are. Answer: `Outputs`.
     Outputs(Arc<str>, usize),
@@ -158,24 +164,40 @@ pub enum Request {
         /// Where to go on.
         page: Page,
     },
-    /// Puts members into groups of a gather.
+    /// Puts members into groups of a gather; the same member again replaces itself. Answer: `Done`.
     AssignGroups(Arc<str>, u16, Vec<GroupMember>),
     /// Distinct texts of a gather's groups (made by `Value` or `MissingOfParent`) in byte order behind a text. Answer: `Texts`.
     Groups(Arc<str>, u16, Option<String>, usize),
-    /// `Retry` rows of a stage in (at, lineage) order, at most so many; they stay until a later row replaces them.
-    /// Answer: `Rows`.
+    /// `Retry` rows of a stage in (at, lineage) order, at most so many, and at most so many bytes as a [`Page`]; they stay
+    /// until a later row replaces them. Answer: `Rows`.
     Deferred(Arc<str>, u16, Option<(u64, Lineage)>, usize),
-    /// Forgets all rows of the run.
+    /// Forgets all rows of the run. Answer: `Done`.
     Forget(Arc<str>),
 }
 
+impl Request {
+    /// True when it writes nothing: such a request is answered by a full store too.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Request::Values { .. }
+                | Request::Failures { .. }
+                | Request::Outputs(..)
+                | Request::Groups(..)
+                | Request::Deferred(..)
+        )
+    }
+}
+
 /// The answer to a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Accepted, or committed.
     Done,
     /// Of `ClaimKey` and `ClaimOutput`.
     Claim(Claim),
+    /// Of `ClaimKeys`.
+    Claims(Vec<Claim>),
     /// Of `Outputs`: the first ones, and how many there are.
     Outputs(Vec<OutputRecord>, u64),
     /// Of `Values`.
@@ -188,7 +210,8 @@ pub enum Reply {
     Rows(Vec<Row>),
 }
 
-/// Why a store could not do what it was asked.
+/// Why a store could not do what it was asked. Every error stays: after `Full` nothing more is written, though what was
+/// committed can be read; after `Io` nothing is answered any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
     /// It may not grow further (`spool_max`).

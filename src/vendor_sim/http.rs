@@ -8,8 +8,9 @@ use std::{fmt::Write as _, io, time::Duration};
 use flate2::{Compression, write::GzEncoder};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use serde_json::Value;
-use smol::{Timer, net::TcpStream};
+use smol::net::TcpStream;
 
+use super::clock;
 use crate::limits::{SIM_BODY_BYTES_MAX, SIM_HEAD_BYTES_MAX, SIM_HUGE_BYTES};
 
 /// Bodies under this are not worth compressing, in bytes.
@@ -212,7 +213,7 @@ pub(super) async fn drip(
         if interval.is_zero() {
             future::yield_now().await;
         } else {
-            Timer::after(interval).await;
+            clock::sleep(interval).await;
         }
         stream.write_all(&[*byte]).await?;
     }

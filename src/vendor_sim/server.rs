@@ -15,7 +15,6 @@ use std::{
 use async_executor::{Executor, Task};
 use futures_lite::{AsyncReadExt, future};
 use smol::{
-    Timer,
     lock::Semaphore,
     net::{TcpListener, TcpStream},
 };
@@ -94,7 +93,7 @@ impl Server {
                 }
                 // Out of descriptors, or a client that left at once.
                 Some(Err(_)) => {
-                    Timer::after(RETRY_INTERVAL).await;
+                    clock::sleep(RETRY_INTERVAL).await;
                 }
                 None => {
                     drop(listener);
@@ -168,17 +167,14 @@ fn next_refusal(state: &State) -> Option<(Instant, Instant)> {
 }
 
 async fn wait(change: impl Future<Output = ()>, until: Instant) {
-    let timer = async {
-        Timer::at(until).await;
-    };
-    future::or(change, timer).await;
+    future::or(change, clock::sleep_until(until)).await;
 }
 
 async fn bind_again(address: SocketAddr) -> TcpListener {
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => return listener,
-            Err(_) => Timer::after(RETRY_INTERVAL).await,
+            Err(_) => clock::sleep(RETRY_INTERVAL).await,
         };
     }
 }
@@ -190,7 +186,7 @@ async fn converse(state: &Arc<State>, mut stream: TcpStream) {
     let mut buffer = Vec::new();
     loop {
         let idle = async {
-            Timer::after(SIM_IDLE_MAX).await;
+            clock::sleep(SIM_IDLE_MAX).await;
             Err(Unread::Closed)
         };
         match future::or(http::read_request(&mut stream, &mut buffer), idle).await {
@@ -289,10 +285,7 @@ async fn refuse(state: &State, mut stream: TcpStream, status: u16, why: &str) {
         let mut bytes = [0; 1024];
         while matches!(stream.read(&mut bytes).await, Ok(1..)) {}
     };
-    let cut_off = async {
-        Timer::after(DRAIN_MAX).await;
-    };
-    future::or(drain, cut_off).await;
+    future::or(drain, clock::sleep(DRAIN_MAX)).await;
 }
 
 /// Waits; true as soon as the client has closed its side. A client that has already sent its next request has not.
@@ -304,7 +297,7 @@ async fn is_left_within(stream: &TcpStream, duration: Duration) -> bool {
         }
     };
     let stays = async {
-        Timer::after(duration).await;
+        clock::sleep(duration).await;
         false
     };
     future::or(left, stays).await

@@ -364,7 +364,7 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::clock, *};
 
     fn state(options: Options) -> State {
         State::new(options)
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn a_bucket_holds_one_second_and_fills_by_the_rate() {
         let state = state(Options { rate: Some(4.0), ..Options::default() });
-        let start = Instant::now();
+        let start = clock::now();
         let taken = |at_ms| (0..10).filter(|_| state.within_rate(start + Duration::from_millis(at_ms))).count();
         assert_eq!([taken(0), taken(500), taken(9000)], [4, 2, 4]);
     }
@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn a_refresh_token_works_once_and_lives_over_a_reset() {
         let state = state(Options::default());
-        let now = Instant::now();
+        let now = clock::now();
         let first = state.rotate("refresh.P00001.0", now).unwrap();
         assert!(state.rotate("refresh.P00001.0", now).is_none(), "the old one is worth nothing");
         state.reset();

@@ -93,6 +93,11 @@ impl CpuPool {
         drop(state);
         drop(dropped);
     }
+
+    /// See [`super::World::degraded`].
+    pub(super) fn degraded(&self) -> bool {
+        self.shared.lock().lost >= (self.shared.size - 1).max(1)
+    }
 }
 
 impl Drop for CpuPool {
@@ -217,12 +222,14 @@ mod tests {
             assert_eq!(answers(&pool), n < 3, "with {n} lost");
         }
         assert_eq!(pool.shared.lock().threads, 3);
+        assert!(pool.degraded());
         assert!(endless(&pool).is_none(), "no thread makes progress: refused");
         lost.pop().unwrap().end.send(()).unwrap();
         wait_until(&pool, |state| state.lost == 2);
         assert!(answers(&pool), "an ended one gives its thread back");
         lost.clear();
         wait_until(&pool, |state| state.lost == 0 && state.threads <= 2);
+        assert!(!pool.degraded());
         assert!(answers(&pool));
     }
 

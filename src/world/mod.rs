@@ -119,6 +119,8 @@ pub trait Ports: Send + Sync + 'static {
     /// Says that nobody waits for this computation any more. One that has not begun is dropped and never runs; the thread
     /// of one that runs is counted as lost until it ends; one that has ended is left alone.
     fn abandon(&self, computation: Computation);
+    /// Whether so many threads of the CPU pool are lost that no more are replaced.
+    fn degraded(&self) -> bool;
 }
 
 /// A cheap handle to the ports.
@@ -243,6 +245,12 @@ impl World {
             // The last healthy thread was lost while the work waited in the queue.
             Err(_) => None,
         }
+    }
+
+    /// Whether the process should be started anew when it is next idle: as many threads of the CPU pool are lost to
+    /// computations that never ended as may be replaced (the pool's size - 1). It ends when such a computation ends.
+    pub fn degraded(&self) -> bool {
+        self.0.degraded()
     }
 }
 

@@ -88,6 +88,10 @@ impl Ports for Real {
     fn abandon(&self, computation: Computation) {
         self.cpu.abandon(computation);
     }
+
+    fn degraded(&self) -> bool {
+        self.cpu.degraded()
+    }
 }
 
 /// 64-bit seconds also where the C library's time has 32.

@@ -603,6 +603,10 @@ impl Ports for SimWorld {
         let task = self.0.state().computations.remove(&id);
         drop(task);
     }
+
+    fn degraded(&self) -> bool {
+        self.0.state().cpu_lost
+    }
 }
 
 struct SimAlarm {

@@ -136,6 +136,25 @@ fn a_due_in_the_past_is_ready_at_once_and_the_end_of_time_never() {
 }
 
 #[test]
+fn who_comes_later_with_an_earlier_due_is_woken_first() {
+    in_both(|world| async move {
+        for boot in [false, true] {
+            let late = world.until(after(&world, boot, HOUR));
+            let soon = world.until(after(&world, boot, MS * 2));
+            let late = async {
+                late.await;
+                "late"
+            };
+            let soon = async {
+                soon.await;
+                "soon"
+            };
+            assert_eq!(late.or(soon).await, "soon");
+        }
+    });
+}
+
+#[test]
 fn a_dropped_alarm_wakes_nobody() {
     in_both(|world| async move {
         for boot in [false, true] {
@@ -378,6 +397,31 @@ fn one_seed_is_one_trace_and_other_seeds_are_others() {
 }
 
 #[test]
+fn seeds_bring_tasks_into_every_order() {
+    let mut orders = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        let sim = Sim::new(seed);
+        orders.insert(sim.run(order_of_three(sim.world())).unwrap());
+    }
+    assert_eq!(orders.len(), 6);
+}
+
+/// Spawns three tasks and gives the order in which they ran.
+async fn order_of_three(world: World) -> Vec<u32> {
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let tasks: Vec<_> = (0..3)
+        .map(|n| {
+            let order = order.clone();
+            world.spawn(async move { order.lock().unwrap().push(n) })
+        })
+        .collect();
+    for task in tasks {
+        task.await;
+    }
+    std::mem::take(&mut *order.lock().unwrap())
+}
+
+#[test]
 fn a_deadlock_is_found_and_counted() {
     let sim = Sim::new(3);
     let world = sim.world();
@@ -465,20 +509,29 @@ fn tasks_left_over_are_counted_and_dropped() {
 }
 
 #[test]
-fn a_simulation_frees_its_tasks_when_it_is_dropped() {
-    let dropped = Arc::new(AtomicBool::new(false));
-    let guard = Dropped(dropped.clone());
+fn what_a_simulation_leaves_over_is_freed_also_when_it_holds_itself() {
+    let held_by_itself = |world: &World| {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let guard = Dropped(dropped.clone());
+        let inner = world.clone();
+        world
+            .spawn(async move {
+                let _guard = (guard, inner);
+                let (_sender, receiver) = async_channel::bounded::<()>(1);
+                let _ = receiver.recv().await;
+            })
+            .detach();
+        dropped
+    };
     let sim = Sim::new(0);
     let world = sim.world();
-    let inner = world.clone();
-    world
-        .spawn(async move {
-            let _guard = guard;
-            inner.sleep(HOUR).await;
-        })
-        .detach();
+    let in_run = held_by_itself(&world);
+    sim.run(world.sleep(MS)).unwrap();
+    assert_eq!(sim.leaked(), 1);
+    assert!(in_run.load(Ordering::SeqCst));
+    let outside = held_by_itself(&world);
     drop(sim);
-    assert!(dropped.load(Ordering::SeqCst));
+    assert!(outside.load(Ordering::SeqCst));
     drop(world.spawn(async {}));
 }
 
@@ -554,21 +607,7 @@ fn every_order_of_a_small_case_is_visited() {
     let mut runs = 0;
     loop {
         let sim = Sim::scripted(script);
-        let world = sim.world();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        sim.run(async {
-            let tasks: Vec<_> = (0..3)
-                .map(|n| {
-                    let order = order.clone();
-                    world.spawn(async move { order.lock().unwrap().push(n) })
-                })
-                .collect();
-            for task in tasks {
-                task.await;
-            }
-        })
-        .unwrap();
-        orders.insert(order.lock().unwrap().clone());
+        orders.insert(sim.run(order_of_three(sim.world())).unwrap());
         runs += 1;
         match sim.next_choices(12) {
             Some(next) => script = next,

@@ -1,15 +1,15 @@
 //! What a filter can call: jq's own functions without the doors to the outside, and those that this program adds.
 
-use super::{values, DataT, Facts};
+use super::{DataT, Facts, values};
 use crate::{
     lang::stats,
     limits::{DEPTH_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
 };
 use jaq_core::{
+    Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
     data::HasLut,
     load::parse::Def,
-    native::{bome, run, v, Filter, Fun},
-    Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
+    native::{Filter, Fun, bome, run, v},
 };
 use jaq_json::Val;
 use jaq_std::ValT as _;

@@ -7,11 +7,8 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 fn facts() -> Facts {
-    let run = RunFacts {
-        params: json!({"ids": [1, 2]}),
-        run: json!({"night": "2026-11-22"}),
-        secrets: BTreeMap::new(),
-    };
+    let run =
+        RunFacts { params: json!({"ids": [1, 2]}), run: json!({"night": "2026-11-22"}), secrets: BTreeMap::new() };
     Facts::new(Arc::new(json!({"id": "P1"})), Key::parse("P1").expect("a key"), Arc::new(run))
 }
 
@@ -42,7 +39,11 @@ fn filters_compute_what_jq_computes() {
     gives(". / 2", json!(30), json!([15]));
     gives("[.[] | . * 2] | add", json!([1, 2.5]), json!([7]));
     gives(". + 1", json!(9_007_199_254_740_992_i64), json!([9_007_199_254_740_993_i64]));
-    gives("[$item.id, $key, $params.ids[1], $run.night, $state, $response]", json!(null), json!([["P1", "P1", 2, "2026-11-22", null, null]]));
+    gives(
+        "[$item.id, $key, $params.ids[1], $run.night, $state, $response]",
+        json!(null),
+        json!([["P1", "P1", 2, "2026-11-22", null, null]]),
+    );
     gives("[limit(3; repeat(. * 2))]", json!(1), json!([[1, 2, 4]]));
     gives("[1, \"a,\\\"b\", null, true, 1.5] | @csv", json!(null), json!(["1,\"a,\"\"b\",,true,1.5"]));
     gives("[1, \"a\\tb\", null] | @tsv", json!(null), json!(["1\ta\\tb\t"]));
@@ -94,11 +95,21 @@ fn what_is_wrong_is_said_with_its_place() {
         ("$ENV.HOME", "there is no variable `$ENV`", "a filter cannot see the environment: use $params", "$ENV"),
         ("selct(.a)", "there is no function `selct`", "did you mean `select`?", "selct"),
         ("item.id", "there is no function `item`", "write $item", "item"),
-        ("now", "there is no function `now`", "outputs must not depend on when they are made: use $run.due, $run.night or $run.started", "now"),
+        (
+            "now",
+            "there is no function `now`",
+            "outputs must not depend on when they are made: use $run.due, $run.night or $run.started",
+            "now",
+        ),
         ("env", "there is no function `env`", "a filter computes only; it cannot see or change what is outside", "env"),
         ("input", "there is no function `input`", "a filter sees one value, `.`; in a gather write `items`", "input"),
         ("map", "`map` takes 1 arguments, not 0", "separate arguments by `;`", "map"),
-        ("include \"x\"; .", "`include` is not available: a filter is one text", "put the definitions at the beginning of the same file", "include"),
+        (
+            "include \"x\"; .",
+            "`include` is not available: a filter is one text",
+            "put the definitions at the beginning of the same file",
+            "include",
+        ),
         ("", "the filter is empty", "write `.` to hand the value on as it is, or `empty` to give nothing", ""),
         ("lamplighter_main_filter", "there is no function `lamplighter_main_filter`", "", "lamplighter_main_filter"),
     ] {
@@ -245,9 +256,35 @@ fn long_and_deep_texts_are_refused_before_they_recurse() {
             assert!(ran.is_ok(), "{shown}: {ran:?}");
         }
         for unit in [
-            "1 |", "1,", "1 + ", "1 //", "- ", "try ", ". as $x | ", "def f: ", "def f: def g: 1; ", "reduce ", "if ", "if 1 then ",
-            "if 1 then 1 else ", "label $x | ", "(", "[", "{a: ", "f(", "\"\\(", ".[", "reduce . as [$x] (1; ", "1 and ", "1 | 1 | - ",
-            "def f: 1; 1 | ", "\"\\(1)", "[0]", ".a[0:", ". as [", ". as {a: ",
+            "1 |",
+            "1,",
+            "1 + ",
+            "1 //",
+            "- ",
+            "try ",
+            ". as $x | ",
+            "def f: ",
+            "def f: def g: 1; ",
+            "reduce ",
+            "if ",
+            "if 1 then ",
+            "if 1 then 1 else ",
+            "label $x | ",
+            "(",
+            "[",
+            "{a: ",
+            "f(",
+            "\"\\(",
+            ".[",
+            "reduce . as [$x] (1; ",
+            "1 and ",
+            "1 | 1 | - ",
+            "def f: 1; 1 | ",
+            "\"\\(1)",
+            "[0]",
+            ".a[0:",
+            ". as [",
+            ". as {a: ",
         ] {
             let text = format!("{}1", unit.repeat(30_000));
             assert!(Filter::compile(&text, None).is_err(), "{unit}");

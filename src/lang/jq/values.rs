@@ -58,9 +58,7 @@ fn enter(value: &Value, depth: usize) -> Result<Val, String> {
         Value::Number(number) => Val::Num(enter_number(number)),
         Value::String(string) => text(string.as_str()),
         Value::Array(_) | Value::Object(_) if depth == 0 => return Err(too_deep()),
-        Value::Array(list) => {
-            Val::Arr(list.iter().map(|x| enter(x, depth - 1)).collect::<Result<Vec<_>, _>>()?.into())
-        }
+        Value::Array(list) => Val::Arr(list.iter().map(|x| enter(x, depth - 1)).collect::<Result<Vec<_>, _>>()?.into()),
         Value::Object(fields) => {
             let mut map = Map::with_capacity_and_hasher(fields.len(), Default::default());
             for (name, x) in fields {

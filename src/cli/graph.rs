@@ -1,0 +1,176 @@
+//! `lamplighter graph`: the stages of a job as a drawing.
+
+use super::{Global, exit::Exit, print, settings::Settings};
+use lamplighter::job::{Job, Stage, StageKind};
+use std::fmt::Write as _;
+
+/// Arguments of `graph`.
+#[derive(clap::Args)]
+pub struct GraphArguments {
+    /// Name of a job in the job folder, or a file
+    #[arg(value_name = "JOB|FILE")]
+    job: String,
+    /// What is printed
+    #[arg(long, value_enum, default_value = "mermaid")]
+    format: Drawing,
+}
+
+/// Languages of drawings.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Drawing {
+    /// Mermaid, for Markdown
+    Mermaid,
+    /// DOT, for Graphviz
+    Dot,
+    /// SVG, for a browser
+    Svg,
+}
+
+/// Runs the command.
+pub fn main(global: &Global, arguments: &GraphArguments) -> Exit {
+    let job = match Settings::read(global).and_then(|settings| settings.job(&arguments.job)) {
+        Ok(checked) => checked.job,
+        Err(exit) => return exit,
+    };
+    print(&match arguments.format {
+        Drawing::Mermaid => mermaid(&job),
+        Drawing::Dot => dot(&job),
+        Drawing::Svg => svg(&job),
+    });
+    Exit::Done
+}
+
+/// Stages that people wrote, with their places.
+fn stages(job: &Job) -> impl Iterator<Item = (usize, &Stage)> {
+    job.stages.iter().enumerate().filter(|(_, stage)| !stage.hidden)
+}
+
+/// From and to, by place.
+fn arrows(job: &Job) -> Vec<(usize, usize)> {
+    let into = |(to, stage): (usize, &Stage)| stage.from.iter().map(move |from| (usize::from(*from), to)).collect::<Vec<_>>();
+    stages(job).flat_map(into).filter(|(from, _)| !job.stages[*from].hidden).collect()
+}
+
+/// What a stage does, in a few words.
+fn words(stage: &Stage) -> String {
+    let actions: Vec<&str> = stage.actions.iter().map(|action| action.kind).collect();
+    let mut words = match stage.kind {
+        StageKind::Source => "source".to_owned(),
+        StageKind::Worker if stage.workers == 1 => "1 worker".to_owned(),
+        StageKind::Worker => format!("{} workers", stage.workers),
+        StageKind::GatherAll => "gather all".to_owned(),
+        StageKind::GatherBy(_) => "gather by text".to_owned(),
+    };
+    let _ = write!(words, ": {}", actions.join(", "));
+    words
+}
+
+fn mermaid(job: &Job) -> String {
+    let mut text = "flowchart LR\n".to_owned();
+    for (at, stage) in stages(job) {
+        let label = format!("{}<br/>{}", stage.name, words(stage)).replace('"', "#quot;");
+        let (open, close) = match stage.kind {
+            StageKind::Source => ("([", "])"),
+            StageKind::Worker => ("[", "]"),
+            StageKind::GatherAll | StageKind::GatherBy(_) => ("[/", "\\]"),
+        };
+        let _ = writeln!(text, "    s{at}{open}\"{label}\"{close}");
+    }
+    for (from, to) in arrows(job) {
+        let _ = writeln!(text, "    s{from} --> s{to}");
+    }
+    text
+}
+
+fn dot(job: &Job) -> String {
+    let mut text = format!("digraph {:?} {{\n    rankdir=LR; node [shape=box, fontname=\"sans-serif\"];\n", &*job.name);
+    for (at, stage) in stages(job) {
+        let shape = match stage.kind {
+            StageKind::Source => "cds",
+            StageKind::Worker => "box",
+            StageKind::GatherAll | StageKind::GatherBy(_) => "invtrapezium",
+        };
+        let label = format!("{}\n{}", stage.name, words(stage)).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = writeln!(text, "    s{at} [label=\"{label}\", shape={shape}];");
+    }
+    for (from, to) in arrows(job) {
+        let _ = writeln!(text, "    s{from} -> s{to};");
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Size of a box and the room between boxes, in pixels.
+const BOX: (usize, usize) = (230, 64);
+const GAP: (usize, usize) = (64, 28);
+const MARGIN: usize = 20;
+
+fn svg(job: &Job) -> String {
+    let columns = columns(job);
+    let mut rows: Vec<usize> = Vec::new();
+    let mut place = vec![(0, 0); job.stages.len()];
+    for (at, _) in stages(job) {
+        let column = columns[at];
+        rows.resize(rows.len().max(column + 1), 0);
+        place[at] = (MARGIN + column * (BOX.0 + GAP.0), MARGIN + rows[column] * (BOX.1 + GAP.1));
+        rows[column] += 1;
+    }
+    let width = 2 * MARGIN + rows.len() * (BOX.0 + GAP.0) - GAP.0;
+    let height = 2 * MARGIN + rows.iter().max().copied().unwrap_or(1) * (BOX.1 + GAP.1) - GAP.1;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"system-ui, sans-serif\">\n<title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
+         orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#64748b\"/></marker></defs>\n",
+        escape(&job.name)
+    );
+    for (from, to) in arrows(job) {
+        let (x1, y1) = (place[from].0 + BOX.0, place[from].1 + BOX.1 / 2);
+        let (x2, y2) = (place[to].0, place[to].1 + BOX.1 / 2);
+        let middle = x1.midpoint(x2);
+        let _ = writeln!(
+            text,
+            "<path d=\"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#64748b\" \
+             stroke-width=\"1.5\" marker-end=\"url(#tip)\"/>"
+        );
+    }
+    for (at, stage) in stages(job) {
+        let (x, y) = place[at];
+        let (fill, line, round) = match stage.kind {
+            StageKind::Source => ("#e0f2fe", "#0369a1", BOX.1 / 2),
+            StageKind::Worker => ("#f1f5f9", "#475569", 8),
+            StageKind::GatherAll | StageKind::GatherBy(_) => ("#fef3c7", "#b45309", 8),
+        };
+        let (center, name, what) = (x + BOX.0 / 2, y + 28, y + 47);
+        let words: String = words(stage).chars().take(36).collect();
+        let _ = writeln!(
+            text,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{}\" height=\"{}\" rx=\"{round}\" fill=\"{fill}\" stroke=\"{line}\"/>\
+             <text x=\"{center}\" y=\"{name}\" text-anchor=\"middle\" font-size=\"15\" font-weight=\"600\" \
+             fill=\"#0f172a\">{}</text><text x=\"{center}\" y=\"{what}\" text-anchor=\"middle\" font-size=\"11\" \
+             fill=\"#475569\">{}</text>",
+            BOX.0,
+            BOX.1,
+            escape(&stage.name),
+            escape(&words)
+        );
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+/// Column of each stage: one behind the last of those that it reads.
+fn columns(job: &Job) -> Vec<usize> {
+    let mut columns = vec![0; job.stages.len()];
+    // The relations have no cycle: after as many passes as there are stages nothing moves any more.
+    for _ in 0..job.stages.len() {
+        for (from, to) in arrows(job) {
+            columns[to] = columns[to].max(columns[from] + 1);
+        }
+    }
+    columns
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

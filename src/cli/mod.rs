@@ -1,0 +1,116 @@
+//! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
+
+mod check;
+mod completions;
+#[cfg(feature = "demo")]
+mod demo;
+mod exit;
+mod graph;
+mod logging;
+mod progress;
+mod run;
+mod runtime;
+mod settings;
+#[cfg(feature = "demo")]
+mod vendor_sim;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use exit::Exit;
+use std::{path::PathBuf, process::ExitCode};
+
+/// Runs jobs at night, keeps them to their deadlines, and says what was done and what was not.
+#[derive(Parser)]
+#[command(name = "lamplighter", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where things are.
+#[derive(Args, Clone)]
+struct Global {
+    /// The configuration [default: lamplighter.ron, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the job files [default: jobs]
+    #[arg(long, global = true, value_name = "DIR")]
+    jobs: Option<PathBuf>,
+    /// Folder for what a run keeps while it runs [default: the output folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Folder below which outputs are written [default: out beside the job folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a job now
+    Run(run::RunArguments),
+    /// Check job files and say everything that is wrong with them
+    Check(check::CheckArguments),
+    /// Draw the stages of a job
+    Graph(graph::GraphArguments),
+    /// Run nightly-vitals against a simulated vendor: a first look
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArguments),
+    /// Run the simulated vendor alone
+    #[cfg(feature = "demo")]
+    VendorSim(vendor_sim::VendorSimArguments),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArguments),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Human,
+    /// For programs: JSON on stdout
+    Json,
+}
+
+/// From the arguments to the exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; clap prints them to stdout and says so by its code.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let global = arguments.global;
+    let exit = match arguments.command {
+        Command::Run(arguments) => run::main(&global, &arguments),
+        Command::Check(arguments) => check::main(&global, &arguments),
+        Command::Graph(arguments) => graph::main(&global, &arguments),
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo::main(&global, &arguments),
+        #[cfg(feature = "demo")]
+        Command::VendorSim(arguments) => vendor_sim::main(&arguments),
+        Command::Completions(arguments) => completions::main(&arguments),
+    };
+    exit.into()
+}
+
+/// Prints to stdout; a reader that has gone (`| head`) is no error of ours.
+fn print(text: &str) {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// Prints to stderr.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "lamplighter: {text}");
+}
+
+/// True when colours are wanted on stderr: a terminal, and no `NO_COLOR`.
+fn colour() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

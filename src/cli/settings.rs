@@ -1,0 +1,186 @@
+//! What the command line, `lamplighter.ron` and the environment say together.
+
+use super::{Global, colour, complain, exit::Exit};
+use lamplighter::{
+    action::Handlers,
+    job::{CheckedJob, Config, Job, Surroundings},
+    lang::Secret,
+    limits::{GRACE_PERIOD_DEFAULT, SPOOL_BYTES_DEFAULT},
+    problem::{closest, render},
+    run::{RunOptions, StoreChoice},
+    units::Size,
+};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Everything that is not said by a command's own arguments.
+pub struct Settings {
+    pub config: Config,
+    /// Folder of `lamplighter.ron`, or where it would be: secrets stand beside it.
+    pub home: PathBuf,
+    pub jobs: PathBuf,
+    out: Option<PathBuf>,
+    state: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the configuration, if there is one.
+    pub fn read(global: &Global) -> Result<Settings, Exit> {
+        let named = global.config.clone().or_else(|| env::var_os("LAMPLIGHTER_CONFIG").map(PathBuf::from));
+        let path = named.clone().unwrap_or_else(|| PathBuf::from("lamplighter.ron"));
+        let config = if named.is_some() || path.exists() {
+            Config::from_file(&path).map_err(|problems| {
+                eprint!("{}", problems.render(colour()));
+                Exit::Usage
+            })?
+        } else {
+            Config::default()
+        };
+        let home = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let below = |text: &Option<String>| text.as_ref().map(|text| home.join(text));
+        let jobs = global.jobs.clone().or_else(|| below(&config.jobs)).unwrap_or_else(|| home.join("jobs"));
+        let out = global.out.clone().or_else(|| below(&config.out));
+        Ok(Settings { jobs, out, state: global.state.clone(), home, config })
+    }
+
+    /// Threads of the executor.
+    pub fn threads(&self) -> usize {
+        self.config.threads.unwrap_or(1).clamp(1, 64) as usize
+    }
+
+    /// What job files may name.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            handlers: Handlers::new(),
+            services: self.config.services.clone().unwrap_or_default(),
+            on_finish: self.config.on_finish.clone(),
+        }
+    }
+
+    /// The file that `JOB|FILE` names.
+    pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
+        if named.contains('/') || named.ends_with(".ron") {
+            return Ok(PathBuf::from(named));
+        }
+        let path = self.jobs.join(format!("{named}.ron"));
+        if path.is_file() {
+            return Ok(path);
+        }
+        let known: Vec<String> = self
+            .job_files()
+            .iter()
+            .filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+            .collect();
+        let help = match closest(named, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("there is no job file in {}", self.jobs.display()),
+            None => format!("{} has {}", self.jobs.display(), known.join(", ")),
+        };
+        complain(&format!("there is no job `{named}`: {help}"));
+        Err(Exit::Usage)
+    }
+
+    /// Every file of the job folder that is a job by its name, sorted.
+    pub fn job_files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.jobs).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut files: Vec<PathBuf> =
+            entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron") && path.is_file()).collect();
+        files.sort();
+        files
+    }
+
+    /// Reads and checks a job; problems are printed.
+    pub fn job(&self, named: &str) -> Result<CheckedJob, Exit> {
+        let path = self.job_file(named)?;
+        match Job::from_file_in(&path, &self.surroundings()) {
+            Ok(checked) => {
+                if !checked.remarks.is_empty() {
+                    eprint!("{}", render(&checked.remarks, &checked.source, colour()));
+                }
+                Ok(checked)
+            }
+            Err(problems) => {
+                eprint!("{}", problems.render(colour()));
+                complain(&format!("{} cannot run: nothing was done", path.display()));
+                Err(Exit::Usage)
+            }
+        }
+    }
+
+    /// Options of a run of `job`, before a command's own arguments.
+    pub fn run_options(&self, job: &Job) -> Result<RunOptions, Exit> {
+        let beside = job.base_dir.join("..").join("out");
+        let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") { PathBuf::from("out") } else { tidy(beside) });
+        let limit = self.config.spool_max.map_or(SPOOL_BYTES_DEFAULT, Size::bytes);
+        let mut environment = BTreeMap::new();
+        for name in ["PATH", "HOME", "USER", "LANG"] {
+            if let Ok(value) = env::var(name) {
+                environment.insert(name.to_owned(), value);
+            }
+        }
+        Ok(RunOptions {
+            secrets: self.secrets(job)?,
+            out,
+            jobs: self.jobs.clone(),
+            environment,
+            grace: self.config.grace_period.map_or(GRACE_PERIOD_DEFAULT, |span| span.get()),
+            instance: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            store: StoreChoice::Private { folder: self.state.clone(), limit },
+            ..RunOptions::default()
+        })
+    }
+
+    /// The secrets that the job names, as far as they are there; a run without one of them is not started.
+    fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, Exit> {
+        let mut secrets = BTreeMap::new();
+        for name in &job.secrets {
+            if let Some(value) = self.secret(name)? {
+                secrets.insert(name.clone(), value);
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// A systemd credential, then a file of ours that nobody else can read, then the environment.
+    fn secret(&self, name: &str) -> Result<Option<Secret>, Exit> {
+        if let Some(folder) = env::var_os("CREDENTIALS_DIRECTORY")
+            && let Ok(text) = fs::read_to_string(Path::new(&folder).join(name))
+        {
+            return Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r']))));
+        }
+        let path = self.home.join("secrets").join(name);
+        if let Ok(meta) = fs::metadata(&path) {
+            if meta.permissions().mode() & 0o077 != 0 {
+                complain(&format!("{} can be read by others: chmod 600 {}", path.display(), path.display()));
+                return Err(Exit::Usage);
+            }
+            return match fs::read_to_string(&path) {
+                Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
+                Err(error) => {
+                    complain(&format!("the secret {} cannot be read: {error}", path.display()));
+                    Err(Exit::Usage)
+                }
+            };
+        }
+        let variable = format!("LAMPLIGHTER_SECRET_{}", name.to_uppercase());
+        Ok(env::var(variable).ok().map(Secret::new))
+    }
+}
+
+/// `jobs/../out` is `out`.
+fn tidy(path: PathBuf) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir if tidy.file_name().is_some_and(|name| name != "..") => {
+                tidy.pop();
+            }
+            part => tidy.push(part),
+        }
+    }
+    tidy
+}

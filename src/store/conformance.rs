@@ -1,0 +1,521 @@
+//! What every store promises, held to each of them; and that no row of requests tells them apart.
+
+use super::{
+    Claim, GroupMember, Membership, Page, Reply, Request, Row, RowEnd, RunStore, Store, StoreError, memory::Memory,
+    sqlite::Sqlite,
+};
+use crate::{
+    item::{Class, Key, Lineage, Outcome, OutputRecord, Value},
+    limits::{BATCH_ROWS, PAGE_BYTES, PAGE_ROWS},
+};
+use futures_lite::future::{block_on, poll_once};
+use proptest::prelude::*;
+use serde_json::json;
+use std::{path::Path, sync::Arc};
+
+const ROOM: u64 = 64 << 20;
+
+/// Each promise becomes one test for each store.
+macro_rules! promises {
+    ($($(#[$doc:meta])* fn $name:ident($store:ident: Arc<dyn Store>) $body:block)*) => {
+        $($(#[$doc])* fn $name($store: Arc<dyn Store>) $body)*
+        mod in_memory {
+            use super::*;
+            $(#[test] fn $name() { super::$name(Arc::new(Memory::new(ROOM))) })*
+        }
+        mod in_sqlite {
+            use super::*;
+            $(#[test] fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$name(Arc::new(sqlite(dir.path(), ROOM)))
+            })*
+        }
+    };
+}
+
+promises! {
+    /// Lineage order over two parents, whatever the order of arrival; every page size gives the same.
+    fn values_come_in_lineage_order_page_by_page(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            for ordinal in [2, 0, 1] {
+                for stage in [3, 1] {
+                    let name = format!("{stage}-{ordinal}");
+                    let row = ok(stage, ordinal, vec![json!([&name, 0]), json!([&name, 1]), json!([&name, 2])]);
+                    run.put(row).await.unwrap();
+                }
+            }
+            // A deeper child, a row without values, a failed one, another stage: only the first is listed.
+            let child = Lineage::listed(0, 1).child(4);
+            run.put(Row { lineage: child, ..ok(3, 1, vec![json!("child")]) }).await.unwrap();
+            run.put(Row { end: RowEnd::Done(Outcome::Empty), ..ok(1, 8, Vec::new()) }).await.unwrap();
+            run.put(failed(3, 9, Some(json!("came in")))).await.unwrap();
+            run.put(ok(2, 0, vec![json!("other stage")])).await.unwrap();
+            let mut expected = Vec::new();
+            for ordinal in 0..3 {
+                for stage in [1, 3] {
+                    expected.extend((0..3).map(|index| json!([format!("{stage}-{ordinal}"), index])));
+                }
+                if ordinal == 1 {
+                    expected.push(json!("child"));
+                }
+            }
+            for limit in [1, 2, 4, 5, 100] {
+                assert_eq!(all_values(&run, &[3, 1, 3], None, limit).await, expected, "limit {limit}");
+            }
+            let read: Result<Vec<_>, _> = run.values_iter(&[1, 3], None).collect();
+            assert_eq!(read.unwrap().into_iter().map(|value| value.value).collect::<Vec<_>>(), expected);
+            assert_eq!(all_values(&run, &[], None, 5).await, Vec::<Value>::new());
+            let none = run.values(&[1], None, Page { after: None, limit: 0 }).await.unwrap();
+            assert!(none.is_empty());
+        });
+    }
+
+    fn a_page_is_bounded_in_bytes_and_a_large_value_is_a_page_of_its_own(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            let large = Value::from("x".repeat(PAGE_BYTES + 5));
+            run.put(ok(0, 0, vec![json!(1), large.clone(), json!(2), large])).await.unwrap();
+            let first = run.values(&[0], None, Page { after: None, limit: 100 }).await.unwrap();
+            assert_eq!(first.len(), 2);
+            assert_eq!(all_values(&run, &[0], None, 100).await.len(), 4);
+            assert_eq!(run.values_iter(&[0], None).count(), 4);
+        });
+    }
+
+    fn values_survive_exactly(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        let values = vec![
+            json!(u64::MAX), json!(i64::MIN), json!(0.1), json!(-0.0), json!(5e-324), json!(1.7976931348623157e308),
+            json!(9.5367431640625e-7), json!(2.225_073_858_507_201e-308), json!(1e23), json!(1.0), json!(1),
+            json!("\u{0}\n\r\u{2028}\"\\ 患者 \u{1f319}"), json!({"z": 1, "a": {"": [null, true, {}]}, "\n": []}), Value::Null,
+            json!(""),
+        ];
+        block_on(async {
+            run.put(ok(0, 0, values.clone())).await.unwrap();
+            run.flush().await.unwrap();
+            let read = all_values(&run, &[0], None, 4).await;
+            assert_eq!(format!("{read:?}"), format!("{values:?}"));
+        });
+    }
+
+    fn failures_come_in_stage_and_lineage_order_with_what_came_in(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            let ends = [Outcome::TimedOut, Outcome::Cancelled, Outcome::NotReached, Outcome::Held];
+            for (ordinal, end) in (0..4_u32).zip(ends).rev() {
+                run.put(Row { end: RowEnd::Done(end), ..failed(2, ordinal.into(), None) }).await.unwrap();
+            }
+            run.put(failed(1, 7, Some(json!({"id": 7})))).await.unwrap();
+            run.put(ok(1, 8, vec![json!(8)])).await.unwrap();
+            run.put(Row { end: RowEnd::Retry { at_ms: 5, deadline_ms: Some(9) }, ..failed(1, 9, None) }).await.unwrap();
+            for limit in [1, 2, 100] {
+                let found = all_failures(&run, &[2, 1], None, limit).await;
+                let ends: Vec<_> = found.iter().map(|failure| (failure.stage, failure.outcome)).collect();
+                assert_eq!(ends, [
+                    (1, Outcome::Failed(Class::Http(503))), (2, Outcome::TimedOut), (2, Outcome::Cancelled),
+                    (2, Outcome::NotReached), (2, Outcome::Held),
+                ]);
+                assert_eq!((found[0].value.clone(), &*found[0].message, found[0].attempts), (Some(json!({"id": 7})), "no", 4));
+                assert_eq!((found[1].value.clone(), found[1].key.as_str()), (None, "1"));
+            }
+            assert_eq!(run.failures_iter(&[1, 2], None).count(), 5);
+        });
+    }
+
+    /// `B` is made by a value, `a` by a missing item of a parent, `Z` by nobody: a further ancestor only joins.
+    fn groups_come_in_byte_order_and_hold_their_members(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            for ordinal in 0..3 {
+                run.put(ok(1, ordinal, vec![json!([ordinal, 0]), json!([ordinal, 1])])).await.unwrap();
+            }
+            run.put(failed(1, 3, Some(json!("in")))).await.unwrap();
+            run.put(failed(0, 4, None)).await.unwrap();
+            let member = |text: &str, stage, ordinal, index, membership| GroupMember {
+                text: text.into(), stage, lineage: Lineage::listed(0, ordinal), index, membership,
+            };
+            let members = vec![
+                member("é", 1, 2, 0, Membership::Value),
+                member("B", 1, 2, 1, Membership::Value),
+                member("B", 1, 0, 1, Membership::Value),
+                member("B", 1, 0, 0, Membership::Value),
+                member("B", 1, 0, 0, Membership::Value),
+                member("a", 1, 3, 0, Membership::MissingOfParent),
+                member("B", 1, 3, 0, Membership::MissingOfParent),
+                member("B", 0, 4, 0, Membership::MissingOfAncestor),
+                member("Z", 0, 4, 0, Membership::MissingOfAncestor),
+            ];
+            run.assign_groups(5, members).await.unwrap();
+            run.assign_groups(6, vec![member("other", 1, 1, 0, Membership::Value)]).await.unwrap();
+            assert_eq!(run.groups(5, None, 10).await.unwrap(), ["B", "a", "é"]);
+            assert_eq!(run.groups(5, None, 1).await.unwrap(), ["B"]);
+            assert_eq!(run.groups(5, Some("B"), 1).await.unwrap(), ["a"]);
+            assert_eq!(run.groups(5, Some("é"), 1).await.unwrap(), [""; 0]);
+            for limit in [1, 2, 9] {
+                let values = all_values(&run, &[0, 1], Some((5, "B")), limit).await;
+                assert_eq!(values, [json!([0, 0]), json!([0, 1]), json!([2, 1])]);
+                let missing = all_failures(&run, &[0, 1], Some((5, "B")), limit).await;
+                let keys: Vec<_> = missing.iter().map(|failure| (failure.stage, failure.key.to_string())).collect();
+                assert_eq!(keys, [(0, "5".to_owned()), (1, "4".to_owned())]);
+            }
+            assert_eq!(all_values(&run, &[0], Some((5, "B")), 9).await, [Value::Null; 0]);
+            assert_eq!(all_failures(&run, &[1], Some((5, "nobody")), 9).await, []);
+            assert_eq!(all_failures(&run, &[0, 1], Some((5, "Z")), 9).await.len(), 1);
+            assert_eq!(run.values_iter(&[1], Some((5, "é"))).count(), 1);
+        });
+    }
+
+    fn deferred_rows_come_by_time_and_go_when_they_are_settled(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            let wait = |ordinal, at_ms| Row {
+                end: RowEnd::Retry { at_ms, deadline_ms: at_ms.checked_mul(2) }, attempts: 2, ..ok(1, ordinal, vec![json!({"n": ordinal})])
+            };
+            run.put_all(vec![wait(0, 50), wait(1, 10), wait(2, 50), wait(3, 0)]).await.unwrap();
+            let ordinals = |rows: &[Row]| rows.iter().map(|row| row.key.to_string()).collect::<Vec<_>>();
+            let rows = run.deferred(1, None, 10).await.unwrap();
+            assert_eq!(ordinals(&rows), ["4", "2", "1", "3"]);
+            assert_eq!(rows[2], wait(0, 50));
+            let behind = Some((50, Lineage::listed(0, 0)));
+            assert_eq!(ordinals(&run.deferred(1, behind, 10).await.unwrap()), ["3"]);
+            assert_eq!(ordinals(&run.deferred(1, None, 2).await.unwrap()), ["4", "2"]);
+            assert_eq!(run.deferred(2, None, 10).await.unwrap(), []);
+            assert_eq!(all_values(&run, &[1], None, 10).await, [Value::Null; 0]);
+            // Deferred again, later; settled; settled without a value.
+            run.put(wait(1, 99)).await.unwrap();
+            run.put(ok(1, 0, vec![json!("done")])).await.unwrap();
+            run.put(failed(1, 3, None)).await.unwrap();
+            assert_eq!(ordinals(&run.deferred(1, None, 10).await.unwrap()), ["3", "2"]);
+            assert_eq!(all_values(&run, &[1], None, 10).await, [json!("done")]);
+            assert_eq!(all_failures(&run, &[1], None, 10).await.len(), 1);
+        });
+    }
+
+    fn who_claims_first_has_it(store: Arc<dyn Store>) {
+        let run = RunStore::new(store.clone(), "r");
+        let other = RunStore::new(store, "other");
+        let (a, b) = (Lineage::listed(0, 0), Lineage::listed(0, 1));
+        let key = Key::parse("P1/steps").unwrap();
+        let taken = |stage| Claim::Taken { stage, key: key.clone(), lineage: a.clone() };
+        block_on(async {
+            assert_eq!(run.claim_key(0, &key, &a).await.unwrap(), Claim::Mine);
+            assert_eq!(run.claim_key(0, &key, &a).await.unwrap(), Claim::Mine);
+            assert_eq!(run.claim_key(0, &key, &b).await.unwrap(), taken(0));
+            assert_eq!(run.claim_key(1, &key, &b).await.unwrap(), Claim::Mine);
+            assert_eq!(other.claim_key(0, &key, &b).await.unwrap(), Claim::Mine);
+            let fresh = Key::ordinal(4);
+            let many = vec![(fresh.clone(), b.clone()), (key.clone(), b.clone()), (fresh.clone(), a.clone())];
+            let again = Claim::Taken { stage: 0, key: fresh, lineage: b.clone() };
+            assert_eq!(run.claim_keys(0, many).await.unwrap(), [Claim::Mine, taken(0), again]);
+            assert_eq!(run.claim_output("x.html", 2, &key, &a).await.unwrap(), Claim::Mine);
+            assert_eq!(run.claim_output("x.html", 2, &key, &a).await.unwrap(), Claim::Mine);
+            assert_eq!(run.claim_output("x.html", 2, &key, &b).await.unwrap(), taken(2));
+            assert_eq!(run.claim_output("x.html", 3, &key, &a).await.unwrap(), taken(2));
+            assert_eq!(other.claim_output("x.html", 3, &key, &b).await.unwrap(), Claim::Mine);
+        });
+    }
+
+    fn outputs_come_in_path_order_and_are_replaced(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        let output = |path: &str, bytes| OutputRecord { path: path.into(), sha256: "00ff".into(), bytes };
+        block_on(async {
+            for path in ["b/2", "a", "b/10", "b"] {
+                run.record_output(output(path, 1)).await.unwrap();
+            }
+            run.record_output(output("a", 2)).await.unwrap();
+            let (first, total) = run.outputs(3).await.unwrap();
+            assert_eq!((first, total), (vec![output("a", 2), output("b", 1), output("b/10", 1)], 4));
+        });
+    }
+
+    fn runs_do_not_see_each_other_and_can_be_forgotten(store: Arc<dyn Store>) {
+        let (one, two) = (RunStore::new(store.clone(), "one"), RunStore::new(store, "two"));
+        let rows = BATCH_ROWS as u64 * 5;
+        let lineage = Lineage::listed(0, 0);
+        block_on(async {
+            for run in [&one, &two] {
+                run.put_all((0..rows).map(|ordinal| ok(0, ordinal, vec![json!(ordinal)])).collect()).await.unwrap();
+                run.put(failed(1, 0, None)).await.unwrap();
+                run.put(Row { end: RowEnd::Retry { at_ms: 0, deadline_ms: None }, ..failed(1, 1, None) }).await.unwrap();
+                run.claim_key(0, &Key::all(), &lineage).await.unwrap();
+                run.claim_output("p", 0, &Key::all(), &lineage).await.unwrap();
+                run.record_output(OutputRecord { path: "p".into(), sha256: String::new(), bytes: 0 }).await.unwrap();
+                for membership in [Membership::Value, Membership::MissingOfParent] {
+                    let (text, lineage) = ("t".to_owned(), lineage.clone());
+                    run.assign_groups(2, vec![GroupMember { text, stage: 0, lineage, index: 0, membership }]).await.unwrap();
+                }
+            }
+            one.forget().await.unwrap();
+            one.forget().await.unwrap();
+            assert_eq!(one.values_iter(&[0], None).count(), 0);
+            assert_eq!((one.failures_iter(&[1], None).count(), one.deferred(1, None, 9).await.unwrap().len()), (0, 0));
+            assert_eq!((one.groups(2, None, 9).await.unwrap().len(), one.outputs(9).await.unwrap().1), (0, 0));
+            assert_eq!(one.claim_key(0, &Key::all(), &Lineage::listed(0, 9)).await.unwrap(), Claim::Mine);
+            assert_eq!(one.claim_output("p", 9, &Key::all(), &lineage).await.unwrap(), Claim::Mine);
+            assert_eq!(two.values_iter(&[0], None).count() as u64, rows);
+            assert_eq!((two.failures_iter(&[1], None).count(), two.deferred(1, None, 9).await.unwrap().len()), (1, 1));
+            assert_eq!((two.groups(2, None, 9).await.unwrap().len(), two.outputs(9).await.unwrap().1), (1, 1));
+            one.put(ok(0, 0, vec![json!("anew")])).await.unwrap();
+            assert_eq!(all_values(&one, &[0], None, 9).await, [json!("anew")]);
+        });
+    }
+
+    fn an_item_settled_twice_stops_the_store_loudly(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            run.put(ok(0, 0, vec![json!(1)])).await.unwrap();
+            let second = run.put(failed(0, 0, None)).await;
+            let error = second.and(run.flush().await).unwrap_err();
+            assert!(error.to_string().contains("settled twice"), "{error}");
+            assert_eq!(run.put(ok(0, 1, Vec::new())).await, Err(error.clone()));
+            assert_eq!(run.outputs(1).await, Err(error.clone()));
+            assert_eq!(run.values_iter(&[0], None).collect::<Vec<_>>(), [Err(error)]);
+        });
+    }
+
+    fn a_retry_does_not_replace_a_settled_item(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            run.put(ok(0, 0, Vec::new())).await.unwrap();
+            let second = run.put(Row { end: RowEnd::Retry { at_ms: 1, deadline_ms: None }, ..ok(0, 0, Vec::new()) }).await;
+            assert!(second.and(run.flush().await).is_err());
+        });
+    }
+
+    fn a_value_that_could_not_be_read_back_is_refused_alone(store: Arc<dyn Store>) {
+        let run = RunStore::new(store, "r");
+        let deep = (0..200).fold(Value::Null, |inner, _| json!([inner]));
+        block_on(async {
+            assert!(run.put(ok(0, 0, vec![deep])).await.unwrap_err().to_string().contains("nested"));
+            run.put(ok(0, 0, vec![json!(1)])).await.unwrap();
+            assert_eq!(all_values(&run, &[0], None, 9).await, [json!(1)]);
+        });
+    }
+}
+
+/// What was committed before can be read for the report; nothing more is written.
+#[test]
+fn a_full_store_says_so_and_can_still_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = 1 << 20;
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(Memory::new(limit)), Arc::new(sqlite(dir.path(), limit))];
+    for store in stores {
+        let run = RunStore::new(store, "r");
+        block_on(async {
+            run.put(failed(0, 0, None)).await.unwrap();
+            run.flush().await.unwrap();
+            let mut ordinal = 0;
+            let error = loop {
+                ordinal += 1;
+                assert!(ordinal < 1000, "the store grows past its limit");
+                if let Err(error) = run.put(ok(0, ordinal, vec![json!("x".repeat(4000))])).await {
+                    break error;
+                }
+            };
+            assert_eq!(error, StoreError::Full { limit });
+            assert_eq!(run.flush().await, Err(error.clone()));
+            assert_eq!(run.put(failed(0, 5000, None)).await, Err(error.clone()));
+            assert_eq!(run.claim_key(0, &Key::all(), &Lineage::listed(0, 0)).await, Err(error));
+            assert_eq!(all_failures(&run, &[0], None, 9).await.len(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_private_file_has_no_name_and_its_thread_ends_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(sqlite(dir.path(), ROOM));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    let run = RunStore::new(store.clone(), "r");
+    block_on(async {
+        run.put(ok(0, 0, Vec::new())).await.unwrap();
+        store.close().await;
+        store.close().await;
+        assert_eq!(run.put(ok(0, 1, Vec::new())).await, Err(StoreError::Closed));
+        assert_eq!(run.flush().await, Err(StoreError::Closed));
+    });
+    let missing = Sqlite::private(&dir.path().join("none"), ROOM).err().unwrap();
+    assert!(missing.to_string().contains("none"), "{missing}");
+}
+
+/// Many writers at once, more than two batches: all get in, and one that gives up holds up nobody.
+#[test]
+fn writers_wait_for_room_and_all_get_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunStore::new(Arc::new(sqlite(dir.path(), ROOM)), "r");
+    let large = json!("x".repeat(100_000));
+    block_on(async {
+        let mut puts: Vec<_> = (0..200).map(|ordinal| Box::pin(run.put(ok(0, ordinal, vec![large.clone()])))).collect();
+        let mut accepted = 0;
+        for put in &mut puts {
+            if poll_once(put.as_mut()).await.is_some() {
+                accepted += 1;
+            } else {
+                break;
+            }
+        }
+        let given_up = puts.split_off(accepted.max(100));
+        let kept = puts.split_off(accepted.min(puts.len()));
+        let more = kept.len();
+        drop(given_up);
+        for put in kept {
+            put.await.unwrap();
+        }
+        assert_eq!(run.values_iter(&[0], None).count(), accepted + more);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn no_requests_tell_the_stores_apart(requests in prop::collection::vec(request(), 1..60)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (memory, sqlite) = (Memory::new(ROOM), sqlite(dir.path(), ROOM));
+        for request in requests {
+            // A write may fail behind: the flush tells.
+            let flush = Request::Flush("r0".into());
+            let ask = |store: &dyn Store| {
+                let reply = store.call_blocking(request.clone());
+                store.call_blocking(flush.clone()).and(reply)
+            };
+            let (one, other): (Result<Reply, StoreError>, _) = (ask(&memory), ask(&sqlite));
+            prop_assert_eq!(&one, &other, "{:?}", request);
+            if one.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn sqlite(dir: &Path, limit: u64) -> Sqlite {
+    Sqlite::private(dir, limit).unwrap().0
+}
+
+fn ok(stage: u16, ordinal: u64, values: Vec<Value>) -> Row {
+    let (lineage, key) = (Lineage::listed(0, ordinal), Key::ordinal(ordinal));
+    Row { stage, lineage, key, end: RowEnd::Done(Outcome::Ok), attempts: 1, message: None, values }
+}
+
+fn failed(stage: u16, ordinal: u64, came_in: Option<Value>) -> Row {
+    Row {
+        end: RowEnd::Done(Outcome::Failed(Class::Http(503))),
+        attempts: 4,
+        message: Some("no".into()),
+        ..ok(stage, ordinal, came_in.into_iter().collect())
+    }
+}
+
+async fn all_values(run: &RunStore, stages: &[u16], group: Option<(u16, &str)>, limit: usize) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    let mut after = None;
+    loop {
+        let page = run.values(stages, group, Page { after, limit }).await.unwrap();
+        assert!(page.len() <= limit);
+        let Some(last) = page.last() else { return all };
+        after = Some((last.lineage.clone(), last.stage, last.index));
+        all.extend(page.into_iter().map(|value| value.value));
+    }
+}
+
+async fn all_failures(
+    run: &RunStore,
+    stages: &[u16],
+    group: Option<(u16, &str)>,
+    limit: usize,
+) -> Vec<super::StoredFailure> {
+    let mut all: Vec<super::StoredFailure> = Vec::new();
+    let mut after = None;
+    loop {
+        let page = run.failures(stages, group, Page { after, limit }).await.unwrap();
+        let Some(last) = page.last() else { return all };
+        after = Some((last.lineage.clone(), last.stage, 0));
+        all.extend(page);
+    }
+}
+
+fn lineage() -> impl Strategy<Value = Lineage> {
+    (0..2_u16, 0..4_u64, prop::option::of(0..2_u32)).prop_map(|(source, ordinal, child)| {
+        let listed = Lineage::listed(source, ordinal);
+        child.map_or(listed.clone(), |child| listed.child(child))
+    })
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    "[a-c]{1,2}".prop_map(|text| Key::parse(&text).unwrap())
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let end = prop_oneof![
+        4 => Just(RowEnd::Done(Outcome::Ok)),
+        1 => Just(RowEnd::Done(Outcome::Empty)),
+        2 => Just(RowEnd::Done(Outcome::Failed(Class::Data))),
+        1 => Just(RowEnd::Done(Outcome::NotReached)),
+        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms, deadline_ms: Some(at_ms + 1) }),
+    ];
+    let value = prop_oneof![
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from)
+    ];
+    let rest = (0..9_u32, prop::option::of(".{0,9}"), prop::collection::vec(value, 0..4));
+    (0..3_u16, lineage(), key(), end, rest).prop_map(|(stage, lineage, key, end, (attempts, message, values))| Row {
+        stage,
+        lineage,
+        key,
+        end,
+        attempts,
+        message,
+        values,
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let run = || (0..2_u8).prop_map(|run| Arc::<str>::from(format!("r{run}")));
+    let group = || prop::option::of((0..2_u16, "[abé]{0,1}"));
+    let stages = || prop::collection::vec(0..3_u16, 0..4);
+    let page = || {
+        let after = prop::option::of((lineage(), 0..3_u16, 0..3_u32));
+        (after, 0..6_usize).prop_map(|(after, limit)| Page { after, limit })
+    };
+    let membership =
+        prop_oneof![Just(Membership::Value), Just(Membership::MissingOfParent), Just(Membership::MissingOfAncestor)];
+    let member = ("[abé]{0,1}", 0..3_u16, lineage(), 0..3_u32, membership)
+        .prop_map(|(text, stage, lineage, index, membership)| GroupMember { text, stage, lineage, index, membership });
+    let output = ("[ab]{1,2}", any::<u32>()).prop_map(|(path, bytes)| OutputRecord {
+        path,
+        sha256: "00".into(),
+        bytes: bytes.into(),
+    });
+    prop_oneof![
+        12 => (run(), prop::collection::vec(row(), 1..3)).prop_map(|(run, rows)| Request::Put(run, rows)),
+        4 => (run(), 0..2_u16, prop::collection::vec(member, 0..5))
+            .prop_map(|(run, gather, members)| Request::AssignGroups(run, gather, members)),
+        2 => (run(), output).prop_map(|(run, output)| Request::RecordOutput(run, output)),
+        2 => (run(), 0..2_u16, key(), lineage()).prop_map(|(run, stage, key, at)| Request::ClaimKey(run, stage, key, at)),
+        1 => (run(), 0..2_u16, prop::collection::vec((key(), lineage()), 0..4))
+            .prop_map(|(run, stage, keys)| Request::ClaimKeys(run, stage, keys)),
+        2 => (run(), "[ab]{1,2}", 0..2_u16, key(), lineage())
+            .prop_map(|(run, path, stage, key, at)| Request::ClaimOutput(run, path, stage, key, at)),
+        1 => (run(), 0..4_usize).prop_map(|(run, limit)| Request::Outputs(run, limit)),
+        4 => (run(), stages(), group(), page())
+            .prop_map(|(run, stages, group, page)| Request::Values { run, stages, group, page }),
+        4 => (run(), stages(), group(), page())
+            .prop_map(|(run, stages, group, page)| Request::Failures { run, stages, group, page }),
+        2 => (run(), 0..2_u16, prop::option::of("[abé]{0,1}"), 0..4_usize)
+            .prop_map(|(run, gather, after, limit)| Request::Groups(run, gather, after, limit)),
+        2 => (run(), 0..3_u16, prop::option::of((0..3_u64, lineage())), 0..4_usize)
+            .prop_map(|(run, stage, after, limit)| Request::Deferred(run, stage, after, limit)),
+        1 => run().prop_map(Request::Forget),
+    ]
+}
+
+#[test]
+fn a_page_of_the_iterators_is_smaller_than_what_they_read() {
+    let run = RunStore::new(Arc::new(Memory::new(ROOM)), "r");
+    let rows = PAGE_ROWS as u64 + 3;
+    run.store
+        .call_blocking(Request::Put(run.run.clone(), (0..rows).map(|ordinal| ok(0, ordinal, vec![json!(0)])).collect()))
+        .unwrap();
+    assert_eq!(run.values_iter(&[0], None).count() as u64, rows);
+}

@@ -1,0 +1,344 @@
+//! Rows in memory, for simulated tests and for embedders: the same promises as SQLite, answers at once, no thread.
+//!
+//! It keeps rows packed as the file does, so that values come back exactly the same from both.
+
+use super::{
+    Claim, GroupMember, Membership, Page, Reply, Request, Row, Store, StoreError, StoredFailure, StoredValue,
+    codec::{self, OK, Packed, PageRoom},
+    sqlite::{lines_before, settled_twice, sorted},
+};
+use crate::{
+    item::{Key, Lineage, OutputRecord},
+    world::BoxFuture,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// What a small entry (a claim, a member) costs besides its texts, in bytes: an estimate.
+const ENTRY_BYTES: usize = 96;
+
+/// A store in memory. Every request is done when it returns.
+pub struct Memory {
+    state: Mutex<State>,
+}
+
+struct State {
+    runs: BTreeMap<Arc<str>, Run>,
+    limit_bytes: u64,
+    used_bytes: u64,
+    failed: Option<StoreError>,
+}
+
+/// Gather and text.
+type Group = (u16, String);
+
+#[derive(Default)]
+struct Run {
+    bytes: u64,
+    items: BTreeMap<(u16, Lineage), Packed>,
+    deferred: BTreeSet<(u16, u64, Lineage)>,
+    keys: BTreeMap<(u16, Key), Lineage>,
+    paths: BTreeMap<String, (u16, Key, Lineage)>,
+    outputs: BTreeMap<String, OutputRecord>,
+    members: BTreeMap<Group, BTreeSet<(Lineage, u16, u32)>>,
+    absent: BTreeMap<Group, BTreeMap<(u16, Lineage), Membership>>,
+}
+
+impl Memory {
+    /// An empty store that may take about `limit_bytes`.
+    pub fn new(limit_bytes: u64) -> Memory {
+        Memory { state: Mutex::new(State { runs: BTreeMap::new(), limit_bytes, used_bytes: 0, failed: None }) }
+    }
+}
+
+impl Store for Memory {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        Box::pin(async move { self.call_blocking(request) })
+    }
+
+    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        // A poisoned lock guards plain data that is whole between statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).serve(request)
+    }
+}
+
+impl State {
+    fn serve(&mut self, request: Request) -> Result<Reply, StoreError> {
+        let only_reads = request.only_reads();
+        match &self.failed {
+            Some(StoreError::Full { .. }) if only_reads => {}
+            Some(error) => return Err(error.clone()),
+            None => {}
+        }
+        // A row that cannot be packed is refused before anything is written.
+        let request = match request {
+            Request::Put(run, rows) => {
+                let rows = rows.into_iter().map(Packed::new).collect::<Result<Vec<_>, _>>()?;
+                let result = rows.into_iter().try_for_each(|row| self.put(&run, row)).map(|()| Reply::Done);
+                return self.keep(result);
+            }
+            other => other,
+        };
+        let result = if only_reads { self.read(request) } else { self.write(request) };
+        self.keep(result)
+    }
+
+    fn keep(&mut self, result: Result<Reply, StoreError>) -> Result<Reply, StoreError> {
+        if let Err(error) = &result {
+            self.failed.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+
+    fn write(&mut self, request: Request) -> Result<Reply, StoreError> {
+        match request {
+            Request::AssignGroups(run, gather, members) => {
+                members.into_iter().try_for_each(|member| self.assign(&run, gather, member))?;
+            }
+            Request::RecordOutput(run, output) => {
+                self.charge(&run, ENTRY_BYTES + output.path.len() + output.sha256.len())?;
+                self.run(&run).outputs.insert(output.path.clone(), output);
+            }
+            Request::ClaimKey(run, stage, key, lineage) => {
+                return Ok(Reply::Claim(self.claim_key(&run, stage, key, lineage)?));
+            }
+            Request::ClaimKeys(run, stage, keys) => {
+                let claims = keys.into_iter().map(|(key, lineage)| self.claim_key(&run, stage, key, lineage));
+                return Ok(Reply::Claims(claims.collect::<Result<_, _>>()?));
+            }
+            Request::ClaimOutput(run, path, stage, key, lineage) => {
+                if let Some((first_stage, first_key, first)) = self.run(&run).paths.get(&path) {
+                    return Ok(Reply::Claim(match *first_stage == stage && *first == lineage {
+                        true => Claim::Mine,
+                        false => Claim::Taken { stage: *first_stage, key: first_key.clone(), lineage: first.clone() },
+                    }));
+                }
+                self.charge(&run, ENTRY_BYTES + path.len() + key.as_str().len())?;
+                self.run(&run).paths.insert(path, (stage, key, lineage));
+                return Ok(Reply::Claim(Claim::Mine));
+            }
+            Request::Forget(run) => {
+                if let Some(gone) = self.runs.remove(&run) {
+                    self.used_bytes = self.used_bytes.saturating_sub(gone.bytes);
+                }
+            }
+            _ => {}
+        }
+        Ok(Reply::Done)
+    }
+
+    fn read(&self, request: Request) -> Result<Reply, StoreError> {
+        let empty = Run::default();
+        let rows_of = |run: &Arc<str>| self.runs.get(run).unwrap_or(&empty);
+        match request {
+            Request::Outputs(run, limit) => {
+                let outputs = &rows_of(&run).outputs;
+                Ok(Reply::Outputs(outputs.values().take(limit).cloned().collect(), outputs.len() as u64))
+            }
+            Request::Values { run, stages, group, page } => {
+                rows_of(&run).values(&sorted(stages), group, &page).map(Reply::Values)
+            }
+            Request::Failures { run, stages, group, page } => {
+                rows_of(&run).failures(&sorted(stages), group, &page).map(Reply::Failures)
+            }
+            Request::Groups(run, gather, after, limit) => Ok(Reply::Texts(rows_of(&run).groups(gather, after, limit))),
+            Request::Deferred(run, stage, after, limit) => rows_of(&run).deferred(stage, after, limit).map(Reply::Rows),
+            _ => Ok(Reply::Done),
+        }
+    }
+
+    fn put(&mut self, run: &Arc<str>, row: Packed) -> Result<(), StoreError> {
+        let place = (row.stage, row.lineage.clone());
+        if let Some(old) = self.run(run).items.get(&place) {
+            if !old.waits() {
+                return Err(settled_twice(&row));
+            }
+            let (at, bytes) = (wait_of(old), old.bytes() as u64);
+            let rows = self.run(run);
+            rows.deferred.remove(&(row.stage, at, row.lineage.clone()));
+            rows.bytes = rows.bytes.saturating_sub(bytes);
+            self.used_bytes = self.used_bytes.saturating_sub(bytes);
+        }
+        self.charge(run, row.bytes())?;
+        let rows = self.run(run);
+        if row.waits() {
+            rows.deferred.insert((row.stage, wait_of(&row), row.lineage.clone()));
+        }
+        rows.items.insert(place, row);
+        Ok(())
+    }
+
+    fn assign(&mut self, run: &Arc<str>, gather: u16, member: GroupMember) -> Result<(), StoreError> {
+        let GroupMember { text, stage, lineage, index, membership } = member;
+        self.charge(run, ENTRY_BYTES + text.len())?;
+        let rows = self.run(run);
+        match membership {
+            Membership::Value => {
+                rows.members.entry((gather, text)).or_default().insert((lineage, stage, index));
+            }
+            missing => {
+                rows.absent.entry((gather, text)).or_default().insert((stage, lineage), missing);
+            }
+        }
+        Ok(())
+    }
+
+    fn claim_key(&mut self, run: &Arc<str>, stage: u16, key: Key, lineage: Lineage) -> Result<Claim, StoreError> {
+        let place = (stage, key);
+        if let Some(first) = self.run(run).keys.get(&place) {
+            return Ok(match *first == lineage {
+                true => Claim::Mine,
+                false => Claim::Taken { stage, key: place.1, lineage: first.clone() },
+            });
+        }
+        self.charge(run, ENTRY_BYTES + place.1.as_str().len())?;
+        self.run(run).keys.insert(place, lineage);
+        Ok(Claim::Mine)
+    }
+
+    fn run(&mut self, name: &Arc<str>) -> &mut Run {
+        self.runs.entry(name.clone()).or_default()
+    }
+
+    fn charge(&mut self, run: &Arc<str>, bytes: usize) -> Result<(), StoreError> {
+        let bytes = bytes as u64;
+        if self.used_bytes + bytes > self.limit_bytes {
+            return Err(StoreError::Full { limit: self.limit_bytes });
+        }
+        self.used_bytes += bytes;
+        self.run(run).bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Run {
+    fn values(&self, stages: &[u16], group: Option<Group>, page: &Page) -> Result<Vec<StoredValue>, StoreError> {
+        let mut room = PageRoom::new(page.limit);
+        let mut found = Vec::new();
+        match group {
+            Some(group) => {
+                let Some(members) = self.members.get(&group) else { return Ok(found) };
+                let from = page.after.clone().map_or(Unbounded, Excluded);
+                for (lineage, stage, index) in members.range((from, Unbounded)) {
+                    if room.is_full() {
+                        break;
+                    }
+                    let row = self.items.get(&(*stage, lineage.clone()));
+                    let row = row.filter(|row| row.state == OK && stages.contains(stage));
+                    let line = row.and_then(|row| row.values.as_deref()?.split('\n').nth(*index as usize));
+                    if let (Some(row), Some(line)) = (row, line) {
+                        room.take(line.len());
+                        found.push(stored(row, *index, line)?);
+                    }
+                }
+            }
+            None => {
+                let from = page.after.as_ref().map_or(Lineage::from_bytes(&[]), |(lineage, _, _)| lineage.clone());
+                let mut heads: Vec<_> = stages
+                    .iter()
+                    .map(|stage| {
+                        let rows = self.items.range((*stage, from.clone())..);
+                        let rows = rows.take_while(move |((row_stage, _), _)| row_stage == stage);
+                        rows.map(|(_, row)| row).filter(|row| row.state == OK).peekable()
+                    })
+                    .collect();
+                while !room.is_full() {
+                    let next = heads.iter_mut().enumerate().filter_map(|(place, rows)| Some((place, *rows.peek()?)));
+                    let Some((place, row)) = next.min_by_key(|(_, row)| (&row.lineage, row.stage)) else { break };
+                    heads[place].next();
+                    let lines = row.values.iter().flat_map(|text| text.split('\n'));
+                    for (index, line) in (0_u32..).zip(lines).skip(lines_before(page, &row.lineage, row.stage)) {
+                        if room.is_full() {
+                            break;
+                        }
+                        room.take(line.len());
+                        found.push(stored(row, index, line)?);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn failures(&self, stages: &[u16], group: Option<Group>, page: &Page) -> Result<Vec<StoredFailure>, StoreError> {
+        let mut room = PageRoom::new(page.limit);
+        let mut found = Vec::new();
+        let group = group.map(|group| self.absent.get(&group));
+        for stage in stages.iter().copied() {
+            let from = match &page.after {
+                Some((_, last, _)) if stage < *last => continue,
+                Some((lineage, last, _)) if stage == *last => lineage.clone(),
+                _ => Lineage::from_bytes(&[]),
+            };
+            let rows = self.items.range((Excluded((stage, from)), Unbounded));
+            for ((_, lineage), row) in rows.take_while(|((row_stage, _), _)| *row_stage == stage) {
+                if room.is_full() {
+                    return Ok(found);
+                }
+                let is_member = group.is_none_or(|members| {
+                    members.is_some_and(|members| members.contains_key(&(stage, lineage.clone())))
+                });
+                if !is_member || !row.is_missing() {
+                    continue;
+                }
+                room.take(row.values.as_ref().map_or(0, String::len));
+                let first = row.values.as_deref().and_then(|text| text.split('\n').next());
+                found.push(StoredFailure {
+                    stage,
+                    lineage: lineage.clone(),
+                    key: row.key.clone(),
+                    outcome: codec::outcome(row.state, row.class.as_deref())?,
+                    message: row.message.clone().unwrap_or_default(),
+                    attempts: row.attempts,
+                    value: first.map(codec::value).transpose()?,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    fn groups(&self, gather: u16, after: Option<String>, limit: usize) -> Vec<String> {
+        let makers =
+            self.absent.iter().filter(|(_, rows)| rows.values().any(|row| *row == Membership::MissingOfParent));
+        let texts: BTreeSet<&String> = self
+            .members
+            .keys()
+            .chain(makers.map(|(place, _)| place))
+            .filter(|(of, text)| *of == gather && after.as_ref().is_none_or(|after| text > after))
+            .map(|(_, text)| text)
+            .collect();
+        texts.into_iter().take(limit).cloned().collect()
+    }
+
+    fn deferred(&self, stage: u16, after: Option<(u64, Lineage)>, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let from = match after {
+            Some((at, lineage)) => (stage, at, lineage),
+            None => (stage, 0, Lineage::from_bytes(&[])),
+        };
+        let mut room = PageRoom::new(limit);
+        let mut found = Vec::new();
+        let places = self.deferred.range((Excluded(from), Unbounded));
+        for (_, _, lineage) in places.take_while(|(row_stage, _, _)| *row_stage == stage) {
+            if room.is_full() {
+                break;
+            }
+            if let Some(row) = self.items.get(&(stage, lineage.clone())) {
+                room.take(row.values.as_ref().map_or(0, String::len));
+                found.push(row.clone().unpack()?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn stored(row: &Packed, index: u32, line: &str) -> Result<StoredValue, StoreError> {
+    let (lineage, key) = (row.lineage.clone(), row.key.clone());
+    Ok(StoredValue { stage: row.stage, lineage, key, index, value: codec::value(line)? })
+}
+
+fn wait_of(row: &Packed) -> u64 {
+    row.at_ms.map_or(0, i64::unsigned_abs)
+}
