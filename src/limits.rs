@@ -13,6 +13,8 @@ pub const DEPTH_MAX: usize = 128;
 pub const JQ_STACK_BYTES_MAX: usize = 512 << 10;
 /// Deepest nesting of a value inside a jq filter; what leaves it is bound by [`DEPTH_MAX`].
 pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
+/// Index up to which an assignment of jq lengthens an array: 16 MB of nulls.
+pub const JQ_INDEX_MAX: usize = 1 << 20;
 /// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
 /// build needs 2 MiB for 800 prefix operators.
 pub const JQ_STEPS_MAX: usize = 2000;

@@ -110,13 +110,18 @@ impl Filter {
         each: &mut dyn FnMut(Value) -> ControlFlow<()>,
     ) -> Result<(), FilterError> {
         let enter = |value: &Value| values::to_jq(value).map_err(|sentence| self.error(&sentence));
+        // Most filters use none or one of them, and an item can be large.
+        let variable = |name: &str, value: &Value| {
+            if self.0.source.contains(name) { enter(value) } else { Ok(Val::Null) }
+        };
+        let [item, _, params, run, state, response] = VARIABLES;
         let variables = [
-            enter(&facts.item)?,
+            variable(item, &facts.item)?,
             values::text(facts.key.as_str()),
-            enter(&facts.run.params)?,
-            enter(&facts.run.run)?,
-            enter(&facts.state)?,
-            enter(&facts.response)?,
+            variable(params, &facts.run.params)?,
+            variable(run, &facts.run.run)?,
+            variable(state, &facts.state)?,
+            variable(response, &facts.response)?,
         ];
         let guarded = Cell::new(0);
         let data = RunData { lut: &self.0.program.lut, facts, base: natives::here(), guarded: &guarded };

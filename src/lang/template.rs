@@ -10,6 +10,7 @@ mod scan;
 use super::{Facts, LangError};
 use crate::limits::{RENDER_FUEL, RENDERED_BYTES_MAX};
 use facts::{Broken, Json, Listing, Root};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, value::ValueKind};
 use scan::{Kind, Piece, Word, WordKind};
 use std::{
@@ -238,6 +239,8 @@ fn base(flavor: Flavor) -> &'static Environment<'static> {
     BASES[flavor as usize].get_or_init(|| {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        env.set_syntax(syntax.expect("the usual braces are a syntax"));
         env.set_fuel(Some(RENDER_FUEL));
         // Errors say where they happened only so.
         env.set_debug(true);

@@ -1,10 +1,9 @@
 use super::*;
 use serde_json::json;
 
-fn findings(
-    scope: Scope,
-    check: impl FnOnce(&mut Checker),
-) -> Vec<(Level, String, Option<String>, Option<Range<usize>>)> {
+type Found = (Level, String, Option<String>, Option<Range<usize>>);
+
+fn findings(scope: Scope, check: impl FnOnce(&mut Checker)) -> Vec<Found> {
     let mut checker = Checker::new(Path::new("/nowhere"), scope);
     check(&mut checker);
     checker.into_findings().into_iter().map(|f| (f.level, f.message, f.help, f.within)).collect()

@@ -3,7 +3,7 @@
 use super::{DataT, Facts, values};
 use crate::{
     lang::stats,
-    limits::{DEPTH_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
+    limits::{DEPTH_MAX, JQ_INDEX_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
 };
 use jaq_core::{
     Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
@@ -11,9 +11,14 @@ use jaq_core::{
     load::parse::Def,
     native::{Filter, Fun, bome, run, v},
 };
-use jaq_json::Val;
+use jaq_json::{Num, Val};
 use jaq_std::ValT as _;
-use std::{cell::Cell, fmt::Write as _, hint::black_box, sync::OnceLock};
+use std::{
+    cell::Cell,
+    fmt::Write as _,
+    hint::black_box,
+    sync::{Arc, OnceLock},
+};
 
 /// What natives see while a filter runs.
 #[derive(Clone, Copy)]
@@ -45,17 +50,24 @@ impl<'a> HasLut<'a, Jq> for RunData<'a> {
 /// Name of the guard that [`super::syntax`] puts into everything that repeats; no author can write it.
 pub const GUARD: &str = "!guard";
 
+/// Name of the filter that [`super::syntax`] puts before each step of a path that is assigned to.
+pub const MAKE: &str = "_make";
+
 /// Functions of a gather.
 pub const GROUP: [(&str, usize); 4] = [("items", 0), ("items", 1), ("failures", 0), ("counts", 0)];
 
 /// Natives that are not handed on: they look at the world or speak to it, or are replaced below.
 const DROPPED: [&str; 8] =
     ["env", "now", "halt", "debug_empty", "stderr_empty", "localtime", "strflocaltime", "fromjson"];
-/// Definitions that use them, and `repeat`, which is replaced below.
-const DROPPED_DEFS: [&str; 5] = ["stderr", "debug", "halt", "halt_error", "repeat"];
+/// Definitions that use them, and those that are replaced below.
+const DROPPED_DEFS: [&str; 9] =
+    ["stderr", "debug", "halt", "halt_error", "repeat", "getpath", "setpath", "del", "delpaths"];
 
-/// What jq has and jaq has not, or has otherwise.
+/// What jq has and jaq has not, or has otherwise: jaq's `del` changes the order of fields, its paths do not pass null.
 const MORE: &str = r#"
+def getpath($path): reduce $path[] as $p (.; _make($p) | .[$p]);
+def setpath($path; $x): getpath($path) = $x;
+def del(f): delpaths([path(f)]);
 def repeat(f): def again: ., (f | again); again;
 def combinations($n): . as $all | [range($n) | $all] | combinations;
 def IN(s): any(s == .; .);
@@ -77,6 +89,7 @@ pub fn defs() -> &'static [Def<&'static str>] {
         let more = jaq_core::load::parse(MORE, |p| p.defs()).expect("the definitions above parse");
         let theirs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let kept = theirs.filter(|def| !DROPPED_DEFS.contains(&def.name) && !is_n_combinations(def));
+        // jaq's own definitions use some of ours, and ours some of theirs: `getpath` and `del` need natives only.
         let mut defs: Vec<_> = kept.chain(more).collect();
         for def in &mut defs {
             super::syntax::guard_def(def);
@@ -91,7 +104,7 @@ pub fn funs(group: bool) -> impl Iterator<Item = Fun<Jq>> {
     let kept = theirs.filter(|(name, ..): &Fun<Jq>| !DROPPED.contains(name));
     let ours = ours().into_iter().map(|f| run::<Jq>(f));
     let of_group = of_group().into_iter().map(|f| run::<Jq>(f)).filter(move |_| group);
-    kept.chain(ours).chain(of_group).chain([(GUARD, v(0), guard())])
+    kept.chain(ours).chain(of_group).chain([(GUARD, v(0), guard()), (MAKE, v(1), make())])
 }
 
 /// Names that an author can call, with the number of their arguments, sorted.
@@ -100,7 +113,7 @@ pub fn names() -> &'static [(&'static str, usize)] {
     NAMES.get_or_init(|| {
         let defs = defs().iter().map(|def| (def.name, def.args.len()));
         let natives = funs(true).map(|(name, args, _)| (name, args.len()));
-        let mut names: Vec<_> = defs.chain(natives).filter(|(name, _)| !name.starts_with('!')).collect();
+        let mut names: Vec<_> = defs.chain(natives).filter(|(name, _)| !name.starts_with(['!', '_'])).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -132,6 +145,10 @@ fn ours() -> Vec<Filter<RunPtr<Jq>>> {
         ("ewma", v(1), |mut cv| {
             let lambda = cv.0.pop_var();
             bome(ewma(&cv.1, &lambda))
+        }),
+        ("delpaths", v(1), |mut cv| {
+            let paths = cv.0.pop_var();
+            bome(delete_all(cv.1, &paths))
         }),
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
         ("@csv", v(0), |cv| bome(row(&cv.1, "@csv", ",", |text| format!("\"{}\"", text.replace('"', "\"\""))))),
@@ -200,6 +217,85 @@ fn guard() -> Native<Jq> {
         None => f(cv.1),
         Some(e) => jaq_core::box_iter::box_once(Err(e)),
     })
+}
+
+/// Hands a value on; where it is assigned to and null it becomes an empty object or array, whatever the key needs.
+fn make() -> Native<Jq> {
+    Native::new(|cv| jaq_core::box_iter::box_once(Ok(cv.1)))
+        .with_paths(|cv| jaq_core::box_iter::box_once(Ok(cv.1)))
+        .with_update(|mut cv, f| {
+            let key = cv.0.pop_var();
+            match (cv.1, key) {
+                (Val::Null, Val::TStr(_)) => f(Val::obj(jaq_json::Map::default())),
+                (Val::Null, Val::Num(n)) => f(extended(Arc::default(), &n)),
+                (Val::Arr(list), Val::Num(n)) => f(extended(list, &n)),
+                (value, _) => f(value),
+            }
+        })
+}
+
+/// A list with nulls up to an index, if that is behind its end and not absurd.
+fn extended(mut list: Arc<Vec<Val>>, index: &Num) -> Val {
+    let index = index.as_isize().and_then(|n| usize::try_from(n).ok());
+    if let Some(index) = index.filter(|n| (list.len()..JQ_INDEX_MAX).contains(n)) {
+        Arc::make_mut(&mut list).resize(index + 1, Val::Null);
+    }
+    Val::Arr(list)
+}
+
+/// `delpaths`: the paths are deleted from the last to the first, the other fields keep their order.
+fn delete_all(value: Val, paths: &Val) -> ValR<Val> {
+    let wrong = || Error::str("delpaths needs an array of paths");
+    let Val::Arr(paths) = paths else { return Err(wrong()) };
+    let mut paths: Vec<&Val> = paths.iter().collect();
+    paths.sort_unstable();
+    paths.iter().rev().try_fold(value, |value, path| match path {
+        Val::Arr(path) if path.len() <= JQ_VALUE_DEPTH_MAX => delete(value, path),
+        _ => Err(wrong()),
+    })
+}
+
+fn delete(value: Val, path: &[Val]) -> ValR<Val> {
+    let Some((step, rest)) = path.split_first() else { return Ok(Val::Null) };
+    match (value, step) {
+        (Val::Null, _) => Ok(Val::Null),
+        (Val::Obj(mut fields), Val::TStr(_)) => {
+            let map = Arc::make_mut(&mut fields);
+            if rest.is_empty() {
+                map.shift_remove(step);
+            } else if let Some(inner) = map.get_mut(step) {
+                *inner = delete(std::mem::take(inner), rest)?;
+            }
+            Ok(Val::Obj(fields))
+        }
+        (Val::Arr(mut list), Val::Num(n)) => {
+            let place = n.as_isize().map(|n| if n < 0 { n + list.len() as isize } else { n });
+            if let Some(place) = place.and_then(|n| usize::try_from(n).ok()).filter(|n| *n < list.len()) {
+                let items = Arc::make_mut(&mut list);
+                if rest.is_empty() {
+                    items.remove(place);
+                } else {
+                    items[place] = delete(std::mem::take(&mut items[place]), rest)?;
+                }
+            }
+            Ok(Val::Arr(list))
+        }
+        (Val::Arr(mut list), Val::Obj(slice)) if rest.is_empty() => {
+            let length = list.len() as isize;
+            let bound = |name: &str, otherwise: isize| match slice.get(&values::text(name)) {
+                Some(Val::Num(n)) => n.as_isize().map_or(otherwise, |n| if n < 0 { n + length } else { n }),
+                _ => otherwise,
+            };
+            let (start, end) = (bound("start", 0).clamp(0, length), bound("end", length).clamp(0, length));
+            if start < end {
+                Arc::make_mut(&mut list).drain(start as usize..end as usize);
+            }
+            Ok(Val::Arr(list))
+        }
+        (value, step) => {
+            Err(Error::str(format!("cannot delete {} from {}", values::clip(step, 40), values::clip(&value, 40))))
+        }
+    }
 }
 
 fn alarm<'a>(ctx: &Ctx<'a, Jq>, value: &Val) -> Option<Exn<'a, Val>> {

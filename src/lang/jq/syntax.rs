@@ -1,7 +1,7 @@
 //! Reads the text of a filter: parses it with jaq's parser, puts the guard into what repeats, and says in plain words what
 //! is wrong and where.
 
-use super::natives::GUARD;
+use super::natives::{GUARD, MAKE};
 use crate::{
     lang::LangError,
     limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
@@ -11,7 +11,10 @@ use jaq_core::load::{
     parse::{self, BinaryOp, Def, Parser, Pattern, Term},
     span,
 };
-use jaq_core::{ops::Math, path::Part};
+use jaq_core::{
+    ops::Math,
+    path::{Opt, Part, Path},
+};
 
 /// Objects and texts with more parts than this are split.
 const WIDE: usize = 32;
@@ -44,24 +47,98 @@ pub fn read(text: &str) -> Result<Term<&str>, Vec<LangError>> {
         let help = Some("give parts of it names with `def`, or read long lists from `params` or a file".into());
         return Err(vec![LangError { message: message.into(), help, range: None }]);
     }
+    make_targets(&mut term);
     guard_term(&mut term);
     Ok(term)
 }
 
+/// Lets assignments make what is missing, as in jq: `.a.b = 1` of `{}` is `{"a": {"b": 1}}`.
+fn make_targets(term: &mut Term<&str>) {
+    if let Term::BinOp(target, op, _) = term
+        && matches!(op, BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt)
+    {
+        make_target(target);
+    }
+    if let Term::Def(defs, _) = term {
+        defs.iter_mut().for_each(|def| make_targets(&mut def.body));
+    }
+    each_child(term, &mut make_targets);
+}
+
+/// Cuts a path that is assigned to into its steps, with [`MAKE`] before each step by a key.
+fn make_target(target: &mut Term<&str>) {
+    match target {
+        Term::BinOp(left, BinaryOp::Pipe(None) | BinaryOp::Comma, right) => {
+            make_target(left);
+            make_target(right);
+        }
+        Term::BinOp(_, BinaryOp::Pipe(Some(_)), right) => make_target(right),
+        Term::IfThenElse(branches, otherwise) => {
+            branches.iter_mut().for_each(|(_, then)| make_target(then));
+            otherwise.iter_mut().for_each(|otherwise| make_target(otherwise));
+        }
+        Term::Path(inner, path) => {
+            make_target(inner);
+            // A key that looks at `.` means the input of the whole path: such a path stays whole.
+            let closed = |(at, (part, _)): (usize, &(Part<Term<&str>>, _))| match part {
+                Part::Index(key) => at == 0 && matches!(**inner, Term::Id) || is_closed(key),
+                Part::Range(from, to) => from.iter().chain(to).all(is_closed),
+            };
+            if !path.0.iter().enumerate().all(closed) {
+                return;
+            }
+            let mut steps = vec![std::mem::take(&mut **inner)];
+            for (part, opt) in std::mem::take(&mut path.0) {
+                if let (Part::Index(key), Opt::Essential) = (&part, &opt) {
+                    steps.push(Term::Call(MAKE, vec![key.clone()]));
+                }
+                steps.push(Term::Path(Box::new(Term::Id), Path(vec![(part, opt)])));
+            }
+            let mut right = steps.pop().unwrap_or_default();
+            while let Some(left) = steps.pop() {
+                right = Term::BinOp(Box::new(left), BinaryOp::Pipe(None), Box::new(right));
+            }
+            *target = right;
+        }
+        _ => {}
+    }
+}
+
+/// True when a term gives the same whatever its input is.
+fn is_closed(term: &Term<&str>) -> bool {
+    match term {
+        Term::Num(_) | Term::Var(_) => true,
+        Term::Neg(inner) => is_closed(inner),
+        Term::Str(None, parts) => parts.iter().all(|part| match part {
+            StrPart::Term(inner) => is_closed(inner),
+            _ => true,
+        }),
+        Term::Path(inner, path) => {
+            is_closed(inner)
+                && path.0.iter().all(|(part, _)| match part {
+                    Part::Index(key) => is_closed(key),
+                    Part::Range(from, to) => from.iter().chain(to).all(is_closed),
+                })
+        }
+        Term::BinOp(left, BinaryOp::Math(_), right) => is_closed(left) && is_closed(right),
+        _ => false,
+    }
+}
+
 /// Puts the guard before the body of a definition that calls itself, and into the loops inside.
-pub fn guard_def<'s>(def: &mut Def<&'s str>) {
+pub fn guard_def(def: &mut Def<&str>) {
     guard_term(&mut def.body);
     if calls(&def.body, def.name) {
         guard(&mut def.body);
     }
 }
 
-fn guard<'s>(term: &mut Term<&'s str>) {
+fn guard(term: &mut Term<&str>) {
     let body = std::mem::take(term);
     *term = Term::BinOp(Box::new(Term::Call(GUARD, Vec::new())), BinaryOp::Pipe(None), Box::new(body));
 }
 
-fn guard_term<'s>(term: &mut Term<&'s str>) {
+fn guard_term(term: &mut Term<&str>) {
     if let Term::Fold(_, _, _, args) = term
         && let Some(update) = args.get_mut(1)
     {
@@ -241,7 +318,7 @@ fn too_long(text: &str, tokens: &[Token<&str>]) -> Result<(), Vec<LangError>> {
 
 /// Makes rows of `|` and of `,`, the fields of objects and the parts of texts balanced trees: all are associative, and a
 /// row of 400 must not take 400 levels.
-fn balance<'s>(term: &mut Term<&'s str>) {
+fn balance(term: &mut Term<&str>) {
     #[derive(Clone, Copy, PartialEq)]
     enum Row {
         Pipe,
@@ -254,7 +331,7 @@ fn balance<'s>(term: &mut Term<&'s str>) {
             _ => None,
         }
     }
-    fn build<'s>(mut parts: Vec<Term<&'s str>>, kind: Row) -> Term<&'s str> {
+    fn build(mut parts: Vec<Term<&str>>, kind: Row) -> Term<&str> {
         if parts.len() <= 1 {
             return parts.pop().unwrap_or_default();
         }

@@ -3,7 +3,7 @@
 use super::OWN;
 use jiff::{
     Span,
-    civil::{Date, Time},
+    civil::Date,
     fmt::{strtime, temporal::Pieces},
 };
 use minijinja::{Environment, Error, ErrorKind, Value, value::ValueKind};
@@ -39,7 +39,7 @@ fn format_date(text: &str, format: &str) -> Result<String, Error> {
         (None, _) => strtime::format(format, pieces.date()).map_err(bad),
         (Some(time), None) => strtime::format(format, pieces.date().to_datetime(time)).map_err(bad),
         (Some(time), Some(offset)) => {
-            let local = pieces.date().to_datetime(Time::from(time));
+            let local = pieces.date().to_datetime(time);
             let zoned = offset.to_time_zone().to_zoned(local).map_err(|_| wrong())?;
             strtime::format(format, &zoned).map_err(bad)
         }
