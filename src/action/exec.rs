@@ -485,7 +485,8 @@ async fn drain(
         turns += 1;
         if pumps.read() == read || turns >= CHILD_DRAIN_TURNS {
             log::warn!("leaked: `{program}` has ended and left a process behind that holds its output open; it is ended");
-            return Ok(());
+            pumps.cut();
+            return pipes.await;
         }
         read = pumps.read();
     }

@@ -9,16 +9,19 @@ use crate::{
         READ_BLOCK_BYTES,
     },
 };
+use futures_lite::future::or;
 use rustix::io::Errno;
 use smol::Async;
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     os::fd::OwnedFd,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
 };
 
 /// What goes on in the pipes of one child, seen by who decides how long to wait for their end.
@@ -28,6 +31,8 @@ pub(super) struct Pumps {
     read: AtomicU64,
     /// A value is being handed on: that nothing is read is not the child's doing.
     giving: AtomicBool,
+    /// Nothing more is read: what is there is the end.
+    cut: AtomicBool,
     tail: Mutex<Tail>,
 }
 
@@ -71,6 +76,11 @@ impl Pumps {
         self.giving.load(Ordering::Relaxed)
     }
 
+    /// Every pipe is at its end from the next poll on, whoever holds it open.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
     /// The last lines, joined by line feeds.
     pub fn tail(&self) -> String {
         let tail = self.lock();
@@ -86,7 +96,8 @@ impl Pumps {
     pub async fn feed(&self, pipe: Async<OwnedFd>, text: String) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            match pipe.write_with(|fd| Ok(rustix::io::write(fd, rest)?)).await {
+            let written = pipe.write_with(|fd| Ok(rustix::io::write(fd, rest)?));
+            match or(self.until_cut(), written).await {
                 Ok(count) => rest = &rest[count.min(rest.len())..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -177,9 +188,16 @@ impl Pumps {
         cutter.end(|line| self.lock().take(&line, true, log));
     }
 
+    /// The end, once [`Pumps::cut`] was said. It is looked for at each poll and wakes nobody: who cuts polls the pipes.
+    async fn until_cut(&self) -> io::Result<usize> {
+        poll_fn(|_| if self.cut.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
     async fn block(&self, pipe: &Async<OwnedFd>, block: &mut [u8]) -> Option<usize> {
         loop {
-            match pipe.read_with(|fd| Ok(rustix::io::read(fd, &mut *block)?)).await {
+            let read = pipe.read_with(|fd| Ok(rustix::io::read(fd, &mut *block)?));
+            match or(self.until_cut(), read).await {
                 Ok(0) => return None,
                 Ok(count) => {
                     self.read.fetch_add(count as u64, Ordering::Relaxed);

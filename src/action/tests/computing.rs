@@ -45,7 +45,10 @@ fn a_filter_that_never_ends_is_abandoned_and_the_third_is_stuck_at_once() {
             assert!(poll_once(action.run(&cx, &facts, &mut given)).await.is_none());
         }
         let stuck = action.run(&cx, &facts, &mut given).await;
-        assert!(matches!(stuck, Err(Stop::Failed { failure, given_up: true }) if failure.class == Class::Stuck));
+        assert!(
+            matches!(&stuck, Err(Stop::Failed { failure, given_up: true }) if failure.class == Class::Stuck),
+            "{stuck:?}"
+        );
     });
 }
 

@@ -32,7 +32,7 @@ fn a_file_appears_whole_and_is_recorded_with_its_digest() {
     assert_eq!(bench.run(r#"Write(json: "{{ item.d }}/v.json")"#, json!({"d": "n1", "x": [1]})).1, Ok(()));
     assert_eq!(bench.get("out/n1/v.json"), "{\n  \"d\": \"n1\",\n  \"x\": [\n    1\n  ]\n}\n");
     let (records, count) = bench.run.outputs.written(10);
-    assert_eq!((records.len(), count, records[0].path.as_str(), records[0].bytes), (1, 1, "n1/v.json", 41));
+    assert_eq!((records.len(), count, records[0].path.as_str(), records[0].bytes), (1, 1, "n1/v.json", 36));
     assert_eq!(records[0].sha256.len(), 64);
     assert_eq!(names(&bench.path("out/n1")), ["v.json"], "no temporary file is left");
     assert_eq!(bench.block_on(bench.run.outputs.stored(10)), Ok((records, 1)));
