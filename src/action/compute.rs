@@ -152,8 +152,7 @@ impl<T, R> Drop for Computing<T, R> {
     fn drop(&mut self) {
         self.batches.close();
         let started = self.work.is_some();
-        if started
-            && self.watch.state.compare_exchange(RUNNING, ABANDONED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        if started && self.watch.state.compare_exchange(RUNNING, ABANDONED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
             self.watch.lost.0.fetch_add(1, Ordering::SeqCst);
         }

@@ -108,7 +108,9 @@ pub(super) fn check(spec: &ExecSpec, path: &str, _place: &Place<'_>, checker: &m
     };
     match (&spec.argv, &spec.sh) {
         (Some(_), Some(_)) => error(checker, "", "`argv` and `sh` exclude each other", "keep one of them"),
-        (None, None) => error(checker, "", "nothing to run", "write argv: [\"program\", \"argument\"] or sh: \"script\""),
+        (None, None) => {
+            error(checker, "", "nothing to run", "write argv: [\"program\", \"argument\"] or sh: \"script\"")
+        }
         (Some(argv), None) if argv.first().is_none_or(|program| program.is_empty()) => {
             error(checker, ".argv", "`argv` names no program", "write argv: [\"program\", \"argument\"]");
         }
@@ -118,7 +120,9 @@ pub(super) fn check(spec: &ExecSpec, path: &str, _place: &Place<'_>, checker: &m
             "a shell script takes no templates: a value could become code",
             "give it a value by env: {\"NAME\": \"{{ item.name }}\"} and write \"$NAME\" in the script",
         ),
-        (None, Some(script)) if script.trim().is_empty() => error(checker, ".sh", "the script is empty", "write what it should do"),
+        (None, Some(script)) if script.trim().is_empty() => {
+            error(checker, ".sh", "the script is empty", "write what it should do")
+        }
         _ => {}
     }
     if spec.nice.is_some_and(|nice| !(-20..=19).contains(&nice)) {
@@ -183,7 +187,11 @@ fn check_argv(argv: &[String], path: &str, checker: &mut Checker<'_>) -> Option<
     {
         let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
         let help = format!("write each argument as a text of its own: argv: [{}]", words.join(", "));
-        checker.error(&format!("{path}.argv[0]"), "this is a whole command line, not the name of a program", Some(&help));
+        checker.error(
+            &format!("{path}.argv[0]"),
+            "this is a whole command line, not the name of a program",
+            Some(&help),
+        );
         templates = None;
     }
     let tests = matches!(argv.first().map(String::as_str), Some("expr" | "test" | "["));
@@ -232,7 +240,12 @@ fn expects_shell(text: &str) -> bool {
 }
 
 impl Action for Exec {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let rendered = self.render(cx, facts).await?;
             let program = program_name(&rendered.argv[0]);
@@ -309,7 +322,9 @@ impl Exec {
             if argument.starts_with('-') && template.starts_with_data() && !options_ended {
                 return Err(Stop::given_up(
                     Class::Data,
-                    format!("argv[{place}] begins with `-` from data and could become an option: write a \"--\" before it"),
+                    format!(
+                        "argv[{place}] begins with `-` from data and could become an option: write a \"--\" before it"
+                    ),
                 ));
             }
             options_ended |= template.source() == "--";
@@ -364,9 +379,8 @@ impl Exec {
             let makes_folder = self.cwd.is_none();
             let (leftovers, owner) = (run.leftovers.clone(), (cx.stage_place, cx.lineage.clone()));
             let started = run.world.unblock(move || -> Result<Started, (io::Error, String)> {
-                let program = find_program(&argv[0], &env, &base).map_err(|message| {
-                    (io::Error::from(io::ErrorKind::NotFound), message)
-                })?;
+                let program = find_program(&argv[0], &env, &base)
+                    .map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
                 if makes_folder && !cwd.is_dir() {
                     output::open_root(&cwd).map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
                 }
@@ -484,7 +498,9 @@ async fn drain(
         }
         turns += 1;
         if pumps.read() == read || turns >= CHILD_DRAIN_TURNS {
-            log::warn!("leaked: `{program}` has ended and left a process behind that holds its output open; it is ended");
+            log::warn!(
+                "leaked: `{program}` has ended and left a process behind that holds its output open; it is ended"
+            );
             pumps.cut();
             return pipes.await;
         }
@@ -493,9 +509,9 @@ async fn drain(
 }
 
 fn finish(running: Running, program: &str) -> Result<ExitStatus, Stop> {
-    running.finish().map_err(|error| {
-        Stop::failed(Class::Exit, format!("how `{program}` ended cannot be known: {}", cause(&error)))
-    })
+    running
+        .finish()
+        .map_err(|error| Stop::failed(Class::Exit, format!("how `{program}` ended cannot be known: {}", cause(&error))))
 }
 
 /// "`rsync` ended with code 23; last line: …"
@@ -551,13 +567,21 @@ fn find_program(name: &str, env: &BTreeMap<String, String>, base: &Path) -> Resu
 }
 
 /// Why the program, which is there, could not be started.
-fn cannot_start(error: &io::Error, argv: &[String], env: &BTreeMap<String, String>, program: &Path, cwd: &Path) -> String {
+fn cannot_start(
+    error: &io::Error,
+    argv: &[String],
+    env: &BTreeMap<String, String>,
+    program: &Path,
+    cwd: &Path,
+) -> String {
     let name = program_name(&argv[0]);
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::TOOBIG) {
         let size = argv.iter().map(|word| word.len() + 1).sum::<usize>()
             + env.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
-        return format!("cannot start `{name}`: its arguments and environment have {size} bytes, more than the system takes: give large values by `stdin`");
+        return format!(
+            "cannot start `{name}`: its arguments and environment have {size} bytes, more than the system takes: give large values by `stdin`"
+        );
     }
     if error.kind() == io::ErrorKind::InvalidInput {
         return format!("cannot start `{name}`: an argument or variable has a NUL character");
@@ -570,7 +594,9 @@ fn cannot_start(error: &io::Error, argv: &[String], env: &BTreeMap<String, Strin
         return format!("cannot start `{name}`: its interpreter `{line}` is not there");
     }
     if is(Errno::NOEXEC) {
-        return format!("cannot start `{name}`: it is no program for this machine, and has no first line such as `#!/bin/sh`");
+        return format!(
+            "cannot start `{name}`: it is no program for this machine, and has no first line such as `#!/bin/sh`"
+        );
     }
     format!("cannot start `{name}`: {}", cause(error))
 }

@@ -44,13 +44,17 @@ impl Blocks {
             .unblock(move || {
                 let mut block = vec![0; READ_BLOCK_BYTES];
                 let read = read_some(&mut file, &mut block);
-                (file, read.map(|count| {
-                    block.truncate(count);
-                    block
-                }))
+                (
+                    file,
+                    read.map(|count| {
+                        block.truncate(count);
+                        block
+                    }),
+                )
             })
             .await;
-        let block = block.map_err(|error| Stop::given_up(Class::Listing, format!("cannot read on: {}", cause(&error))))?;
+        let block =
+            block.map_err(|error| Stop::given_up(Class::Listing, format!("cannot read on: {}", cause(&error))))?;
         if !block.is_empty() {
             self.file = Some(file);
         }

@@ -77,7 +77,12 @@ fn trees(list: &[Json], path: &str, checker: &mut Checker<'_>) -> Option<Vec<Tre
 }
 
 impl Action for Items {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             match self {
                 Items::List(list) => {

@@ -46,7 +46,12 @@ pub(super) fn check(spec: &JqSpec, path: &str, _place: &Place<'_>, checker: &mut
 }
 
 impl Action for Jq {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let (filter, seen) = (self.filter.clone(), facts.clone());
             let mut computing = self.lost.start(cx, move |each| filter.run(&seen.value, &seen, each))?;

@@ -31,7 +31,12 @@ pub(super) fn check(spec: &LogSpec, path: &str, _place: &Place<'_>, checker: &mu
 }
 
 impl Action for Log {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, _out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        _out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let message = files::one_line(&files::render(cx, &self.message, facts, "message").await?);
             let key = cx.key.as_ref().map_or("", Key::as_str);

@@ -108,7 +108,12 @@ pub trait Action: Send + Sync {
     /// # Cancel safety
     /// May be dropped at any await: connections close, a child's process group goes to [`RunContext::leftovers`],
     /// a half-written file is removed.
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>>;
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>>;
 
     /// What a dry run prints instead of running it; `None` for an action that runs in a dry run too. `facts` hold secrets
     /// as `***`.

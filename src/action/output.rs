@@ -117,8 +117,9 @@ impl Outputs {
     /// # Cancel safety
     /// When it is dropped no file is left; the claim stays (it is the item's).
     pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Stop> {
-        let safe = OutputPath::parse(path)
-            .map_err(|error| Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}")))?;
+        let safe = OutputPath::parse(path).map_err(|error| {
+            Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}"))
+        })?;
         self.claim(cx, &safe).await?;
         let world = self.0.world.clone();
         let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());

@@ -4,10 +4,7 @@
 use super::{Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
-    limits::{
-        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES,
-        READ_BLOCK_BYTES,
-    },
+    limits::{CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES, READ_BLOCK_BYTES},
 };
 use futures_lite::future::or;
 use rustix::io::Errno;
@@ -138,7 +135,8 @@ impl Pumps {
     /// # Errors
     /// Class `too_large`, and what `out` says.
     pub async fn lines(&self, pipe: Async<OwnedFd>, program: &str, out: &mut dyn Out) -> Result<(), Stop> {
-        let (mut block, mut cutter) = (block(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
+        let (mut block, mut cutter) =
+            (block(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
         let mut number = 0u64;
         loop {
             let count = self.block(&pipe, &mut block).await;
@@ -334,12 +332,10 @@ mod tests {
 
     #[test]
     fn lines_are_whole_wherever_the_blocks_end() {
-        assert_eq!(cut(9, &["a\r", "\n\nb", "c\nlast"]), [
-            ("a".into(), false),
-            (String::new(), false),
-            ("bc".into(), false),
-            ("last".into(), false)
-        ]);
+        assert_eq!(
+            cut(9, &["a\r", "\n\nb", "c\nlast"]),
+            [("a".into(), false), (String::new(), false), ("bc".into(), false), ("last".into(), false)]
+        );
         assert_eq!(cut(9, &["a\n"]), [("a".into(), false)]);
         assert_eq!(cut(9, &[]), []);
     }

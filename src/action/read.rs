@@ -111,7 +111,11 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
 fn check_input(kind: Kind, name: &str, at: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<()> {
     if matches!(kind, Kind::Glob { .. }) {
         if let Err(error) = glob::Pattern::new(name) {
-            checker.error(at, format!("this pattern cannot be read: {}", error.msg), Some("write such as \"data/*.csv\""));
+            checker.error(
+                at,
+                format!("this pattern cannot be read: {}", error.msg),
+                Some("write such as \"data/*.csv\""),
+            );
             return None;
         }
         return Some(());
@@ -217,7 +221,12 @@ fn header(row: Option<Row>) -> Result<Vec<String>, String> {
 }
 
 impl Action for Read {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let name = files::render(cx, &self.name, facts, "the name of the input").await?;
             let base = std::path::absolute(&cx.run.base_dir).unwrap_or_else(|_| cx.run.base_dir.clone());
@@ -308,7 +317,13 @@ impl Read {
 }
 
 /// Files whose names fit the pattern, in byte order of their paths.
-async fn list_files(cx: &ItemContext, pattern: &str, base: PathBuf, digest: bool, out: &mut dyn Out) -> Result<(), Stop> {
+async fn list_files(
+    cx: &ItemContext,
+    pattern: &str,
+    base: PathBuf,
+    digest: bool,
+    out: &mut dyn Out,
+) -> Result<(), Stop> {
     let world = &cx.run.world;
     let text = pattern.to_owned();
     let listed = world.unblock(move || find_files(&text, &base)).await;
@@ -325,9 +340,11 @@ async fn list_files(cx: &ItemContext, pattern: &str, base: PathBuf, digest: bool
                 continue;
             }
         };
-        let (Some(full), Some(name), Some(stem)) =
-            (path.to_str(), path.file_name().and_then(|name| name.to_str()), path.file_stem().and_then(|stem| stem.to_str()))
-        else {
+        let (Some(full), Some(name), Some(stem)) = (
+            path.to_str(),
+            path.file_name().and_then(|name| name.to_str()),
+            path.file_stem().and_then(|stem| stem.to_str()),
+        ) else {
             out.bad(Failure::new(Class::Data, format!("the name of {} is not UTF-8", path.display()))).await?;
             continue;
         };

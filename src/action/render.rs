@@ -49,14 +49,19 @@ pub(super) fn check(spec: &RenderSpec, path: &str, _place: &Place<'_>, checker: 
 }
 
 impl Action for Render {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let (template, seen) = (self.template.clone(), facts.clone());
             let mut computing = self.lost.start::<(), _>(cx, move |_| template.render(&seen))?;
             while computing.next().await?.is_some() {}
-            let text = computing.result().map_err(|error| {
-                Stop::given_up(Class::Data, format!("`{}` does not render: {error}", self.name))
-            })?;
+            let text = computing
+                .result()
+                .map_err(|error| Stop::given_up(Class::Data, format!("`{}` does not render: {error}", self.name)))?;
             let Some(to) = &self.to else { return out.give(Value::String(text)).await };
             let path = files::render(cx, to, facts, "to").await?;
             let mut file = cx.run.outputs.create(cx, &path).await?;
@@ -73,4 +78,3 @@ impl Action for Render {
         })
     }
 }
-

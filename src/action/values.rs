@@ -58,7 +58,12 @@ impl Tree {
     ///
     /// # Errors
     /// Class `data` when a text does not render.
-    pub fn render<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, what: &'a str) -> BoxFuture<'a, Result<Value, Stop>> {
+    pub fn render<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        what: &'a str,
+    ) -> BoxFuture<'a, Result<Value, Stop>> {
         Box::pin(async move {
             Ok(match self {
                 Tree::Plain(value) => value.clone(),

@@ -41,14 +41,11 @@ struct Write {
 
 /// See [`super::check`].
 pub(super) fn check(spec: &WriteSpec, path: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
-    let said: Vec<(Format, &str, &String)> = [
-        (Format::Json, "json", &spec.json),
-        (Format::Ndjson, "ndjson", &spec.ndjson),
-        (Format::Csv, "csv", &spec.csv),
-    ]
-    .into_iter()
-    .filter_map(|(format, field, text)| Some((format, field, text.as_ref()?)))
-    .collect();
+    let said: Vec<(Format, &str, &String)> =
+        [(Format::Json, "json", &spec.json), (Format::Ndjson, "ndjson", &spec.ndjson), (Format::Csv, "csv", &spec.csv)]
+            .into_iter()
+            .filter_map(|(format, field, text)| Some((format, field, text.as_ref()?)))
+            .collect();
     let [(format, field, text)] = said[..] else {
         let help = "write one of json:, ndjson:, csv: with the name of the file";
         checker.error(path, format!("{} formats are said", said.len()), Some(help));
@@ -60,7 +57,12 @@ pub(super) fn check(spec: &WriteSpec, path: &str, place: &Place<'_>, checker: &m
 }
 
 impl Action for Write {
-    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, _out: &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(
+        &'a self,
+        cx: &'a ItemContext,
+        facts: &'a Facts,
+        _out: &'a mut dyn Out,
+    ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let path = files::render(cx, &self.to, facts, "the name of the file").await?;
             let mut file = cx.run.outputs.create(cx, &path).await?;
@@ -70,14 +72,18 @@ impl Action for Write {
                 let mut sink = Sink { block: Vec::new(), each };
                 let written = match (&seen.group, all) {
                     (Some(group), true) => format.write(&mut sink, true, &|| group.items(None)),
-                    _ => format.write(&mut sink, false, &|| Ok(Box::new(std::iter::once(Ok(Value::clone(&seen.value)))))),
+                    _ => {
+                        format.write(&mut sink, false, &|| Ok(Box::new(std::iter::once(Ok(Value::clone(&seen.value))))))
+                    }
                 };
                 written.map(|()| sink.end())
             })?;
             while let Some(block) = computing.next().await? {
                 file.write(block).await?;
             }
-            computing.result().map_err(|message| Stop::given_up(Class::Data, format!("cannot write `{path}`: {message}")))?;
+            computing
+                .result()
+                .map_err(|message| Stop::given_up(Class::Data, format!("cannot write `{path}`: {message}")))?;
             file.commit().await.map(drop)
         })
     }
@@ -272,7 +278,8 @@ mod tests {
 
     #[test]
     fn a_text_never_becomes_a_formula_and_a_number_stays_one() {
-        let row = json!({"a": "=1+1", "b": "+1", "c": "-1", "d": "@x", "e": "\tx", "f": "\rx", "g": -1, "h": [1], "i": true});
+        let row =
+            json!({"a": "=1+1", "b": "+1", "c": "-1", "d": "@x", "e": "\tx", "f": "\rx", "g": -1, "h": [1], "i": true});
         assert_eq!(
             written(Format::Csv, false, &[row]).expect("writes"),
             "a,b,c,d,e,f,g,h,i\n'=1+1,'+1,'-1,'@x,\"'\tx\",\"'\rx\",-1,[1],true\n"

@@ -80,7 +80,8 @@ fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
     for path in paths {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-            let mut found: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron")).collect();
+            let mut found: Vec<PathBuf> =
+                entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron")).collect();
             found.sort();
             files.extend(found);
         } else {

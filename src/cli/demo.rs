@@ -74,7 +74,8 @@ pub fn main(global: &Global, arguments: &DemoArguments) -> Exit {
     };
     let executor = Arc::new(Executor::new());
     let out = global.out.clone().unwrap_or_else(|| PathBuf::from("out"));
-    let end = runtime::block_on(&executor.clone(), settings.threads(), night(executor, &settings, arguments, &job, &out));
+    let end =
+        runtime::block_on(&executor.clone(), settings.threads(), night(executor, &settings, arguments, &job, &out));
     let end = match end {
         Ok(end) => end,
         Err(exit) => return exit,
@@ -132,7 +133,8 @@ fn due(job: &Job, night: jiff::civil::Date) -> Result<jiff::Timestamp, Exit> {
 
 /// The job as it is compiled in, with as many workers as were asked for.
 fn job(arguments: &DemoArguments) -> Result<Job, String> {
-    let mut spec: JobSpec = load(&Source::new("nightly-vitals.ron", JOB)).map_err(|_| "the compiled-in job is broken")?;
+    let mut spec: JobSpec =
+        load(&Source::new("nightly-vitals.ron", JOB)).map_err(|_| "the compiled-in job is broken")?;
     if let Some(workers) = arguments.workers {
         for stage in spec.stages.iter_mut().flatten().filter(|stage| stage.workers.is_some()) {
             stage.workers = Some(workers);
@@ -144,12 +146,11 @@ fn job(arguments: &DemoArguments) -> Result<Job, String> {
     // The check reads side files from a folder: a private one, for as long as it takes.
     let folder = std::env::temp_dir().join(format!("lamplighter-demo-{}", std::process::id()));
     let files = folder.join("nightly-vitals");
-    let written = fs::create_dir_all(&files).and_then(|()| {
-        SIDE_FILES.iter().try_for_each(|(name, text)| fs::write(files.join(name), text))
+    let written = fs::create_dir_all(&files)
+        .and_then(|()| SIDE_FILES.iter().try_for_each(|(name, text)| fs::write(files.join(name), text)));
+    let checked = written.map_err(|error| format!("{} cannot be written: {error}", files.display())).and_then(|()| {
+        Job::new("nightly-vitals", &spec, &folder, &Handlers::new()).map_err(|problems| problems.to_string())
     });
-    let checked = written
-        .map_err(|error| format!("{} cannot be written: {error}", files.display()))
-        .and_then(|()| Job::new("nightly-vitals", &spec, &folder, &Handlers::new()).map_err(|problems| problems.to_string()));
     let _ = fs::remove_dir_all(&folder);
     checked.map(|checked| checked.job)
 }

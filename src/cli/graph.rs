@@ -47,7 +47,8 @@ fn stages(job: &Job) -> impl Iterator<Item = (usize, &Stage)> {
 
 /// From and to, by place.
 fn arrows(job: &Job) -> Vec<(usize, usize)> {
-    let into = |(to, stage): (usize, &Stage)| stage.from.iter().map(move |from| (usize::from(*from), to)).collect::<Vec<_>>();
+    let into =
+        |(to, stage): (usize, &Stage)| stage.from.iter().map(move |from| (usize::from(*from), to)).collect::<Vec<_>>();
     stages(job).flat_map(into).filter(|(from, _)| !job.stages[*from].hidden).collect()
 }
 
@@ -90,7 +91,8 @@ fn dot(job: &Job) -> String {
             StageKind::Worker => "box",
             StageKind::GatherAll | StageKind::GatherBy(_) => "invtrapezium",
         };
-        let label = format!("{}\n{}", stage.name, words(stage)).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let label =
+            format!("{}\n{}", stage.name, words(stage)).replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let _ = writeln!(text, "    s{at} [label=\"{label}\", shape={shape}];");
     }
     for (from, to) in arrows(job) {

@@ -112,5 +112,6 @@ fn complain(text: &str) {
 
 /// True when colours are wanted on stderr: a terminal, and no `NO_COLOR`.
 fn colour() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -56,7 +56,11 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
     match prepare(global, arguments) {
         Ok((settings, job, options)) => {
             let executor = Arc::new(Executor::new());
-            let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options, arguments.format));
+            let end = runtime::block_on(
+                &executor.clone(),
+                settings.threads(),
+                follow(executor, &job, options, arguments.format),
+            );
             match end {
                 Ok(end) => {
                     show(&end.record, arguments.format);
@@ -102,7 +106,9 @@ fn due(text: &str, job: &Job) -> Result<jiff::Timestamp, String> {
     if let Ok(instant) = text.parse::<jiff::Timestamp>() {
         return Ok(instant);
     }
-    let local = text.parse::<jiff::civil::DateTime>().or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
+    let local = text
+        .parse::<jiff::civil::DateTime>()
+        .or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
     let zoned = local.and_then(|local| local.to_zoned(job.zone.clone()));
     let help = "write 2026-11-23, 2026-11-23T02:30 or 2026-11-23T02:30+08:00";
     zoned.map(|zoned| zoned.timestamp()).map_err(|_| format!("{text:?} is no time: {help}"))

@@ -114,7 +114,11 @@ impl Settings {
     /// Options of a run of `job`, before a command's own arguments.
     pub fn run_options(&self, job: &Job) -> Result<RunOptions, Exit> {
         let beside = job.base_dir.join("..").join("out");
-        let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") { PathBuf::from("out") } else { tidy(beside) });
+        let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") {
+            PathBuf::from("out")
+        } else {
+            tidy(beside)
+        });
         let limit = self.config.spool_max.map_or(SPOOL_BYTES_DEFAULT, Size::bytes);
         let mut environment = BTreeMap::new();
         for name in ["PATH", "HOME", "USER", "LANG"] {

@@ -150,7 +150,8 @@ impl Check<'_> {
             Ok(zone) => Some(zone),
             Err(_) => {
                 let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.as_str().to_owned()).collect();
-                let near = closest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
+                let near =
+                    closest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
                 let help = near.unwrap_or_else(|| "write an IANA name such as \"Europe/Berlin\"".to_owned());
                 self.error("timezone", format!("there is no time zone {name:?}"), Some(&help));
                 None
@@ -181,7 +182,8 @@ impl Check<'_> {
         }
         for (place, (begin, end)) in spec.blackout.iter().flatten().enumerate() {
             for time in [begin, end] {
-                let parts = time.split_once(':').and_then(|(h, m)| Some((h.parse::<u8>().ok()?, m.parse::<u8>().ok()?)));
+                let parts =
+                    time.split_once(':').and_then(|(h, m)| Some((h.parse::<u8>().ok()?, m.parse::<u8>().ok()?)));
                 if !parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0)) {
                     let message = format!("{time:?} is no local time");
                     self.error(format!("blackout[{place}]"), message, Some("write (\"07:00\", \"19:00\")"));
@@ -208,7 +210,11 @@ impl Check<'_> {
     fn services(&mut self) -> Vec<(String, Option<ServicePlan>)> {
         let own: &[ServiceSpec] = self.spec.services.as_deref().unwrap_or_default();
         if own.len() > SERVICES_MAX {
-            self.error("services", format!("more than {SERVICES_MAX} services"), Some("move some into a job of their own"));
+            self.error(
+                "services",
+                format!("more than {SERVICES_MAX} services"),
+                Some("move some into a job of their own"),
+            );
         }
         let mut services: Vec<(String, Option<ServicePlan>)> = Vec::new();
         for (place, spec) in own.iter().enumerate() {
@@ -218,7 +224,8 @@ impl Check<'_> {
                 self.error(format!("{path}.name"), message, Some("give each its own name"));
                 continue;
             }
-            let plan = self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, &path, checker));
+            let plan =
+                self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, &path, checker));
             services.push((spec.name.clone(), plan));
         }
         let named = self.named_services();
@@ -228,7 +235,8 @@ impl Check<'_> {
                 continue;
             }
             let before = self.findings.len();
-            let plan = self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
+            let plan =
+                self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
             for finding in &mut self.findings[before..] {
                 finding.message = format!("service `{}` of lamplighter.ron: {}", spec.name, finding.message);
                 (finding.path, finding.within) = (String::new(), None);
@@ -256,7 +264,11 @@ impl Check<'_> {
         let spec = self.spec;
         match (&spec.stages, &spec.run) {
             (Some(_), Some(_)) => {
-                self.error("run#", "a job has either `run` or `stages`", Some("move the actions of `run` into a stage"));
+                self.error(
+                    "run#",
+                    "a job has either `run` or `stages`",
+                    Some("move the actions of `run` into a stage"),
+                );
                 None
             }
             (None, None) => {
@@ -284,7 +296,8 @@ impl Check<'_> {
         let actions = self.actions(run, "run", Scope::worker(params), &place, false)?.0;
         let retry = self.retry(self.spec.retry.as_ref(), "retry", run);
         let timeout = self.positive("timeout", self.spec.timeout);
-        let source = Stage { hidden: true, readers: vec![1], ..bare(format!("{name}.source").into(), StageKind::Source) };
+        let source =
+            Stage { hidden: true, readers: vec![1], ..bare(format!("{name}.source").into(), StageKind::Source) };
         let worker = Stage { from: vec![0], actions, retry, timeout, ..bare(name.into(), StageKind::Worker) };
         Some(vec![source, worker])
     }
@@ -341,7 +354,8 @@ impl Check<'_> {
         let actions = self.actions(&spec.run, &at("run"), scope, &action_place, true);
         let (actions, listed_columns) = actions.map_or((None, None), |(actions, columns)| (Some(actions), columns));
         columns[place] = listed_columns.or_else(|| {
-            let untouched = !is_source && actions.as_ref()?.iter().all(|action| action.gives == action::Gives::PassesOn);
+            let untouched =
+                !is_source && actions.as_ref()?.iter().all(|action| action.gives == action::Gives::PassesOn);
             known.clone().filter(|_| untouched)
         });
         let key = self.key(spec, &at("key"), columns[place].clone());
@@ -353,7 +367,9 @@ impl Check<'_> {
             Some(GatherSpec::By(text)) => {
                 let mut scope = Scope::worker(self.params.clone());
                 scope.item_fields = known;
-                StageKind::GatherBy(self.with_checker(scope, |checker| checker.template(&at("gather"), text, Flavor::Text))?)
+                StageKind::GatherBy(
+                    self.with_checker(scope, |checker| checker.template(&at("gather"), text, Flavor::Text))?,
+                )
             }
             None if is_source => StageKind::Source,
             None => StageKind::Worker,
@@ -415,19 +431,20 @@ impl Check<'_> {
                 ("retry", spec.retry.is_some()),
             ];
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
-                let message = format!("`{field}` has no meaning here: `{}` is a source, which runs once and lists", spec.name);
-                self.error(format!("{}#", at(field)), message, Some("remove it, or put it into the stage that works on the items"));
+                let message =
+                    format!("`{field}` has no meaning here: `{}` is a source, which runs once and lists", spec.name);
+                self.error(
+                    format!("{}#", at(field)),
+                    message,
+                    Some("remove it, or put it into the stage that works on the items"),
+                );
             }
         }
         if spec.gather.is_some() && matches!(spec.on_deadline, Some(OnDeadlineSpec::Continue)) {
             let message = "a gather cannot go on without itself: `Continue` is for stages before it";
             self.error(at("on_deadline"), message, Some("remove it"));
         }
-        let durations = [
-            ("timeout", spec.timeout),
-            ("item_deadline", spec.item_deadline),
-            ("deadline", spec.deadline),
-        ];
+        let durations = [("timeout", spec.timeout), ("item_deadline", spec.item_deadline), ("deadline", spec.deadline)];
         let mut outer = ("the job's `deadline`".to_owned(), run_deadline);
         for (field, span) in durations.into_iter().rev() {
             let Some(span) = self.positive(&at(field), span) else { continue };
@@ -456,7 +473,9 @@ impl Check<'_> {
         actions: &[ActionSpec],
     ) -> Option<service::Retry> {
         let spec = spec?;
-        if !actions.is_empty() && actions.iter().all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_))) {
+        if !actions.is_empty()
+            && actions.iter().all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_)))
+        {
             let help = "calls through a service are retried by the service's own `retry`";
             self.remark(path, "no action of this stage is retried by it", Some(help));
         }

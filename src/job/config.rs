@@ -50,6 +50,14 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { jobs: None, out: None, threads: None, grace_period: None, spool_max: None, services: None, on_finish: None }
+        Config {
+            jobs: None,
+            out: None,
+            threads: None,
+            grace_period: None,
+            spool_max: None,
+            services: None,
+            on_finish: None,
+        }
     }
 }

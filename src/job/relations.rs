@@ -20,7 +20,11 @@ pub fn resolve(stages: &[StageSpec], wrong: &mut Vec<Wrong>) -> Relations {
     for (place, stage) in stages.iter().enumerate() {
         if let Some(first) = places.get(stage.name.as_str()) {
             let message = format!("two stages are called `{}`", stage.name);
-            wrong.push((format!("stages[{place}].name"), message, Some(format!("the other is stages[{first}]: give each its own name"))));
+            wrong.push((
+                format!("stages[{place}].name"),
+                message,
+                Some(format!("the other is stages[{first}]: give each its own name")),
+            ));
         } else {
             places.insert(&stage.name, place as u16);
         }
@@ -143,18 +147,28 @@ mod tests {
         let run = "run: [Log(message: \"x\")]";
         let cases = [
             (format!("Stage(name: \"a\", {run}), Stage(name: \"b\", {run})"), vec![]),
-            (format!("Stage(name: \"a\", {run}), Stage(name: \"a\", {run})"), vec!["stages[1].name: two stages are called `a`"]),
+            (
+                format!("Stage(name: \"a\", {run}), Stage(name: \"a\", {run})"),
+                vec!["stages[1].name: two stages are called `a`"],
+            ),
             (
                 format!("Stage(name: \"a\", {run}), Stage(name: \"b\", from: [\"c\"], {run})"),
                 vec!["stages[1].from[0]: there is no stage `c`"],
             ),
             (
-                format!("Stage(name: \"s\", {run}), Stage(name: \"a\", from: [\"b\"], {run}), Stage(name: \"b\", from: [\"a\"], {run})"),
+                format!(
+                    "Stage(name: \"s\", {run}), Stage(name: \"a\", from: [\"b\"], {run}), Stage(name: \"b\", from: [\"a\"], {run})"
+                ),
                 vec!["stages[1].from: the stages wait for each other: b -> a -> b"],
             ),
-            (format!("Stage(name: \"a\", gather: All, {run})"), vec!["stages[0]: `a` gathers, and no stage stands before it"]),
             (
-                format!("Stage(name: \"a\", {run}), Stage(name: \"b\", from: [], {run}), Stage(name: \"c\", from: [\"a\", \"b\"], {run})"),
+                format!("Stage(name: \"a\", gather: All, {run})"),
+                vec!["stages[0]: `a` gathers, and no stage stands before it"],
+            ),
+            (
+                format!(
+                    "Stage(name: \"a\", {run}), Stage(name: \"b\", from: [], {run}), Stage(name: \"c\", from: [\"a\", \"b\"], {run})"
+                ),
                 vec!["stages[2].from: `c` reads several stages, which only a gather can"],
             ),
         ];

@@ -134,7 +134,15 @@ pub struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// A checker for a job whose file stands in `base`.
     pub fn new(base: &'a Path, scope: Scope) -> Checker<'a> {
-        Checker { base, scope, findings: Vec::new(), secrets: BTreeSet::new(), side: BTreeMap::new(), inputs: Vec::new(), kept: None }
+        Checker {
+            base,
+            scope,
+            findings: Vec::new(),
+            secrets: BTreeSet::new(),
+            side: BTreeMap::new(),
+            inputs: Vec::new(),
+            kept: None,
+        }
     }
 
     /// Takes template and jq files from what was kept with a run, by their names, and reads none.

@@ -8,11 +8,9 @@ use crate::{
     limits::VALUES_PER_ITEM_MAX,
     world::BoxFuture,
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 /// How many items a dry run prints for each stage.
@@ -66,7 +64,8 @@ pub async fn work(
                 next.push((value, facts.response));
                 continue;
             }
-            let mut out = Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            let mut out =
+                Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
             checked.action.run(cx, &facts, &mut out).await?;
             bytes_left = out.bytes_left;
             let response = out.response.unwrap_or(facts.response);

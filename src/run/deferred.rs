@@ -45,11 +45,7 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
     join(run, place, &group).await;
 }
 
-async fn feed(
-    run: &Arc<RunState>,
-    place: u16,
-    sender: &async_channel::Sender<Token>,
-) -> Result<(), StoreError> {
+async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<Token>) -> Result<(), StoreError> {
     let rows = run.rows().await?;
     let mut watch = CutWatch::new(run.clone(), place);
     let mut waiting = run.stage(place).deferred.load(Ordering::Acquire);

@@ -1,6 +1,9 @@
 //! What is done after a run: its notices.
 
-use super::{chain, state::{RunState, null}};
+use super::{
+    chain,
+    state::{RunState, null},
+};
 use crate::{
     action::{ItemContext, Stop},
     flow::Slot,

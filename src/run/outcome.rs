@@ -18,14 +18,22 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
     for (stage, plan) in run.stages.iter().zip(&run.job.stages) {
         let counts = stage.snapshot();
         if matches!(plan.kind, crate::job::StageKind::GatherAll) && counts.missing() > 0 {
-            return (RunOutcome::Failed, Some(format!("the gather `{}` failed{}", stage.name, first_failure(run, stage.place))));
+            return (
+                RunOutcome::Failed,
+                Some(format!("the gather `{}` failed{}", stage.name, first_failure(run, stage.place))),
+            );
         }
     }
     let mut missing = Vec::new();
     for (stage, plan) in run.stages.iter().zip(&run.job.stages) {
         let counts = stage.snapshot();
         if counts.missing() > 0 {
-            missing.push(format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name));
+            missing.push(format!(
+                "{} of {} items of stage `{}` are missing",
+                counts.missing(),
+                counts.items,
+                stage.name
+            ));
         }
         if plan.tolerate.exceeded(counts.missing(), counts.items) {
             let (outcome, why) = if stage.is_closed() {
@@ -33,18 +41,15 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
             } else {
                 (RunOutcome::Failed, "more than it tolerates")
             };
-            let counts = format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name);
+            let counts =
+                format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name);
             return (outcome, Some(format!("{counts}: {why} ({}){}", plan.tolerate, first_failure(run, stage.place))));
         }
         if !counts.complete && plan.is_source() {
             missing.push(format!("the listing of stage `{}` was cut at its deadline", stage.name));
         }
     }
-    if missing.is_empty() {
-        (RunOutcome::Succeeded, None)
-    } else {
-        (RunOutcome::Partial, Some(missing.join("; ")))
-    }
+    if missing.is_empty() { (RunOutcome::Succeeded, None) } else { (RunOutcome::Partial, Some(missing.join("; "))) }
 }
 
 fn of_cancel(reason: &CancelReason) -> (RunOutcome, Option<String>) {

@@ -40,7 +40,8 @@ impl SlotPool {
     }
 
     fn add(&self) {
-        let taken = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.most).then_some(live + 1));
+        let taken =
+            self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.most).then_some(live + 1));
         if taken.is_ok() {
             self.group.spawn(worker::work_through(self.run.clone(), self.place, self.clone()));
         }

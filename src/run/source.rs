@@ -62,7 +62,16 @@ async fn list(run: &Arc<RunState>, place: u16, sender: Sender<Listed>) {
     slot.begin_attempt();
     let facts = Facts::new(null(), Key::ordinal(0), run.facts.clone());
     let cx = context();
-    let mut out = Listing { run, rest, facts: facts.clone(), cx: context(), max_value: plan.max_value, index: 0, sender, response: null() };
+    let mut out = Listing {
+        run,
+        rest,
+        facts: facts.clone(),
+        cx: context(),
+        max_value: plan.max_value,
+        index: 0,
+        sender,
+        response: null(),
+    };
     let listing = first.action.run(&cx, &facts, &mut out);
     let mut watch = CutWatch::new(run.clone(), place);
     let mut alarms = Alarms::new(run.world());

@@ -286,7 +286,9 @@ impl RunState {
         }
         let counts = stage.snapshot();
         let known = stage.fed.load(Ordering::Acquire);
-        if (known || matches!(plan.tolerate, Tolerance::Count(_))) && plan.tolerate.exceeded(counts.missing(), counts.items) {
+        if (known || matches!(plan.tolerate, Tolerance::Count(_)))
+            && plan.tolerate.exceeded(counts.missing(), counts.items)
+        {
             self.cancel(CancelReason::FailFast(stage.name.to_string()));
         }
     }
@@ -299,11 +301,8 @@ impl RunState {
     /// Settles an item with its row, where a gather will read it. Everything is counted before this returns.
     pub async fn settle(&self, place: u16, end: End<'_>, values: Vec<Value>) {
         let stage = self.stage(place);
-        let keep = if end.outcome == Outcome::Ok {
-            stage.keep_values
-        } else {
-            end.outcome.is_missing() && stage.keep_missing
-        };
+        let keep =
+            if end.outcome == Outcome::Ok { stage.keep_values } else { end.outcome.is_missing() && stage.keep_missing };
         if keep {
             let row = Row {
                 stage: place,

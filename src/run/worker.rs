@@ -325,7 +325,9 @@ impl Worker {
             let waiting = slot.wait(wait);
             match guard(waiting, &slot, &mut self.watch, &mut self.alarms, self.pool.as_ref(), bounds).await {
                 Guarded::Done(Ok(())) => {}
-                Guarded::Done(Err(WaitRefused::PastDeadline)) | Guarded::PastDeadline => return Worked::Failed(failure),
+                Guarded::Done(Err(WaitRefused::PastDeadline)) | Guarded::PastDeadline => {
+                    return Worked::Failed(failure);
+                }
                 Guarded::Done(Err(WaitRefused::Defer(wait))) => {
                     let until = run.world().boot() + wait;
                     return Worked::Deferred { until, attempts: attempt, item_deadline };

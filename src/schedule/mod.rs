@@ -136,7 +136,10 @@ pub fn check(spec: &ScheduleSpec, path: &str, mistakes: &mut Vec<Mistake>) {
         ScheduleSpec::At(text) => {
             let local = text.parse::<jiff::civil::DateTime>().is_ok();
             if !local && text.parse::<jiff::Timestamp>().is_err() {
-                add(format!("{text:?} is no time"), Some("write At(\"2026-12-01T02:00\"), or with an offset: \"2026-12-01T02:00+01:00\""));
+                add(
+                    format!("{text:?} is no time"),
+                    Some("write At(\"2026-12-01T02:00\"), or with an offset: \"2026-12-01T02:00+01:00\""),
+                );
             }
         }
         ScheduleSpec::AnyOf(list) => {
@@ -166,7 +169,10 @@ fn cron_shape(text: &str) -> Option<(String, Option<String>)> {
             return None;
         }
         let help = closest(text, MACROS.iter().copied()).map(|near| format!("did you mean {near}?"));
-        return Some((format!("{text} is not known"), help.or_else(|| Some(format!("known are {}", MACROS.join(", "))))));
+        return Some((
+            format!("{text} is not known"),
+            help.or_else(|| Some(format!("known are {}", MACROS.join(", ")))),
+        ));
     }
     let fields: Vec<&str> = text.split_whitespace().collect();
     let order = "minute hour day-of-month month day-of-week";
@@ -175,7 +181,8 @@ fn cron_shape(text: &str) -> Option<(String, Option<String>)> {
         7 => return Some(("a cron expression has no year".into(), Some(format!("write five fields: {order}")))),
         n => return Some((format!("a cron expression has 5 fields, not {n}"), Some(format!("write {order}")))),
     }
-    let strange = fields.iter().find(|field| field.chars().any(|c| !(c.is_ascii_alphanumeric() || "*/,-?#+()".contains(c))));
+    let strange =
+        fields.iter().find(|field| field.chars().any(|c| !(c.is_ascii_alphanumeric() || "*/,-?#+()".contains(c))));
     strange.map(|field| (format!("{field:?} is no field of a cron expression"), Some(format!("write {order}"))))
 }
 
@@ -191,7 +198,15 @@ mod tests {
 
     #[test]
     fn a_schedule_has_its_shape() {
-        for good in ["30 2 * * *", "*/5 * * * MON-FRI", "0 30 2 * * *", "@daily", "H(0-29) 2 * * *", "0 0 L * FRIL", "0 0 1 * +MON#2"] {
+        for good in [
+            "30 2 * * *",
+            "*/5 * * * MON-FRI",
+            "0 30 2 * * *",
+            "@daily",
+            "H(0-29) 2 * * *",
+            "0 0 L * FRIL",
+            "0 0 1 * +MON#2",
+        ] {
             assert_eq!(mistakes(ScheduleSpec::Cron(good.into())), [], "{good}");
         }
         for (bad, what) in [

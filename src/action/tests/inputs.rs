@@ -9,17 +9,16 @@ fn source() -> Bench {
 #[test]
 fn a_list_gives_its_values_with_their_texts_rendered() {
     let bench = source();
-    let given = bench.values(
-        r#"Items(list: ["{{ params.n }}/x", 2, None, {"a": ["{{ run.date }}", true]}])"#,
-        Value::Null,
-    );
+    let given =
+        bench.values(r#"Items(list: ["{{ params.n }}/x", 2, None, {"a": ["{{ run.date }}", true]}])"#, Value::Null);
     assert_eq!(given, [json!("3/x"), json!(2), json!(null), json!({"a": ["2026-05-01", true]})]);
 }
 
 #[test]
 fn a_matrix_gives_every_combination_and_the_last_varies_fastest() {
     let bench = source();
-    let given = bench.values(r#"Items(matrix: {"r": ["eu", "us"], "d": [1, 2], "x": ["{{ params.n }}"]})"#, Value::Null);
+    let given =
+        bench.values(r#"Items(matrix: {"r": ["eu", "us"], "d": [1, 2], "x": ["{{ params.n }}"]})"#, Value::Null);
     let shown: Vec<String> = given.iter().map(Value::to_string).collect();
     assert_eq!(
         shown,
@@ -90,7 +89,10 @@ fn a_json_array_is_its_elements_and_a_broken_one_ends_the_listing() {
         bench.put("b.json", text);
         let (given, result) = bench.run(r#"Read(json: "b.json")"#, Value::Null);
         assert_eq!(given.values.len(), before, "{text}");
-        assert!(matches!(result, Err(Stop::Failed { failure, given_up: true }) if failure.class == Class::Listing), "{text}");
+        assert!(
+            matches!(result, Err(Stop::Failed { failure, given_up: true }) if failure.class == Class::Listing),
+            "{text}"
+        );
     }
 }
 
@@ -128,7 +130,10 @@ fn files_are_listed_in_the_order_of_their_names() {
     assert_eq!(given.len(), 2);
     let base = bench.path("d/a.tar.gz");
     assert_eq!(given[0]["path"], json!(base.to_str()));
-    assert_eq!((&given[0]["name"], &given[0]["stem"], &given[0]["size"]), (&json!("a.tar.gz"), &json!("a.tar"), &json!(3)));
+    assert_eq!(
+        (&given[0]["name"], &given[0]["stem"], &given[0]["size"]),
+        (&json!("a.tar.gz"), &json!("a.tar"), &json!(3))
+    );
     assert_eq!(given[0]["sha256"], json!("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"));
     assert!(given[0]["modified"].as_str().is_some_and(|text| text.parse::<jiff::Timestamp>().is_ok()));
     assert_eq!(bench.values(r#"Read(glob: "d/*.txt")"#, Value::Null).len(), 1);

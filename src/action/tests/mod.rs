@@ -5,7 +5,9 @@ mod computing;
 mod inputs;
 mod outputs;
 
-use super::{Action, ActionSpec, Checked, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check};
+use super::{
+    Action, ActionSpec, Checked, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check,
+};
 use crate::{
     flow::Slot,
     item::{Class, Failure, Key, Lineage, Value},
@@ -167,7 +169,13 @@ impl Bench {
     fn finding(&self, ron: &str) -> String {
         let (_, findings) = self.check(ron);
         let finding = findings.first().unwrap_or_else(|| panic!("nothing found in {ron}"));
-        format!("{:?} {}: {} | {}", finding.level, finding.path, finding.message, finding.help.as_deref().unwrap_or("-"))
+        format!(
+            "{:?} {}: {} | {}",
+            finding.level,
+            finding.path,
+            finding.message,
+            finding.help.as_deref().unwrap_or("-")
+        )
     }
 
     fn item(&self, key: &str) -> ItemContext {

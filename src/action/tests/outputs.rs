@@ -48,7 +48,11 @@ fn a_symlink_below_the_root_is_never_followed() {
     let (class, message, given_up) = bench.failure(r#"Write(json: "link/x.json")"#, json!(1));
     assert_eq!((class, given_up), (Class::Output, true));
     assert!(message.contains("`link/x.json`") && message.contains("symlink"), "{message}");
-    assert_eq!(bench.run(r#"Write(json: "file")"#, json!(1)).1, Ok(()), "a link in its place is replaced, not followed");
+    assert_eq!(
+        bench.run(r#"Write(json: "file")"#, json!(1)).1,
+        Ok(()),
+        "a link in its place is replaced, not followed"
+    );
     assert_eq!((bench.get("elsewhere/keep").as_str(), bench.get("out/file").as_str()), ("old", "1\n"));
     assert_eq!(names(&bench.path("elsewhere")), ["keep"]);
 }
@@ -114,7 +118,8 @@ fn a_gather_writes_all_its_items_until_a_jq_made_one_value_of_them() {
     let members = (0..2000).map(|n| json!({"n": n, "text": "x".repeat(60)})).collect::<Vec<_>>();
     facts.group = Some(Arc::new(Members(members.clone())));
     for (ron, name) in [("json", "a.json"), ("ndjson", "a.ndjson"), ("csv", "a.csv")] {
-        let (_, result) = bench.run_with(&format!(r#"Write({ron}: "{name}")"#), &bench.item("k"), &facts, Given::default());
+        let (_, result) =
+            bench.run_with(&format!(r#"Write({ron}: "{name}")"#), &bench.item("k"), &facts, Given::default());
         assert_eq!(result, Ok(()));
     }
     assert_eq!(serde_json::from_str::<Vec<Value>>(&bench.get("out/a.json")).expect("json"), members);

@@ -36,7 +36,8 @@ const FIRST_ABSENT: &str =
 const NEXT_MEMBER: &str = "SELECT grp FROM member WHERE run = ?1 AND gather = ?2 AND grp > ?3 ORDER BY grp LIMIT 1";
 const NEXT_ABSENT: &str =
     "SELECT grp FROM absent WHERE run = ?1 AND gather = ?2 AND grp > ?3 AND makes_group = 1 ORDER BY grp LIMIT 1";
-const DEFERRED: &str = "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms
+const DEFERRED: &str =
+    "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms
     FROM item INDEXED BY item_retry
     WHERE run = ?1 AND stage = ?2 AND state < 0 AND (at_ms, lineage) > (?3, ?4) ORDER BY at_ms, lineage";
 
