@@ -4,9 +4,12 @@
 use super::{Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
-    limits::{CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES, READ_BLOCK_BYTES},
+    limits::{
+        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_READS_BEFORE_YIELD, CHILD_TAIL_LINES,
+        READ_BLOCK_BYTES,
+    },
 };
-use futures_lite::future::or;
+use futures_lite::future::{or, yield_now};
 use rustix::io::Errno;
 use smol::Async;
 use std::{
@@ -16,7 +19,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Poll,
 };
@@ -26,6 +29,8 @@ use std::{
 pub(super) struct Pumps {
     /// Bytes read so far, of all pipes.
     read: AtomicU64,
+    /// Blocks read so far.
+    turns: AtomicU32,
     /// A value is being handed on: that nothing is read is not the child's doing.
     giving: AtomicBool,
     /// Nothing more is read: what is there is the end.
@@ -199,6 +204,12 @@ impl Pumps {
                 Ok(0) => return None,
                 Ok(count) => {
                     self.read.fetch_add(count as u64, Ordering::Relaxed);
+                    // A child that floods its pipe must not keep the thread from timers and other items.
+                    if self.turns.fetch_add(1, Ordering::Relaxed) % CHILD_READS_BEFORE_YIELD
+                        == CHILD_READS_BEFORE_YIELD - 1
+                    {
+                        yield_now().await;
+                    }
                     return Some(count);
                 }
                 Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}

@@ -262,6 +262,21 @@ fn a_child_that_left_its_group_is_not_waited_for() {
 }
 
 #[test]
+fn a_child_that_is_cut_while_it_starts_is_waited_for() {
+    let bench = Bench::with_grace(Duration::from_millis(50));
+    let (cx, facts) = (bench.item("k"), bench.facts(json!({})));
+    let action = bench.action(r#"Exec(sh: "echo $$ > pid; sleep 60")"#);
+    bench.block_on(async {
+        let mut given = Given::default();
+        assert!(poll_once(action.run(&cx, &facts, &mut given)).await.is_none());
+        bench.run.leftovers.join().await;
+    });
+    // It had no time to begin, or is gone: after the join nothing of it runs.
+    assert!(bench.run.leftovers.is_empty());
+    assert!(!runs(&std::fs::read_to_string(bench.path("out/pid")).unwrap_or_default()));
+}
+
+#[test]
 fn priority_and_memory_are_those_that_were_said() {
     let bench = Bench::new();
     // The limits are set just after the start.
