@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
