@@ -347,8 +347,6 @@ impl<'de, A: serde::de::VariantAccess<'de>> serde::Deserializer<'de> for StructV
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     spec! {
         /// A stage.
         pub struct Probe as "Probe" {
@@ -391,6 +389,7 @@ mod tests {
         let probe =
             read(r#"Probe(name: "x", workers: 3, run: [Nap, Say("hi"), Call(handler: "h"), Call()])"#).expect("reads");
         assert_eq!(probe.workers, Some(3));
+        assert_eq!(probe.name, "x");
         assert!(matches!(&probe.run[..], [Act::Nap, Act::Say(s), Act::Call(a), Act::Call(b)]
             if s == "hi" && a.handler.as_deref() == Some("h") && b.handler.is_none()));
         for bad in [

@@ -11,7 +11,6 @@ use futures_lite::future::block_on;
 use hyper::{Method, body::Bytes};
 use std::{
     collections::BTreeMap,
-    future::Future,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex, mpsc},
