@@ -44,7 +44,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -185,6 +188,7 @@ impl Runner {
             options,
             cancel: Latch::new(),
             killed: Latch::new(),
+            settled: AtomicBool::new(false),
             deadline_passed: AtomicBool::new(false),
             broken: Mutex::default(),
             failures: Mutex::default(),
@@ -231,6 +235,7 @@ impl RunState {
             run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
             "run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
         );
+        self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record).await;
         self.context.leftovers.join().await;
         record
@@ -320,8 +325,13 @@ impl Run {
 
     /// Cancels it: items settle at once, connections close, processes are asked to end and killed after the grace period.
     /// `by` completes "cancelled by …". The first reason stays.
+    ///
+    /// When its stages have ended and only its notices are on their way, this ends the wait for them.
     pub fn cancel(&self, by: &str) {
         self.state.cancel(CancelReason::Asked(by.to_owned()));
+        if self.state.settled.load(Ordering::Acquire) {
+            self.state.killed.settle(());
+        }
     }
 
     /// True once it was killed.
