@@ -155,6 +155,8 @@ pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
 /// A longer line of output is logged and kept only so far, in bytes.
 pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// Blocks of a child's output that are read before others have their turn.
+pub const CHILD_READS_BEFORE_YIELD: u32 = 4;
 /// Last lines of a child's output that are kept for reports.
 pub const CHILD_TAIL_LINES: usize = 20;
 /// Bytes of the last line that a failure's message quotes.

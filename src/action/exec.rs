@@ -31,6 +31,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     process::{Command, ExitStatus},
+    sync::Arc,
 };
 
 crate::spec! {
@@ -377,8 +378,14 @@ impl Exec {
             let own_stderr = !matches!(self.stdout, StdoutSpec::Log);
             let (nice, memory) = (self.nice, self.memory);
             let makes_folder = self.cwd.is_none();
-            let (leftovers, owner) = (run.leftovers.clone(), (cx.stage_place, cx.lineage.clone()));
+            let expected = run.leftovers.expect((cx.stage_place, cx.lineage.clone()));
+            // Work of the pool begins also when nobody waits for it any more: then there must be no child.
+            let waiting = Arc::new(());
+            let wanted = Arc::downgrade(&waiting);
             let started = run.world.unblock(move || -> Result<Started, (io::Error, String)> {
+                if wanted.strong_count() == 0 {
+                    return Err((io::ErrorKind::Interrupted.into(), "cut before it was started".into()));
+                }
                 let program = find_program(&argv[0], &env, &base)
                     .map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
                 if makes_folder && !cwd.is_dir() {
@@ -388,12 +395,14 @@ impl Exec {
                 // The path is complete: the standard library would else search it in a fork of the whole program.
                 command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(&env).current_dir(&cwd);
                 let start = Start { command, stdin, own_stderr, nice, memory };
-                start.start(leftovers, owner).map_err(|error| {
+                start.start(expected).map_err(|error| {
                     let message = cannot_start(&error, &argv, &env, &program, &cwd);
                     (error, message)
                 })
             });
-            let (error, message) = match started.await {
+            let started = started.await;
+            drop(waiting);
+            let (error, message) = match started {
                 Ok(started) => return Ok(started),
                 Err(refused) => refused,
             };
@@ -501,7 +510,8 @@ async fn drain(
             log::warn!(
                 "leaked: `{program}` has ended and left a process behind that holds its output open; it is ended"
             );
-            return Ok(());
+            pumps.cut();
+            return pipes.await;
         }
         read = pumps.read();
     }

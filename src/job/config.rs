@@ -48,6 +48,7 @@ impl Config {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the declaration of what authors write derives for all alike")]
 impl Default for Config {
     fn default() -> Config {
         Config {

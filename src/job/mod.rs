@@ -86,6 +86,7 @@ impl Job {
     ///
     /// # Errors
     /// As [`Job::from_file`].
+    #[expect(clippy::new_ret_no_self, reason = "a job comes with what was remarked on, or not at all")]
     pub fn new(name: &str, spec: &JobSpec, base_dir: &Path, handlers: &Handlers) -> Result<CheckedJob, JobProblems> {
         let surroundings = Surroundings { handlers: handlers.clone(), ..Surroundings::default() };
         check::check(name, spec, Source::new(name, ""), base_dir, &surroundings)

@@ -109,7 +109,10 @@ pub async fn work_through(run: Arc<RunState>, place: u16, pool: SlotPool) {
             None => {}
         }
         if !pulling {
-            let fresh = async { Some(stage.permits.acquire_fresh().await) };
+            let fresh = async {
+                stage.permits.acquire_fresh().await;
+                Some(())
+            };
             let cut = async {
                 worker.watch.cut().await;
                 None
