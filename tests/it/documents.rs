@@ -8,9 +8,6 @@ use lamplighter::{
 };
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
-const BEGIN: &str = "<!-- generated: begin -->";
-const END: &str = "<!-- generated: end -->";
-
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
@@ -52,7 +49,7 @@ fn as_job(block: &str) -> String {
     if code.starts_with("Job(") {
         block.to_owned()
     } else if code.starts_with("Stage(") {
-        format!("Job({vendor} stages: [{block}])")
+        format!("Job({vendor} stages: [{list} {block}])")
     } else if code.starts_with("Service(") {
         format!("Job(services: [{block}], run: [Log(message: \"x\")])")
     } else {
@@ -83,12 +80,24 @@ fn every_ron_block_of_the_documents_loads() {
 }
 
 #[test]
-fn the_job_that_the_readme_explains_is_a_job_of_the_job_folder() {
-    let blocks = blocks(&read("README.md"), "ron");
-    assert!(
-        blocks.iter().any(|(_, block)| block.contains("nightly-vitals/assess.jq")),
-        "README explains nightly-vitals"
-    );
+fn the_job_that_the_readme_shows_is_the_one_of_the_job_folder() {
+    let job = format!("```ron\n{}```\n", read("jobs/nightly-vitals.ron"));
+    let (begin, end) = ("<!-- jobs/nightly-vitals.ron: begin -->", "<!-- jobs/nightly-vitals.ron: end -->");
+    same_or_written("README.md", begin, end, &job);
+}
+
+/// Holds that `path` has `wanted` between two marks. `LAMPLIGHTER_WRITE_DOCS=1 cargo test --test it documents` writes it.
+fn same_or_written(path: &str, begin: &str, end: &str, wanted: &str) {
+    let page = read(path);
+    let (head, rest) = page.split_once(begin).expect("the page has its marks");
+    let (_, tail) = rest.split_once(end).expect("the page has its marks");
+    let wanted = format!("{head}{begin}\n{wanted}{end}{tail}");
+    if std::env::var_os("LAMPLIGHTER_WRITE_DOCS").is_some() {
+        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join(path), wanted).expect("written");
+    } else {
+        let how = "LAMPLIGHTER_WRITE_DOCS=1 cargo test --test it documents";
+        assert!(page == wanted, "{path} is behind the code or the job; write it anew: {how}");
+    }
 }
 
 #[test]
@@ -127,18 +136,9 @@ fn anchor(heading: &str) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// `LAMPLIGHTER_WRITE_DOCS=1 cargo test --test it reference` writes the page anew.
 #[test]
 fn the_reference_of_the_job_file_is_what_the_code_declares() {
-    let page = read("docs/JOBS.md");
-    let (head, rest) = page.split_once(BEGIN).expect("the page has its marks");
-    let (_, tail) = rest.split_once(END).expect("the page has its marks");
-    let wanted = format!("{head}{BEGIN}\n{}{END}{tail}", Reference::make());
-    if std::env::var_os("LAMPLIGHTER_WRITE_DOCS").is_some() {
-        fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/JOBS.md"), wanted).expect("written");
-        return;
-    }
-    assert!(page == wanted, "docs/JOBS.md is behind the code: LAMPLIGHTER_WRITE_DOCS=1 cargo test --test it reference");
+    same_or_written("docs/JOBS.md", "<!-- generated: begin -->", "<!-- generated: end -->", &Reference::make());
 }
 
 /// Writes each type once, in the order in which a reader meets it.
@@ -155,19 +155,47 @@ enum Type {
     Choice(&'static ChoiceSchema),
 }
 
+impl Type {
+    fn name(&self) -> &'static str {
+        match self {
+            Type::Fields(schema) => schema.name,
+            Type::Choice(schema) => schema.name,
+        }
+    }
+}
+
 impl Reference {
     fn make() -> String {
         let mut reference = Reference::default();
         for root in [JobSpec::schema(), Config::schema()] {
             reference.meet_fields(root);
-            while !reference.open.is_empty() {
-                match reference.open.remove(0) {
-                    Type::Fields(schema) => reference.fields(schema),
-                    Type::Choice(schema) => reference.choice(schema),
+            // Stages and all that stands in them come first; the kinds of schedules can wait.
+            let mut later = Vec::new();
+            loop {
+                if let Some(at) = reference.open.iter().position(|next| next.name() == "Stage") {
+                    later.extend(reference.open.drain(..at));
+                    let stage = reference.open.remove(0);
+                    later.append(&mut reference.open);
+                    reference.open.push(stage);
                 }
+                if reference.open.is_empty() {
+                    reference.open.append(&mut later);
+                }
+                if reference.open.is_empty() {
+                    break;
+                }
+                let next = reference.open.remove(0);
+                reference.write(next);
             }
         }
         reference.text
+    }
+
+    fn write(&mut self, next: Type) {
+        match next {
+            Type::Fields(schema) => self.fields(schema),
+            Type::Choice(schema) => self.choice(schema),
+        }
     }
 
     fn meet_fields(&mut self, schema: &'static FieldsSchema) {
@@ -222,7 +250,10 @@ impl Reference {
     fn shape(&mut self, shape: Shape) -> String {
         match shape {
             Shape::Text => "text".to_owned(),
-            Shape::Word { what, .. } => cell(what),
+            // "a duration such as .." needs its example only once, and the column beside it has one.
+            Shape::Word { what, .. } => {
+                cell(if what.contains(" or a ") { what } else { what.split(" such as ").next().unwrap_or(what) })
+            }
             Shape::Int { min, max } if max == i64::from(u32::MAX) && min == 0 => "whole number".to_owned(),
             Shape::Int { min, max } if min == i64::from(i32::MIN) && max == i64::from(i32::MAX) => {
                 "whole number".to_owned()
