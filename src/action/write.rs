@@ -201,10 +201,9 @@ fn write_csv(sink: &mut Sink<'_>, rows: &dyn Fn() -> Result<Rows, String>) -> Re
     })
 }
 
-fn each_object(
-    mut rows: Rows,
-    each: &mut dyn FnMut(&serde_json::Map<String, Value>) -> Result<(), String>,
-) -> Result<(), String> {
+type Fields = serde_json::Map<String, Value>;
+
+fn each_object(mut rows: Rows, each: &mut dyn FnMut(&Fields) -> Result<(), String>) -> Result<(), String> {
     let not_an_object = "csv is made of objects: give it an object, or a list of objects";
     rows.try_for_each(|value| match value? {
         Value::Object(fields) => each(&fields),

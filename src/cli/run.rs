@@ -161,7 +161,7 @@ pub async fn follow(
     let mut signal = None;
     let record = loop {
         match next(&world, &mut run, &mut signals, picture.is_some()).await {
-            Next::Ended(record) => break record,
+            Next::Ended(record) => break *record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),
         }
@@ -176,7 +176,7 @@ pub async fn follow(
 }
 
 enum Next {
-    Ended(RunRecord),
+    Ended(Box<RunRecord>),
     Signal(u8),
     Tick,
 }
@@ -185,7 +185,7 @@ enum Next {
 const TICK: Duration = Duration::from_millis(100);
 
 async fn next(world: &World, run: &mut Run, signals: &mut Signals, ticks: bool) -> Next {
-    let ended = async { Next::Ended(run.await) };
+    let ended = async { Next::Ended(Box::new(run.await)) };
     let signal = async { Next::Signal(signals.next().await) };
     let tick = async {
         if !ticks {

@@ -56,8 +56,9 @@ impl<T> Inbox<T> {
                 if tokens.recv().await.is_err() {
                     return Err(item);
                 }
-                // There is room: tokens and items have the same bound, and each item was preceded by its token.
-                self.items.0.try_send(item).map_err(|error| error.into_inner())
+                // A worker waits, so there is room at once; only behind a closed stage, whose items are settled unseen, may
+                // this wait a moment.
+                self.items.0.send(item).await.map_err(|error| error.0)
             }
         }
     }

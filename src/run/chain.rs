@@ -176,6 +176,10 @@ impl Out for Collected {
     fn response(&mut self, head: Arc<Value>) {
         self.response = Some(head);
     }
+
+    fn max_value(&self) -> u64 {
+        self.bytes_left
+    }
 }
 
 /// How many bytes a value takes as compact JSON, within a few for texts with escapes.

@@ -166,6 +166,10 @@ impl Out for Listing<'_> {
     fn response(&mut self, head: Arc<Value>) {
         self.response = head;
     }
+
+    fn max_value(&self) -> u64 {
+        self.max_value
+    }
 }
 
 /// Gives each listed value its ordinal and key, settles it as an item of the source, and delivers it. Works on batches of

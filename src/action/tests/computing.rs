@@ -33,6 +33,21 @@ fn a_source_streams_any_number_and_a_refusal_stops_the_filter() {
     }
 }
 
+#[test]
+fn a_simulated_world_computes_in_place_whatever_a_source_gives() {
+    let sim = crate::world::sim::Sim::new(7);
+    let bench = Bench { source: true, ..Bench::on(sim.world(), Arc::default(), Duration::from_secs(10)) };
+    let mut cx = bench.item("k");
+    cx.key = None;
+    let (action, facts) = (bench.action(r#"Jq(filter: "range(20000)")"#), bench.facts(json!(null)));
+    let mut given = Given::default();
+    assert_eq!(sim.run(action.run(&cx, &facts, &mut given)).expect("ends"), Ok(()));
+    assert_eq!(given.values.len(), 20_000);
+    let action = bench.action(r#"Write(json: "x.json")"#);
+    assert_eq!(sim.run(action.run(&cx, &facts, &mut given)).expect("ends"), Ok(()));
+    assert_eq!(bench.get("out/x.json"), "null\n");
+}
+
 /// Says when a value came.
 struct Told(async_channel::Sender<()>);
 

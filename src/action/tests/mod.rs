@@ -83,9 +83,12 @@ impl Bench {
     }
 
     fn with_grace(grace: Duration) -> Bench {
-        let dir = tempfile::tempdir().expect("a folder");
         let executor = Arc::new(async_executor::Executor::new());
-        let world = World::real(executor.clone());
+        Bench::on(World::real(executor.clone()), executor, grace)
+    }
+
+    fn on(world: World, executor: Arc<async_executor::Executor<'static>>, grace: Duration) -> Bench {
+        let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("out");
         let run = RunContext {
             world: world.clone(),

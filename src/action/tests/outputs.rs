@@ -73,6 +73,30 @@ fn a_path_belongs_to_the_first_item_and_the_same_item_replaces_its_own() {
 }
 
 #[test]
+fn claims_and_records_go_to_the_store_once_there_is_one() {
+    let bench = Bench::new();
+    let (first, second, facts) = (bench.item("a"), bench.item("b"), bench.facts(json!(1)));
+    let write = |name: &str, cx: &ItemContext| {
+        bench.run_with(&format!(r#"Write(json: "{name}")"#), cx, &facts, Given::default()).1
+    };
+    assert_eq!(write("b.json", &first), Ok(()));
+    let store = Arc::new(crate::store::memory::Memory::new(1 << 20));
+    bench.run.outputs.keep_in(crate::store::RunStore::new(store, "run-1"));
+    assert_eq!(write("a.json", &first), Ok(()));
+    for name in ["a.json", "b.json"] {
+        assert_eq!(write(name, &first), Ok(()), "the same item replaces its own");
+        let conflict = write(name, &second);
+        assert!(
+            matches!(&conflict, Err(Stop::Failed { failure, .. }) if failure.class == Class::OutputConflict),
+            "{conflict:?}"
+        );
+    }
+    let (records, count) = bench.block_on(bench.run.outputs.stored(10)).expect("reads");
+    let paths: Vec<_> = records.iter().map(|record| record.path.as_str()).collect();
+    assert_eq!((paths, count), (vec!["a.json", "b.json"], 2));
+}
+
+#[test]
 fn an_old_file_stays_whole_when_the_new_one_fails_and_nothing_else_is_left() {
     let bench = Bench::new();
     bench.put("out/x.csv", "old");
