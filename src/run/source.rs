@@ -249,7 +249,14 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
 async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
     run.arrive(place);
     let keep_values = run.stage(place).keep_values;
-    let end = |outcome, message| End { lineage: &item.lineage, key: &item.key, outcome, attempts: 1, message };
+    let end = |outcome, message| End {
+        lineage: &item.lineage,
+        key: &item.key,
+        outcome,
+        attempts: 1,
+        message,
+        has_row: false,
+    };
     match (&item.value, claim) {
         (Err(failure), _) => {
             run.settle(place, end(Outcome::Failed(failure.class), Some(&failure.message)), Vec::new()).await;
