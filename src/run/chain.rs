@@ -64,8 +64,8 @@ pub async fn work(
                 next.push((value, facts.response));
                 continue;
             }
-            let mut out =
-                Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            let room = VALUES_PER_ITEM_MAX - next.len();
+            let mut out = Collected { values: Vec::new(), bytes_left, max_bytes, room, response: None };
             checked.action.run(cx, &facts, &mut out).await?;
             bytes_left = out.bytes_left;
             let response = out.response.unwrap_or(facts.response);
@@ -138,6 +138,7 @@ fn masked(facts: &Facts) -> Facts {
 struct Collected {
     values: Vec<Value>,
     bytes_left: u64,
+    max_bytes: u64,
     room: usize,
     response: Option<Arc<Value>>,
 }
@@ -175,6 +176,10 @@ impl Out for Collected {
 
     fn response(&mut self, head: Arc<Value>) {
         self.response = Some(head);
+    }
+
+    fn max_value(&self) -> u64 {
+        self.max_bytes
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     store::{Claim, StoreError},
     world::BoxFuture,
 };
-use async_channel::{Receiver, Sender};
+use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::zip;
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
@@ -118,8 +118,15 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    /// Waiting for the readers is no work: the timeout of the listing does not count it (RUNS T3).
     async fn send(&self, listed: Listed) -> Result<(), Stop> {
-        self.sender.send(listed).await.map_err(|_| Stop::Cut)
+        match self.sender.try_send(listed) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Stop::Cut),
+            Err(TrySendError::Full(listed)) => {
+                self.cx.slot.parked(self.sender.send(listed)).await.map_err(|_| Stop::Cut)
+            }
+        }
     }
 
     async fn complete(&mut self, value: Value) -> Result<(), Stop> {
@@ -165,6 +172,10 @@ impl Out for Listing<'_> {
 
     fn response(&mut self, head: Arc<Value>) {
         self.response = head;
+    }
+
+    fn max_value(&self) -> u64 {
+        self.max_value
     }
 }
 

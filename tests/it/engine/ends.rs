@@ -82,6 +82,24 @@ fn items_that_come_back_from_a_wait_lose_none_that_is_handed_over() {
 }
 
 #[test]
+fn a_hand_over_loses_nothing_when_permits_come_and_go_in_one_tick() {
+    // Everything is ready at once: an idle worker has an item on its way, loses its permit to an item that comes back,
+    // and another worker is idle before it notices.
+    for (workers, waiting) in [(1, 3), (2, 6), (2, 16)] {
+        let lab = Lab::new(&format!(
+            "{}, Stage(name: \"work\", workers: {workers}, buffer: 0, waiting: {waiting},
+                retry: Retry(max_attempts: 9, initial_interval: \"1ms\", max_interval: \"1ms\", jitter: Exact), run: [Call(handler: \"act\")]),
+             Stage(name: \"end\", buffer: 0, run: [Call(handler: \"sink\")])",
+            source(24, |i| format!("\"fails\": {}", i % 7))
+        ));
+        lab.seeds(150, |done| {
+            assert_eq!(done.outcome(), RunOutcome::Succeeded, "seed {}: {:?}", done.seed, done.record);
+            assert_eq!(done.sunk_keys("end").len(), 24);
+        });
+    }
+}
+
+#[test]
 fn a_listing_that_fails_half_way_is_worked_on_and_fails_the_run() {
     let lab = Lab::new(
         "Stage(name: \"list\", run: [Jq(filter: \"range(5), error(\\\"gone\\\")\")]),

@@ -98,6 +98,24 @@ fn more_values_or_bytes_than_allowed_fail_the_item() {
 }
 
 #[test]
+fn a_reading_action_sees_the_bound_that_the_stage_states() {
+    // A text of 1.5 MB, more than the default of `max_value`.
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!("\"{}\"", "x".repeat(1_500_000));
+    std::fs::write(folder.path().join("large.json"), format!("{text}\n")).expect("it is written");
+    for (most, ok) in [("2MB", 1), ("1MB", 0)] {
+        let path = folder.path().join("large.json");
+        let lab = Lab::new(&format!(
+            "Stage(name: \"list\", tolerate: \"1\", max_value: \"{most}\", run: [Read(ndjson: \"{0}\")]),
+             Stage(name: \"work\", tolerate: \"9\", max_value: \"{most}\", run: [Read(ndjson: \"{0}\")])",
+            path.display()
+        ));
+        let done = lab.run(1);
+        assert_eq!((done.counts("list").ok, done.counts("work").ok), (ok, ok), "{most}: {:?}", done.record.failures);
+    }
+}
+
+#[test]
 fn outputs_are_the_same_at_any_worker_count_and_seed() {
     let job = |workers: usize, buffer: usize| {
         Lab::new(&format!(
