@@ -250,6 +250,10 @@ impl Worker {
             if held {
                 stage.permits.release_working();
             }
+            if let Some(pool) = &self.pool {
+                // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
+                pool.add_if_spare();
+            }
             order.turn().await;
             deliver(&self.run, self.place, children).await;
             return false;
