@@ -19,19 +19,17 @@ const PREVIEWED_ITEMS: u32 = 3;
 /// What a dry run prints, and for how many items it did.
 pub struct DryRun {
     preview: Preview,
-    /// By the place of the stage.
-    printed: Vec<AtomicU32>,
+    printed: AtomicU32,
 }
 
 impl DryRun {
-    /// For a job of so many stages.
-    pub fn new(preview: Preview, stages: usize) -> DryRun {
-        DryRun { preview, printed: (0..stages).map(|_| AtomicU32::new(0)).collect() }
+    pub fn new(preview: Preview) -> DryRun {
+        DryRun { preview, printed: AtomicU32::new(0) }
     }
 
-    /// Takes the place of one item among those of this stage that are printed.
-    pub fn print_this_item(&self, stage: u16) -> bool {
-        self.printed[usize::from(stage)].fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
+    /// Takes the place of one item among those that are printed.
+    pub fn print_this_item(&self) -> bool {
+        self.printed.fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
     }
 }
 
@@ -66,8 +64,8 @@ pub async fn work(
                 next.push((value, facts.response));
                 continue;
             }
-            let mut out =
-                Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            let room = VALUES_PER_ITEM_MAX - next.len();
+            let mut out = Collected { values: Vec::new(), bytes_left, max_bytes, room, response: None };
             checked.action.run(cx, &facts, &mut out).await?;
             bytes_left = out.bytes_left;
             let response = out.response.unwrap_or(facts.response);
@@ -140,6 +138,7 @@ fn masked(facts: &Facts) -> Facts {
 struct Collected {
     values: Vec<Value>,
     bytes_left: u64,
+    max_bytes: u64,
     room: usize,
     response: Option<Arc<Value>>,
 }
@@ -180,7 +179,7 @@ impl Out for Collected {
     }
 
     fn max_value(&self) -> u64 {
-        self.bytes_left
+        self.max_bytes
     }
 }
 

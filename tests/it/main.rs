@@ -2,7 +2,8 @@
 
 mod check;
 mod documents;
-mod memory;
+mod engine;
 mod examples;
+mod memory;
 mod schema;
 mod tidy;
