@@ -19,17 +19,19 @@ const PREVIEWED_ITEMS: u32 = 3;
 /// What a dry run prints, and for how many items it did.
 pub struct DryRun {
     preview: Preview,
-    printed: AtomicU32,
+    /// By the place of the stage.
+    printed: Vec<AtomicU32>,
 }
 
 impl DryRun {
-    pub fn new(preview: Preview) -> DryRun {
-        DryRun { preview, printed: AtomicU32::new(0) }
+    /// For a job of so many stages.
+    pub fn new(preview: Preview, stages: usize) -> DryRun {
+        DryRun { preview, printed: (0..stages).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    /// Takes the place of one item among those that are printed.
-    pub fn print_this_item(&self) -> bool {
-        self.printed.fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
+    /// Takes the place of one item among those of this stage that are printed.
+    pub fn print_this_item(&self, stage: u16) -> bool {
+        self.printed[usize::from(stage)].fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
     }
 }
 
