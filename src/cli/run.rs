@@ -141,7 +141,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     let tap = options.until.is_some().then(Tap::open).transpose()?;
     let (sender, mut tap) = tap.unzip();
     options.tap = sender;
-    // Orphans of our children come to us, so that a run can end them: see DESIGN, "no process left".
+    // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let mut run = Runner::new(world.clone()).start(job, options).map_err(|error| {
         complain(&format!("{error}: nothing was done"));

@@ -72,8 +72,8 @@ pub async fn work(
                 next.push((value, facts.response));
                 continue;
             }
-            let mut out =
-                Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            let room = VALUES_PER_ITEM_MAX - next.len();
+            let mut out = Collected { values: Vec::new(), bytes_left, max_bytes, room, response: None };
             checked.action.run(cx, &facts, &mut out).await?;
             bytes_left = out.bytes_left;
             let response = out.response.unwrap_or(facts.response);
@@ -146,6 +146,7 @@ fn masked(facts: &Facts) -> Facts {
 struct Collected {
     values: Vec<Value>,
     bytes_left: u64,
+    max_bytes: u64,
     room: usize,
     response: Option<Arc<Value>>,
 }
@@ -186,7 +187,7 @@ impl Out for Collected {
     }
 
     fn max_value(&self) -> u64 {
-        self.bytes_left
+        self.max_bytes
     }
 }
 

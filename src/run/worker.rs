@@ -31,6 +31,10 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     while stage.deferred.load(Ordering::Acquire) > 0 {
         super::deferred::run_round(&run, place).await;
     }
+    // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1).
+    for parent in &run.plan(place).from {
+        run.stage(*parent).ended.wait().await;
+    }
     end_stage(&run, place);
 }
 
@@ -250,6 +254,10 @@ impl Worker {
         if let Some(order) = order {
             if held {
                 stage.permits.release_working();
+            }
+            if let Some(pool) = &self.pool {
+                // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
+                pool.add_if_spare();
             }
             order.turn().await;
             deliver(&self.run, self.place, children).await;
