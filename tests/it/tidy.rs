@@ -92,7 +92,9 @@ fn files(folder: &str, endings: &[&str]) -> Vec<File> {
                 open.push(path);
             } else if endings.iter().any(|ending| name.ends_with(ending)) && path.is_file() {
                 let short = path.strip_prefix(root()).expect("below the root").to_string_lossy().replace('\\', "/");
-                found.push(File { path: short, text: fs::read_to_string(&path).expect("a text") });
+                // Some files of test data are no UTF-8 on purpose.
+                let text = String::from_utf8_lossy(&fs::read(&path).expect("a file")).into_owned();
+                found.push(File { path: short, text });
             }
         }
     }
