@@ -16,6 +16,10 @@ use std::sync::{
 /// How many items a dry run prints for each stage.
 const PREVIEWED_ITEMS: u32 = 3;
 
+/// What a dry run shows for a secret.
+const MASK: &str = "***";
+const MASK_IN_URL: &str = "%2A%2A%2A";
+
 /// What a dry run prints, and for how many items it did.
 pub struct DryRun {
     preview: Preview,
@@ -58,6 +62,8 @@ pub async fn work(
             {
                 let line = line.map_err(|failure| Stop::Failed { failure, given_up: true })?;
                 if print {
+                    // In a URL the mask was encoded as every value is.
+                    let line = line.replace(MASK_IN_URL, MASK);
                     (dry.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
                 }
                 if checked.gives != Gives::PassesOn {
@@ -131,7 +137,7 @@ fn masked(facts: &Facts) -> Facts {
     facts.run = Arc::new(crate::lang::RunFacts {
         params: facts.run.params.clone(),
         run: facts.run.run.clone(),
-        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new("***"))).collect(),
+        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new(MASK))).collect(),
     });
     facts
 }

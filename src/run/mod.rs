@@ -138,6 +138,11 @@ impl Runner {
                 return Err(StartError::NoInput(path.clone()));
             }
         }
+        // The nearest folder that is there, must be one: the others are made when something is written.
+        if let Some(path) = options.out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            let path = path.display();
+            return Err(StartError::Out(format!("outputs cannot be written below {path}: it is a file, no folder")));
+        }
         let params = merged_params(&job.params, &options.params)?;
         let until = match &options.until {
             None => None,
