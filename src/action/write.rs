@@ -47,8 +47,13 @@ pub(super) fn check(spec: &WriteSpec, path: &str, place: &Place<'_>, checker: &m
             .filter_map(|(format, field, text)| Some((format, field, text.as_ref()?)))
             .collect();
     let [(format, field, text)] = said[..] else {
-        let help = "write one of json:, ndjson:, csv: with the name of the file";
-        checker.error(path, format!("{} formats are said", said.len()), Some(help));
+        let help = "write exactly one of `json:`, `ndjson:` and `csv:`, as in `json: \"{{ run.date }}/rows.json\"`";
+        let fields: Vec<String> = said.iter().map(|(_, field, _)| format!("`{field}`")).collect();
+        let message = match fields.is_empty() {
+            true => "nothing says what is written".to_owned(),
+            false => format!("{} say what is written, and only one can", fields.join(" and ")),
+        };
+        checker.error(path, message, Some(help));
         return None;
     };
     let to = files::check_output(&format!("{path}.{field}"), text, checker)?;

@@ -1,6 +1,11 @@
 //! `lamplighter check`: everything that is wrong with job files.
 
-use super::{Format, Global, colour, complain, exit::Exit, print, settings::Settings};
+use super::{
+    Format, Global,
+    exit::Exit,
+    screen::{complain, ink, print},
+    settings::Settings,
+};
 use lamplighter::{
     job::{Config, Job},
     problem::{Level, Problem, Source, render, to_json},
@@ -32,25 +37,29 @@ pub fn main(global: &Global, arguments: &CheckArguments) -> Exit {
         Err(exit) => return exit,
     };
     let (mut errors, mut remarks) = (0, 0);
-    let mut json = Vec::new();
+    let (mut text, mut json) = (String::new(), Vec::new());
+    let colour = ink(&std::io::stdout()).colour;
     for path in &files {
         let (source, problems) = problems(&settings, path);
         errors += problems.iter().filter(|problem| problem.level == Level::Error).count();
         remarks += problems.iter().filter(|problem| problem.level == Level::Remark).count();
         match arguments.format {
-            Format::Human if problems.is_empty() => print(&format!("{}: ok\n", path.display())),
-            Format::Human => print(&render(&problems, &source, colour())),
+            Format::Human if problems.is_empty() => text.push_str(&format!("{}: ok\n", path.display())),
+            Format::Human => text.push_str(&render(&problems, &source, colour)),
             Format::Json => json.extend(to_json(&problems, &source).as_array().cloned().unwrap_or_default()),
         }
     }
     match arguments.format {
-        Format::Json => print(&format!("{}\n", serde_json::Value::from(json))),
+        Format::Json => text = format!("{}\n", serde_json::Value::from(json)),
         Format::Human if files.len() > 1 || errors + remarks > 0 => {
-            print(&format!("{} files, {errors} errors, {remarks} remarks\n", files.len()));
+            let many = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+            let counts = [many(files.len(), "file"), many(errors, "error"), many(remarks, "remark")];
+            text.push_str(&format!("{}\n", counts.join(", ")));
         }
         Format::Human => {}
     }
-    if errors > 0 || arguments.strict && remarks > 0 { Exit::Usage } else { Exit::Done }
+    let exit = if errors > 0 || arguments.strict && remarks > 0 { Exit::Usage } else { Exit::Done };
+    exit.after(print(&text))
 }
 
 fn problems(settings: &Settings, path: &Path) -> (Source, Vec<Problem>) {
@@ -83,7 +92,14 @@ fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
             let mut found: Vec<PathBuf> =
                 entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron")).collect();
             found.sort();
+            if found.is_empty() {
+                complain(&format!("there is no job file in {}", path.display()));
+                return Err(Exit::Usage);
+            }
             files.extend(found);
+        } else if !path.exists() {
+            complain(&format!("there is no file or folder {}", path.display()));
+            return Err(Exit::Usage);
         } else {
             files.push(path.clone());
         }

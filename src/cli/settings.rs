@@ -1,6 +1,10 @@
 //! What the command line, `lamplighter.ron` and the environment say together.
 
-use super::{Global, colour, complain, exit::Exit};
+use super::{
+    Global,
+    exit::Exit,
+    screen::{complain, ink, say},
+};
 use lamplighter::{
     action::Handlers,
     job::{CheckedJob, Config, Job, Surroundings},
@@ -34,13 +38,13 @@ impl Settings {
         let path = named.clone().unwrap_or_else(|| PathBuf::from("lamplighter.ron"));
         let config = if named.is_some() || path.exists() {
             Config::from_file(&path).map_err(|problems| {
-                eprint!("{}", problems.render(colour()));
+                say(&problems.render(ink(&std::io::stderr()).colour));
                 Exit::Usage
             })?
         } else {
             Config::default()
         };
-        let home = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let home = path.parent().unwrap_or(Path::new("")).to_owned();
         let below = |text: &Option<String>| text.as_ref().map(|text| home.join(text));
         let jobs = global.jobs.clone().or_else(|| below(&config.jobs)).unwrap_or_else(|| home.join("jobs"));
         let out = global.out.clone().or_else(|| below(&config.out));
@@ -64,7 +68,12 @@ impl Settings {
     /// The file that `JOB|FILE` names.
     pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
         if named.contains('/') || named.ends_with(".ron") {
-            return Ok(PathBuf::from(named));
+            let path = PathBuf::from(named);
+            if path.is_file() {
+                return Ok(path);
+            }
+            complain(&format!("there is no job file {named}"));
+            return Err(Exit::Usage);
         }
         let path = self.jobs.join(format!("{named}.ron"));
         if path.is_file() {
@@ -99,12 +108,12 @@ impl Settings {
         match Job::from_file_in(&path, &self.surroundings()) {
             Ok(checked) => {
                 if !checked.remarks.is_empty() {
-                    eprint!("{}", render(&checked.remarks, &checked.source, colour()));
+                    say(&render(&checked.remarks, &checked.source, ink(&std::io::stderr()).colour));
                 }
                 Ok(checked)
             }
             Err(problems) => {
-                eprint!("{}", problems.render(colour()));
+                say(&problems.render(ink(&std::io::stderr()).colour));
                 complain(&format!("{} cannot run: nothing was done", path.display()));
                 Err(Exit::Usage)
             }

@@ -1,7 +1,7 @@
 //! The bounded channel before a stage.
 
 use super::{Pulled, Semaphore, WorkPermits};
-use async_channel::{Receiver, Sender};
+use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::{StreamExt, pin};
 use std::{
     future::{Future, poll_fn},
@@ -56,9 +56,12 @@ impl<T> Inbox<T> {
                 if tokens.recv().await.is_err() {
                     return Err(item);
                 }
-                // A worker waits, so there is room at once; only behind a closed stage, whose items are settled unseen, may
-                // this wait a moment.
-                self.items.0.send(item).await.map_err(|error| error.0)
+                // There is room: tokens and items have the same bound, and each item was preceded by its token. Only while
+                // a closed stage drains, on several threads, a token may come before the item of the one before is gone.
+                match self.items.0.try_send(item) {
+                    Err(TrySendError::Full(item)) => self.items.0.send(item).await.map_err(|error| error.0),
+                    sent => sent.map_err(TrySendError::into_inner),
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ mod plan;
 mod relations;
 mod spec;
 
-pub use config::Config;
+pub use config::{CheckedConfig, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
@@ -197,7 +197,11 @@ fn read_text(path: &Path) -> Result<String, JobProblems> {
         .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        JobProblems::whole(path, format!("the file is not UTF-8 at byte {at}"), "save it as UTF-8")
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let problem = Problem::error("", at..end, "from here on the file is not UTF-8")
+            .with_help("save it as UTF-8: most editors ask for the encoding in `Save as`");
+        JobProblems { source: Source::new(path.display().to_string(), text), problems: vec![problem] }
     })
 }
 

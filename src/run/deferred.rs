@@ -95,6 +95,7 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     let mut token = Token::open(run, place, row.lineage, row.key, value);
     token.body_mut().carried = row.attempts;
     token.body_mut().group = row.message;
+    token.body_mut().has_row = true;
     if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }

@@ -305,7 +305,8 @@ impl RunState {
         let stage = self.stage(place);
         let keep =
             if end.outcome == Outcome::Ok { stage.keep_values } else { end.outcome.is_missing() && stage.keep_missing };
-        if keep {
+        // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
+        if keep || end.has_row {
             let row = Row {
                 stage: place,
                 lineage: end.lineage.clone(),
@@ -344,6 +345,8 @@ pub struct End<'a> {
     pub outcome: Outcome,
     pub attempts: u32,
     pub message: Option<&'a str>,
+    /// Its row in the store says that it waits.
+    pub has_row: bool,
 }
 
 /// Lets one worker notice that its items are cut: one listener for all of them, armed only when an item is pending.

@@ -1,7 +1,7 @@
 //! A worker of a stage: pull, work, settle, deliver, again.
 
 use super::{
-    chain::{self, DryRun},
+    chain,
     guard::{Alarms, Bounds, Guarded, guard},
     pool::SlotPool,
     state::{Cut, CutWatch, RunState, null},
@@ -30,6 +30,10 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     join(&run, place, &group).await;
     while stage.deferred.load(Ordering::Acquire) > 0 {
         super::deferred::run_round(&run, place).await;
+    }
+    // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1).
+    for parent in &run.plan(place).from {
+        run.stage(*parent).ended.wait().await;
     }
     end_stage(&run, place);
 }
@@ -73,12 +77,14 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         }
     }
     let counts = stage.snapshot();
-    log::info!(
-        target: "lamplighter::run",
-        run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
-        missing = counts.missing();
-        "stage ended"
-    );
+    if !plan.hidden {
+        log::info!(
+            target: "lamplighter::run",
+            run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
+            missing = counts.missing();
+            "stage ended"
+        );
+    }
     stage.ended.settle(());
     run.changed.notify(usize::MAX);
 }
@@ -249,6 +255,10 @@ impl Worker {
             if held {
                 stage.permits.release_working();
             }
+            if let Some(pool) = &self.pool {
+                // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
+                pool.add_if_spare();
+            }
             order.turn().await;
             deliver(&self.run, self.place, children).await;
             return false;
@@ -273,7 +283,7 @@ impl Worker {
         let plan = run.plan(self.place);
         let most = plan.retry.as_ref().map_or(1, |retry| retry.max_attempts);
         let mut attempt = if plan.retry.is_some() { self.cx.slot.take_carried() } else { 0 };
-        let print = run.dry.as_ref().is_some_and(DryRun::print_this_item);
+        let print = run.dry.as_ref().is_some_and(|dry| dry.print_this_item(self.place));
         loop {
             attempt += 1;
             self.cx.attempt = attempt;
