@@ -172,7 +172,7 @@ impl Runner {
             temporary: options.out.clone(),
             world: world.clone(),
         });
-        let dry = options.preview.clone().map(chain::DryRun::new);
+        let dry = options.preview.clone().map(|preview| chain::DryRun::new(preview, job.stages.len()));
         let places = 0..job.stages.len() as u16;
         let feeds = until.map(|until| (until, job.ancestors(until)));
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
@@ -258,7 +258,7 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).await;
-        self.group.cancel();
+        self.group.cancel().await;
     }
 
     fn record(&self) -> RunRecord {
