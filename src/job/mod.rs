@@ -184,8 +184,12 @@ impl fmt::Debug for CheckedJob {
 
 /// Reads a file that authors write: regular, not too large, UTF-8.
 fn read_text(path: &Path) -> Result<String, JobProblems> {
-    let meta = fs::metadata(path)
-        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name"))?;
+    let meta = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            JobProblems::whole(path, "there is no such file".to_owned(), "check its name and folder")
+        }
+        _ => JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name and rights"),
+    })?;
     if !meta.is_file() {
         return Err(JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron"));
     }

@@ -281,7 +281,7 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).await;
-        self.group.cancel();
+        self.group.cancel().await;
     }
 
     async fn record(&self) -> RunRecord {

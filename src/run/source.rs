@@ -1,7 +1,7 @@
 //! A source: its first action lists, the later ones complete each value, and what comes out becomes items.
 
 use super::{
-    chain,
+    chain::{self, Dry, Within},
     guard::{Alarms, Bounds, Guarded, guard},
     state::{CutWatch, End, RunState, null},
     worker::{Child, deliver, end_stage, render_key},
@@ -147,7 +147,11 @@ impl Listing<'_> {
         facts.response = self.response.clone();
         self.cx.value_place = self.index;
         self.index += 1;
-        match chain::work(self.rest, &mut self.cx, facts, u64::MAX, None).await {
+        let (run, place) = (self.run, self.cx.stage_place);
+        let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print: dry.print_this_item(place), in_source: true });
+        let is_cut = || run.cut(run.stage(place)).is_some();
+        let within = Within { max_bytes: u64::MAX, dry, is_cut: &is_cut };
+        match chain::work(self.rest, &mut self.cx, facts, within).await {
             Ok(values) => {
                 for value in values {
                     self.send(Listed::Value(value)).await?;

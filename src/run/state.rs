@@ -241,11 +241,16 @@ impl RunState {
         stage.attention.notify(usize::MAX);
         self.changed.notify(usize::MAX);
         for parent in &self.plan(place).from {
-            let plan = self.plan(*parent);
-            if !plan.is_source() && plan.readers.iter().all(|reader| self.stage(*reader).is_closed()) {
+            if !self.plan(*parent).is_source() && self.all_readers_are_closed(*parent) {
                 self.close(*parent, false);
             }
         }
+    }
+
+    /// True when nothing that the stage gives will be worked on: it has readers in this run, and all are closed.
+    pub fn all_readers_are_closed(&self, place: u16) -> bool {
+        let mut readers = self.plan(place).readers.iter().filter(|reader| self.is_wanted(**reader)).peekable();
+        readers.peek().is_some() && readers.all(|reader| self.stage(*reader).is_closed())
     }
 
     /// Counts an arrival. Every arrival is settled exactly once.

@@ -6,7 +6,7 @@
 
 use lamplighter::{
     action::{Call, CallError, Handlers},
-    item::{Counts, Outcome, RunOutcome, RunRecord, Value},
+    item::{Counts, RunOutcome, RunRecord, Value},
     job::Job,
     run::{Run, RunOptions, Runner, StoreChoice},
     world::sim::Sim,
@@ -87,7 +87,8 @@ pub struct Done {
     pub trace: u64,
     /// When it was cut from outside, and how many events there were by then.
     pub cut_at: Option<(Duration, usize)>,
-    pub next: Option<Vec<usize>>,
+    /// The choices of a scripted simulation.
+    pub choices: Vec<lamplighter::world::sim::Choice>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -235,7 +236,7 @@ impl Lab {
             elapsed: sim.elapsed(),
             trace: sim.trace(),
             cut_at: seen.cut_at,
-            next: sim.next_choices(12),
+            choices: sim.choices(),
         };
         done.hold(&self.job, limit);
         Some(done)
@@ -339,11 +340,6 @@ impl Done {
     pub fn began(&self, stage: &str, key: &str) -> Vec<u64> {
         self.of(stage, What::Began).filter(|event| event.key == key).map(|event| event.at.as_millis() as u64).collect()
     }
-}
-
-/// The name of an outcome without its class.
-pub fn name(outcome: Outcome) -> &'static str {
-    outcome.name()
 }
 
 /// One call of a handler, counted while it runs.
