@@ -116,12 +116,14 @@ fn due(text: &str, job: &Job) -> Result<jiff::Timestamp, String> {
 pub struct End {
     pub record: RunRecord,
     signal: Option<u8>,
+    /// What the `--until` stage gave was printed.
+    printed: Result<(), Exit>,
 }
 
 impl End {
     /// Its exit code.
     pub fn exit(&self) -> Exit {
-        Exit::of(self.record.outcome, self.signal)
+        Exit::of(self.record.outcome, self.signal).after(self.printed)
     }
 }
 
@@ -139,7 +141,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     let tap = options.until.is_some().then(Tap::open).transpose()?;
     let (sender, mut tap) = tap.unzip();
     options.tap = sender;
-    // Orphans of our children come to us, so that a run can end them: see DESIGN, "no process left".
+    // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let mut run = Runner::new(world.clone()).start(job, options).map_err(|error| {
         complain(&format!("{error}: nothing was done"));
@@ -152,27 +154,29 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
             Next::Ended(record) => break record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),
-            Next::ReaderGone => run.cancel("the reader of stdout, which has gone"),
+            Next::NoReader => run.cancel("stdout, which takes no more"),
         }
         if let Some(picture) = &mut picture {
             picture.draw(&job.name, &run.progress());
         }
     };
     drop(run);
+    let mut printed = Ok(());
     if let Some(tap) = tap.filter(|_| signal.is_none()) {
         // What was given is printed; a signal ends the wait for a reader that does not read.
         let signalled = async {
             signals.next().await;
+            Ok(())
         };
-        first(tap.printed(), signalled).await;
+        printed = first(tap.printed(), signalled).await;
     }
-    Ok(End { record, signal })
+    Ok(End { record, signal, printed })
 }
 
 enum Next {
     Ended(RunRecord),
     Signal(u8),
-    ReaderGone,
+    NoReader,
     Tick,
 }
 
@@ -184,10 +188,10 @@ async fn next(world: &World, run: &mut Run, signals: &mut Signals, tap: &mut Opt
     let signal = async { Next::Signal(signals.next().await) };
     let gone = async {
         match tap {
-            Some(tap) => tap.reader_gone().await,
+            Some(tap) => tap.broken().await,
             None => std::future::pending().await,
         }
-        Next::ReaderGone
+        Next::NoReader
     };
     let tick = async {
         if !ticks {
@@ -202,9 +206,9 @@ async fn next(world: &World, run: &mut Run, signals: &mut Signals, tap: &mut Opt
 /// The values of the `--until` stage on their way to stdout, on a thread of their own: a reader that takes its time slows
 /// the run and holds up nothing else.
 struct Tap {
-    /// Says once that the reader has gone; closed when all is printed.
-    gone: async_channel::Receiver<()>,
-    told: bool,
+    /// Says once that stdout takes no more, `Err` when that is a failure; closed when all is printed.
+    ended: async_channel::Receiver<Result<(), Exit>>,
+    end: Option<Result<(), Exit>>,
 }
 
 /// Values that may wait for the reader of stdout.
@@ -213,20 +217,17 @@ const TAP: usize = 64;
 impl Tap {
     fn open() -> Result<(async_channel::Sender<Value>, Tap), Exit> {
         let (sender, values) = async_channel::bounded::<Value>(TAP);
-        let (say_gone, gone) = async_channel::bounded(1);
+        let (end, ended) = async_channel::bounded(1);
         let lines = move || {
             while let Ok(value) = values.recv_blocking() {
                 if let Err(error) = screen::write_out(&format!("{value}\n")) {
-                    if error.kind() != std::io::ErrorKind::BrokenPipe {
-                        complain(&format!("stdout cannot be written: {error}"));
-                    }
-                    let _ = say_gone.try_send(());
+                    let _ = end.try_send(screen::judge(&error));
                     return;
                 }
             }
         };
         match std::thread::Builder::new().name("lamplighter-out".into()).spawn(lines) {
-            Ok(_) => Ok((sender, Tap { gone, told: false })),
+            Ok(_) => Ok((sender, Tap { ended, end: None })),
             Err(error) => {
                 complain(&format!("no thread could be started: {error}"));
                 Err(Exit::Io)
@@ -234,15 +235,20 @@ impl Tap {
         }
     }
 
-    async fn reader_gone(&mut self) {
-        if self.told || self.gone.recv().await.is_err() {
-            std::future::pending::<()>().await;
+    /// Ready, once, when stdout takes no more.
+    async fn broken(&mut self) {
+        match self.ended.recv().await {
+            Ok(end) if self.end.is_none() => self.end = Some(end),
+            _ => std::future::pending().await,
         }
-        self.told = true;
     }
 
-    async fn printed(self) {
-        while self.gone.recv().await.is_ok() {}
+    /// Waits until all is printed that will be.
+    async fn printed(self) -> Result<(), Exit> {
+        match self.end {
+            Some(end) => end,
+            None => self.ended.recv().await.unwrap_or(Ok(())),
+        }
     }
 }
 

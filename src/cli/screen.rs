@@ -16,13 +16,16 @@ use std::{
 /// # Errors
 /// When stdout cannot be written, which is told on stderr.
 pub fn print(text: &str) -> Result<(), Exit> {
-    write_out(text).or_else(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Ok(()),
-        _ => {
-            complain(&format!("stdout cannot be written: {error}"));
-            Err(Exit::Io)
-        }
-    })
+    write_out(text).or_else(|error| judge(&error))
+}
+
+/// Whether stdout failed, which is told on stderr, or its reader has just gone.
+pub fn judge(error: &io::Error) -> Result<(), Exit> {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    complain(&format!("stdout cannot be written: {error}"));
+    Err(Exit::Io)
 }
 
 /// Writes to stdout and tells how it went.

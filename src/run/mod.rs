@@ -138,6 +138,11 @@ impl Runner {
                 return Err(StartError::NoInput(path.clone()));
             }
         }
+        // The nearest folder that is there, must be one: the others are made when something is written.
+        if let Some(path) = options.out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            let path = path.display();
+            return Err(StartError::Out(format!("outputs cannot be written below {path}: it is a file, no folder")));
+        }
         let params = merged_params(&job.params, &options.params)?;
         let until = match &options.until {
             None => None,
@@ -276,7 +281,7 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).await;
-        self.group.cancel();
+        self.group.cancel().await;
     }
 
     async fn record(&self) -> RunRecord {
