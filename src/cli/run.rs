@@ -63,6 +63,11 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
             );
             match end {
                 Ok(end) => {
+                    if let Some(key) = &arguments.key
+                        && end.record.stages.iter().all(|stage| stage.counts.items == 0)
+                    {
+                        complain(&format!("no item has the key `{key}`"));
+                    }
                     show(&end.record, arguments.format);
                     end.exit()
                 }
