@@ -33,7 +33,11 @@ pub enum StoreChoice {
 fn open_private(folder: &Path, limit: u64) -> Result<(Sqlite, Vec<String>), StoreError> {
     std::fs::create_dir_all(folder)
         .map_err(|error| StoreError::Io(format!("the folder {} cannot be made: {error}", folder.display())))?;
-    Sqlite::private(folder, limit)
+    // The store follows no symlink, and the folder that the operator names may well be one.
+    let folder = folder
+        .canonicalize()
+        .map_err(|error| StoreError::Io(format!("the folder {} cannot be used: {error}", folder.display())))?;
+    Sqlite::private(&folder, limit)
 }
 
 /// Opens the store once.

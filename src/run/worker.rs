@@ -323,7 +323,11 @@ impl Worker {
             let failure = match guarded {
                 Guarded::Done(Ok(values)) => {
                     slot.count_attempts(attempt);
-                    return Worked::Gave(values);
+                    let wrong = || values.iter().find_map(|value| chain::too_deep(value));
+                    return match if plan.readers.is_empty() { None } else { wrong() } {
+                        None => Worked::Gave(values),
+                        Some(failure) => Worked::Failed(failure),
+                    };
                 }
                 Guarded::Done(Err(Stop::Empty)) => {
                     slot.count_attempts(attempt);
