@@ -134,6 +134,10 @@ pub const STORE_PAGE_BYTES: u32 = 2048;
 pub const STORE_CACHE_KIB: u32 = 1024;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
+/// Least of it that can be said: an empty store has 0.1 MB.
+pub const SPOOL_BYTES_MIN: u64 = 1_000_000;
+/// Most threads of the executor that a configuration can ask for: cores of the largest gateway, four times over.
+pub const THREADS_MAX: u32 = 64;
 
 /// Values or combinations that an `Items` may list.
 pub const ITEMS_MAX: usize = 1_000_000;
@@ -155,6 +159,8 @@ pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
 /// A longer line of output is logged and kept only so far, in bytes.
 pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// Blocks of a child's output that are read before others have their turn.
+pub const CHILD_READS_BEFORE_YIELD: u32 = 4;
 /// Last lines of a child's output that are kept for reports.
 pub const CHILD_TAIL_LINES: usize = 20;
 /// Bytes of the last line that a failure's message quotes.
@@ -210,10 +216,12 @@ pub const SIM_HUGE_BYTES: usize = 64 << 20;
 pub const CPU_THREADS_MIN: usize = 2;
 /// See [`CPU_THREADS_MIN`].
 pub const CPU_THREADS_MAX: usize = 4;
-/// A thread of the CPU pool ends after it had nothing to do for this long: an idle daemon does not wake up.
-pub const CPU_THREAD_IDLE: Duration = Duration::from_secs(5);
-/// Stack of a thread of the CPU pool, in bytes (address space; only what is used takes memory).
-pub const CPU_STACK_BYTES: usize = 4 << 20;
+/// Most threads that block (files, name look-ups, starting a child) at a time.
+pub const BLOCKING_THREADS_MAX: usize = 4;
+/// A thread of a pool ends after it had nothing to do for this long: an idle daemon does not wake up.
+pub const POOL_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Stack of a thread of a pool, in bytes (address space; only what is used takes memory).
+pub const POOL_STACK_BYTES: usize = 4 << 20;
 /// Where the kernel refuses a timer on the wall clock, the clock is looked at this often.
 pub const WALL_RECHECK: Duration = Duration::from_secs(60);
 /// A wall clock that moved this much more or less than the time that passed was set; less is drift.

@@ -15,7 +15,7 @@ use std::{
     collections::VecDeque,
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
@@ -28,10 +28,13 @@ pub(super) struct Lost(Arc<AtomicU32>);
 pub(super) struct Computing<T, R> {
     batches: async_channel::Receiver<Vec<T>>,
     ready: VecDeque<T>,
-    work: Option<BoxFuture<'static, Option<(R, Vec<T>)>>>,
+    work: Option<BoxFuture<'static, End<T, R>>>,
     result: Option<R>,
     watch: Arc<Watch>,
 }
+
+/// The result and the last values; `None` when no thread was left.
+type End<T, R> = Option<(R, Vec<T>)>;
 
 /// Who ends first: the computation, or the interest in it.
 struct Watch {
@@ -103,7 +106,7 @@ impl<T, R> Computing<T, R> {
     pub async fn next(&mut self) -> Result<Option<T>, Stop> {
         enum Came<T, R> {
             Batch(Vec<T>),
-            End(Option<(R, Vec<T>)>),
+            End(End<T, R>),
         }
         loop {
             if let Some(value) = self.ready.pop_front() {

@@ -43,7 +43,8 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    groups: BTreeMap<u64, (Owner, Pid)>,
+    /// Without a number: a child that is being started or runs.
+    groups: BTreeMap<u64, (Owner, Option<Pid>)>,
     next: u64,
     kill_at_once: bool,
 }
@@ -78,8 +79,7 @@ pub(super) struct Started {
 pub(super) struct Running {
     group: Option<Group>,
     pidfd: Option<Async<OwnedFd>>,
-    leftovers: Leftovers,
-    owner: Owner,
+    expected: Expected,
 }
 
 /// A process group. As long as its leader is not reaped nobody else can get its number.
@@ -115,14 +115,25 @@ impl Leftovers {
     pub fn kill_now(&self) {
         let mut state = self.lock();
         state.kill_at_once = true;
-        for (_, group) in state.groups.values() {
-            signal(*group, Signal::KILL);
+        for group in state.groups.values().filter_map(|(_, group)| *group) {
+            signal(group, Signal::KILL);
         }
     }
 
-    /// True when nothing is being ended.
+    /// True when no child runs or is being ended.
     pub fn is_empty(&self) -> bool {
         self.lock().groups.is_empty()
+    }
+
+    /// Says that a child of `owner` is about to start: until the guard is dropped nobody takes it for gone, also when its
+    /// start is given up half-way.
+    pub(super) fn expect(&self, owner: Owner) -> Expected {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.groups.insert(number, (owner.clone(), None));
+        drop(state);
+        Expected { leftovers: self.clone(), number, owner }
     }
 
     /// Takes over a group that must end: TERM and CONT now, KILL after the grace period.
@@ -136,7 +147,7 @@ impl Leftovers {
         }
         let number = state.next;
         state.next += 1;
-        state.groups.insert(number, (owner, group.id));
+        state.groups.insert(number, (owner, Some(group.id)));
         drop(state);
         let ending = Ending { leftovers: self.clone(), number, group, done: false };
         self.0.world.spawn(ending.run()).detach();
@@ -152,9 +163,27 @@ impl Leftovers {
         }
     }
 
+    fn forget(&self, number: u64) {
+        self.lock().groups.remove(&number);
+        self.0.changed.notify(usize::MAX);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under this lock.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A child that is being started or runs.
+pub(super) struct Expected {
+    leftovers: Leftovers,
+    number: u64,
+    owner: Owner,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.leftovers.forget(self.number);
     }
 }
 
@@ -207,8 +236,7 @@ impl Drop for Ending {
             signal(self.group.id, Signal::KILL);
             let _ = self.group.alive();
         }
-        self.leftovers.lock().groups.remove(&self.number);
-        self.leftovers.0.changed.notify(usize::MAX);
+        self.leftovers.forget(self.number);
     }
 }
 
@@ -220,7 +248,7 @@ impl Start {
     ///
     /// # Errors
     /// What the system says: the program or a pipe could not be started or made.
-    pub fn start(mut self, leftovers: Leftovers, owner: Owner) -> io::Result<Started> {
+    pub fn start(mut self, expected: Expected) -> io::Result<Started> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (stdout, theirs) = pipe()?;
         let stderr = if self.own_stderr {
@@ -244,7 +272,7 @@ impl Start {
         // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
         drop(self.command);
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive number");
-        let mut running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, leftovers, owner };
+        let mut running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, expected };
         if let Some(nice) = self.nice {
             // It may have ended already, or a negative value may not be allowed.
             if let Err(error) = rustix::process::setpriority_pgrp(Some(id), nice)
@@ -305,7 +333,7 @@ impl Running {
         let status = group.leader.as_mut().expect("the leader is reaped here only").wait();
         group.leader = None;
         if group.alive() {
-            self.leftovers.leave(self.owner.clone(), group);
+            self.expected.leftovers.leave(self.expected.owner.clone(), group);
         }
         status
     }
@@ -314,7 +342,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(group) = self.group.take() {
-            self.leftovers.leave(self.owner.clone(), group);
+            self.expected.leftovers.leave(self.expected.owner.clone(), group);
         }
     }
 }

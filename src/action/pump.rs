@@ -4,18 +4,24 @@
 use super::{Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
-    limits::{CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_TAIL_LINES, READ_BLOCK_BYTES},
+    limits::{
+        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_READS_BEFORE_YIELD, CHILD_TAIL_LINES,
+        READ_BLOCK_BYTES,
+    },
 };
+use futures_lite::future::{or, yield_now};
 use rustix::io::Errno;
 use smol::Async;
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
     os::fd::OwnedFd,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
+    task::Poll,
 };
 
 /// What goes on in the pipes of one child, seen by who decides how long to wait for their end.
@@ -23,8 +29,12 @@ use std::{
 pub(super) struct Pumps {
     /// Bytes read so far, of all pipes.
     read: AtomicU64,
+    /// Blocks read so far.
+    turns: AtomicU32,
     /// A value is being handed on: that nothing is read is not the child's doing.
     giving: AtomicBool,
+    /// Nothing more is read: what is there is the end.
+    cut: AtomicBool,
     tail: Mutex<Tail>,
 }
 
@@ -68,6 +78,11 @@ impl Pumps {
         self.giving.load(Ordering::Relaxed)
     }
 
+    /// Every pipe is at its end from the next poll on, whoever holds it open.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
     /// The last lines, joined by line feeds.
     pub fn tail(&self) -> String {
         let tail = self.lock();
@@ -83,7 +98,8 @@ impl Pumps {
     pub async fn feed(&self, pipe: Async<OwnedFd>, text: String) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            match pipe.write_with(|fd| Ok(rustix::io::write(fd, rest)?)).await {
+            let written = pipe.write_with(|fd| Ok(rustix::io::write(fd, rest)?));
+            match or(self.until_cut(), written).await {
                 Ok(count) => rest = &rest[count.min(rest.len())..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
@@ -175,12 +191,25 @@ impl Pumps {
         cutter.end(|line| self.lock().take(&line, true, log));
     }
 
+    /// The end, once [`Pumps::cut`] was said. It is looked for at each poll and wakes nobody: who cuts polls the pipes.
+    async fn until_cut(&self) -> io::Result<usize> {
+        poll_fn(|_| if self.cut.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
     async fn block(&self, pipe: &Async<OwnedFd>, block: &mut [u8]) -> Option<usize> {
         loop {
-            match pipe.read_with(|fd| Ok(rustix::io::read(fd, &mut *block)?)).await {
+            let read = pipe.read_with(|fd| Ok(rustix::io::read(fd, &mut *block)?));
+            match or(self.until_cut(), read).await {
                 Ok(0) => return None,
                 Ok(count) => {
                     self.read.fetch_add(count as u64, Ordering::Relaxed);
+                    // A child that floods its pipe must not keep the thread from timers and other items.
+                    if self.turns.fetch_add(1, Ordering::Relaxed) % CHILD_READS_BEFORE_YIELD
+                        == CHILD_READS_BEFORE_YIELD - 1
+                    {
+                        yield_now().await;
+                    }
                     return Some(count);
                 }
                 Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}

@@ -168,11 +168,12 @@ impl Csv {
             if matches!(self.state, Place::Plain) && self.field.last() == Some(&b'\r') {
                 self.field.pop();
             }
-            let blank = self.state == Place::Plain && self.fields.is_empty() && self.field.is_empty();
+            let blank =
+                self.wrong.is_none() && self.state == Place::Plain && self.fields.is_empty() && self.field.is_empty();
             self.end_field();
             let fields = std::mem::take(&mut self.fields);
             let content = self.wrong.take().unwrap_or(Content::Fields(fields));
-            if !blank || content == Content::TooLarge {
+            if !blank {
                 rows.push(Row { line: self.begun_at, content });
             }
         }

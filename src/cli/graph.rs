@@ -32,12 +32,11 @@ pub fn main(global: &Global, arguments: &GraphArguments) -> Exit {
         Ok(checked) => checked.job,
         Err(exit) => return exit,
     };
-    print(&match arguments.format {
+    Exit::Done.after(print(&match arguments.format {
         Drawing::Mermaid => mermaid(&job),
         Drawing::Dot => dot(&job),
         Drawing::Svg => svg(&job),
-    });
-    Exit::Done
+    }))
 }
 
 /// Stages that people wrote, with their places.

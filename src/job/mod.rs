@@ -9,7 +9,7 @@ mod plan;
 mod relations;
 mod spec;
 
-pub use config::Config;
+pub use config::{CheckedConfig, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
@@ -86,6 +86,7 @@ impl Job {
     ///
     /// # Errors
     /// As [`Job::from_file`].
+    #[expect(clippy::new_ret_no_self, reason = "a job comes with what was remarked on, or not at all")]
     pub fn new(name: &str, spec: &JobSpec, base_dir: &Path, handlers: &Handlers) -> Result<CheckedJob, JobProblems> {
         let surroundings = Surroundings { handlers: handlers.clone(), ..Surroundings::default() };
         check::check(name, spec, Source::new(name, ""), base_dir, &surroundings)
@@ -183,8 +184,12 @@ impl fmt::Debug for CheckedJob {
 
 /// Reads a file that authors write: regular, not too large, UTF-8.
 fn read_text(path: &Path) -> Result<String, JobProblems> {
-    let meta = fs::metadata(path)
-        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name"))?;
+    let meta = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            JobProblems::whole(path, "there is no such file".to_owned(), "check its name and folder")
+        }
+        _ => JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name and rights"),
+    })?;
     if !meta.is_file() {
         return Err(JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron"));
     }
@@ -196,7 +201,11 @@ fn read_text(path: &Path) -> Result<String, JobProblems> {
         .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        JobProblems::whole(path, format!("the file is not UTF-8 at byte {at}"), "save it as UTF-8")
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let problem = Problem::error("", at..end, "from here on the file is not UTF-8")
+            .with_help("save it as UTF-8: most editors ask for the encoding in `Save as`");
+        JobProblems { source: Source::new(path.display().to_string(), text), problems: vec![problem] }
     })
 }
 

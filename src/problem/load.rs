@@ -56,9 +56,7 @@ fn said_by_ron(source: &Source, error: &ron::error::SpannedError) -> Problem {
             "this is nested too deeply".to_owned(),
             "put less inside each other, or move the data into a file of its own",
         ),
-        code => {
-            problem(format!("this cannot be read: {code}"), "compare it with the examples of `lamplighter explain`")
-        }
+        code => problem(format!("this cannot be read: {code}"), "compare it with the examples of docs/JOBS.md"),
     }
 }
 

@@ -245,6 +245,7 @@ macro_rules! choice {
     }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug)]
+        #[allow(clippy::large_enum_variant, reason = "read once for each job, and gone when it is checked")]
         pub enum $name {
             $($(#[doc = $vdoc])+ $variant $(( $ty ))? $(( $spec ))? ,)*
         }

@@ -16,13 +16,19 @@ use std::sync::{
 /// How many items a dry run prints for each stage.
 const PREVIEWED_ITEMS: u32 = 3;
 
-/// What a dry run prints, and for how many items of each stage it did.
+/// What a dry run shows for a secret.
+const MASK: &str = "***";
+const MASK_IN_URL: &str = "%2A%2A%2A";
+
+/// What a dry run prints, and for how many items it did.
 pub struct DryRun {
     preview: Preview,
+    /// By the place of the stage.
     printed: Vec<AtomicU32>,
 }
 
 impl DryRun {
+    /// For a job of so many stages.
     pub fn new(preview: Preview, stages: usize) -> DryRun {
         DryRun { preview, printed: (0..stages).map(|_| AtomicU32::new(0)).collect() }
     }
@@ -78,6 +84,8 @@ pub async fn work(
             {
                 let line = line.map_err(|failure| Stop::Failed { failure, given_up: true })?;
                 if dry.print {
+                    // In a URL the mask was encoded as every value is.
+                    let line = line.replace(MASK_IN_URL, MASK);
                     (dry.run.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
                 }
                 if checked.gives != Gives::PassesOn {
@@ -151,7 +159,7 @@ fn masked(facts: &Facts) -> Facts {
     facts.run = Arc::new(crate::lang::RunFacts {
         params: facts.run.params.clone(),
         run: facts.run.run.clone(),
-        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new("***"))).collect(),
+        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new(MASK))).collect(),
     });
     facts
 }

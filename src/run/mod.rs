@@ -31,7 +31,7 @@ use crate::{
     action::{Leftovers, Outputs, RunContext},
     flow::{Group, Latch},
     item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
-    job::{Job, StageKind},
+    job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::SUMMARY_LIST_MAX,
     world::{Task, World},
@@ -44,7 +44,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -135,6 +138,11 @@ impl Runner {
                 return Err(StartError::NoInput(path.clone()));
             }
         }
+        // The nearest folder that is there, must be one: the others are made when something is written.
+        if let Some(path) = options.out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            let path = path.display();
+            return Err(StartError::Out(format!("outputs cannot be written below {path}: it is a file, no folder")));
+        }
         let params = merged_params(&job.params, &options.params)?;
         let until = match &options.until {
             None => None,
@@ -185,6 +193,7 @@ impl Runner {
             options,
             cancel: Latch::new(),
             killed: Latch::new(),
+            settled: AtomicBool::new(false),
             deadline_passed: AtomicBool::new(false),
             broken: Mutex::default(),
             failures: Mutex::default(),
@@ -219,9 +228,10 @@ impl RunState {
             run = self.context.id.as_str(), job = self.context.job.as_str();
             "run started"
         );
+        self.open_for_outputs().await;
         self.run_stages().await;
         self.context.leftovers.join().await;
-        let record = self.record();
+        let record = self.record().await;
         if let Some(rows) = self.store.opened() {
             let _ = rows.forget().await;
         }
@@ -230,9 +240,22 @@ impl RunState {
             run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
             "run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
         );
+        self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record).await;
         self.context.leftovers.join().await;
         record
+    }
+
+    /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
+    async fn open_for_outputs(&self) {
+        let many = |stage: &Stage| !stage.is_source() && !matches!(stage.kind, StageKind::GatherAll);
+        let writes = |stage: &Stage| many(stage) && stage.actions.iter().any(|action| action.writes);
+        if self.dry.is_none() && self.job.stages.iter().any(writes) {
+            match self.rows().await {
+                Ok(rows) => self.context.outputs.keep_in(rows),
+                Err(error) => self.store_failed(&error),
+            }
+        }
     }
 
     /// Starts every stage that is wanted and waits for all, while the watches of the deadlines stand beside them.
@@ -261,15 +284,21 @@ impl RunState {
         self.group.cancel().await;
     }
 
-    fn record(&self) -> RunRecord {
-        let (outcome, reason) = outcome::decide(self);
+    async fn record(&self) -> RunRecord {
         let shown = |place: &u16| !self.plan(*place).hidden && self.is_wanted(*place);
         let failures: Vec<FailureRecord> = {
             let failures = lock(&self.failures);
             let shown = failures.iter().filter(|((place, _), _): &(&(u16, Lineage), _)| !self.plan(*place).hidden);
             shown.map(|(_, failure)| failure.clone()).collect()
         };
-        let (outputs, outputs_total) = self.context.outputs.written(SUMMARY_LIST_MAX);
+        let (outputs, outputs_total) = match self.context.outputs.stored(SUMMARY_LIST_MAX).await {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                self.note_broken(error.to_string());
+                self.context.outputs.written(SUMMARY_LIST_MAX)
+            }
+        };
+        let (outcome, reason) = outcome::decide(self);
         RunRecord {
             run: self.context.id.clone(),
             job: self.context.job.clone(),
@@ -301,8 +330,13 @@ impl Run {
 
     /// Cancels it: items settle at once, connections close, processes are asked to end and killed after the grace period.
     /// `by` completes "cancelled by …". The first reason stays.
+    ///
+    /// When its stages have ended and only its notices are on their way, this ends the wait for them.
     pub fn cancel(&self, by: &str) {
         self.state.cancel(CancelReason::Asked(by.to_owned()));
+        if self.state.settled.load(Ordering::Acquire) {
+            self.state.killed.settle(());
+        }
     }
 
     /// True once it was killed.

@@ -56,6 +56,8 @@ pub struct RunState {
     pub cancel: Latch<CancelReason>,
     /// Nobody waits any more: what is left is killed.
     pub killed: Latch<()>,
+    /// Its record is made; what is left are its notices.
+    pub settled: AtomicBool,
     /// The run's deadline has passed while stages still ran.
     pub deadline_passed: AtomicBool,
     /// A file that could not be written, or a listing that failed, by name: the run is `failed`.

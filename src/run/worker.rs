@@ -77,12 +77,14 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         }
     }
     let counts = stage.snapshot();
-    log::info!(
-        target: "lamplighter::run",
-        run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
-        missing = counts.missing();
-        "stage ended"
-    );
+    if !plan.hidden {
+        log::info!(
+            target: "lamplighter::run",
+            run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
+            missing = counts.missing();
+            "stage ended"
+        );
+    }
     stage.ended.settle(());
     run.changed.notify(usize::MAX);
 }
@@ -113,7 +115,10 @@ pub async fn work_through(run: Arc<RunState>, place: u16, pool: SlotPool) {
             None => {}
         }
         if !pulling {
-            let fresh = async { Some(stage.permits.acquire_fresh().await) };
+            let fresh = async {
+                stage.permits.acquire_fresh().await;
+                Some(())
+            };
             let cut = async {
                 worker.watch.cut().await;
                 None

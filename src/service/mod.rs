@@ -19,6 +19,8 @@ pub mod url;
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 pub use answer::{Answer, Body};
 pub use call::{Attempts, Ended};

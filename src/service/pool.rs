@@ -38,11 +38,14 @@ pub(super) struct Pool {
 /// One connection with what drives it.
 pub(super) struct Conn {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
+    driver: Option<Driver>,
     heard: Arc<AtomicBool>,
     used: bool,
     idle_since: Awake,
 }
+
+/// What reads and writes a connection; boxed, as it moves with it.
+type Driver = Pin<Box<http1::Connection<Io, Full<Bytes>>>>;
 
 /// Why there is no answer on a connection.
 pub(super) struct Lost {
@@ -130,7 +133,7 @@ impl Conn {
             let error = error.into_error();
             Lost {
                 cause: cause(&error),
-                too_large: error.is_parse_too_large(),
+                too_large: is_too_large(&error),
                 stale: self.used && !self.heard.load(Ordering::Relaxed),
                 unsent,
             }
@@ -168,10 +171,7 @@ impl Conn {
 }
 
 /// Runs `work` and the connection together, in the task of the call.
-async fn drive<T>(
-    driver: &mut Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
-    work: impl Future<Output = T>,
-) -> T {
+async fn drive<T>(driver: &mut Option<Driver>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if let Poll::Ready(result) = work.as_mut().poll(cx) {
@@ -188,9 +188,15 @@ async fn drive<T>(
     .await
 }
 
+/// Whether the head was larger than we read. hyper has a method for it only where it is built as a server too (feature
+/// `demo`); its text is the same in every build.
+fn is_too_large(error: &hyper::Error) -> bool {
+    error.is_parse() && error.to_string() == "message head is too large"
+}
+
 /// A hyper error in words, without values.
 fn cause(error: &hyper::Error) -> String {
-    if error.is_parse_too_large() {
+    if is_too_large(error) {
         return format!("the head of the answer is larger than {} KiB", RESPONSE_HEAD_BYTES_MAX / 1024);
     }
     if error.is_parse() {

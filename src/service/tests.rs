@@ -1,5 +1,7 @@
 //! Calls against small scripted servers on loopback: every fault that a network has, with waits of milliseconds.
 
+#![allow(clippy::disallowed_methods, reason = "the servers stand outside the world: real threads, real pauses")]
+
 use super::*;
 use crate::{
     flow::Slot,
@@ -104,6 +106,11 @@ impl Served {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// The socket itself, for a server that does not speak plain HTTP.
+    pub(crate) fn stream(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket")
+    }
+
     fn reset(&mut self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a socket");
     }
@@ -132,7 +139,7 @@ pub(crate) fn no_facts() -> Arc<RunFacts> {
     Arc::new(RunFacts { params: Value::Null, run: Value::Null, secrets: BTreeMap::new() })
 }
 
-async fn start(plan: &ServicePlan, world: &World) -> Service {
+fn start(plan: &ServicePlan, world: &World) -> Service {
     plan.start(world, &no_facts()).expect("starts")
 }
 
@@ -174,7 +181,7 @@ async fn call(service: &Service, slot: &Slot, request: &Request) -> Result<Answe
 fn class_of(server: &Server, change: impl FnOnce(&mut ServicePlan)) -> (String, String) {
     let mut plan = plan(server);
     change(&mut plan);
-    in_world(async move |world| match once(&start(&plan, &world).await).await {
+    in_world(async move |world| match once(&start(&plan, &world)).await {
         Ok(answer) => (answer.status.to_string(), format!("{:?}", answer.body)),
         Err(failure) => (failure.class.to_string(), failure.message),
     })
@@ -204,7 +211,7 @@ fn gzipped(body: &[u8]) -> Vec<u8> {
 #[test]
 fn an_answer_is_read_whole_with_its_head() {
     let server = Server::answering(|_, _| answer("200 OK", "X-A: 1\r\nx-a: 2\r\n", "hello"));
-    let answer = in_world(async move |world| once(&start(&plan(&server), &world).await).await).expect("answers");
+    let answer = in_world(async move |world| once(&start(&plan(&server), &world)).await).expect("answers");
     assert_eq!(answer.body, Body::Whole(b"hello".to_vec()));
     let head = answer.head();
     assert_eq!(head["status"], 200);
@@ -245,6 +252,21 @@ fn a_refused_connection_says_so() {
     server.url = format!("http://{free}");
     let (class, message) = class_of(&server, |_| ());
     assert_eq!((class.as_str(), message.contains("refused")), ("transport", true), "{message}");
+}
+
+#[test]
+fn a_name_is_looked_up_once_and_all_its_addresses_are_tried() {
+    let mut server = Server::answering(|_, _| answer("200 OK", "connection: close\r\n", "hello"));
+    server.url = server.url.replace("127.0.0.1", "localhost");
+    in_world(async |world| {
+        let service = start(&plan(&server), &world);
+        for _ in 0..2 {
+            once(&service).await.expect("answers");
+        }
+    });
+    assert_eq!(server.connections(), 2);
+    let host = server.url.trim_start_matches("http://");
+    assert!(server.requests()[0].contains(&format!("host: {host}\r\n")));
 }
 
 #[test]
@@ -323,7 +345,7 @@ fn redirects_are_followed_within_the_origin_only() {
         in_world(async move |world| {
             let mut request = request(method, "/x");
             request.headers.insert("authorization", "Bearer t".parse().expect("a value"));
-            start(&plan, &world).await.exchange(&request, None).await.expect("an answer")
+            start(&plan, &world).exchange(&request, None).await.expect("an answer")
         })
     };
     let server = to("307 Again", "/y?r=1");
@@ -352,7 +374,7 @@ fn redirects_are_followed_within_the_origin_only() {
 fn a_connection_is_used_again_after_its_body_has_ended() {
     let server = Server::answering(|_, _| ok("hello"));
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         for _ in 0..5 {
             once(&service).await.expect("answers");
         }
@@ -373,7 +395,7 @@ fn a_connection_that_was_closed_while_idle_costs_no_attempt() {
             }
         });
         in_world(async |world| {
-            let service = start(&plan(&server), &world).await;
+            let service = start(&plan(&server), &world);
             for _ in 0..3 {
                 once(&service).await.expect("a stale connection is no failure");
             }
@@ -392,7 +414,7 @@ fn a_dropped_call_closes_its_connection_at_once() {
         assert!(conn.request().is_none(), "the client is gone");
     });
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         let slot = Slot::free(world.clone());
         let get = request(Method::GET, "/x");
         let mut call = Box::pin(call(&service, &slot, &get));
@@ -410,7 +432,7 @@ fn a_dropped_call_closes_its_connection_at_once() {
 fn a_dropped_service_closes_its_idle_connections() {
     let server = Server::answering(|_, _| ok("hello"));
     in_world(async |world| {
-        let service = start(&plan(&server), &world).await;
+        let service = start(&plan(&server), &world);
         once(&service).await.expect("answers");
         drop(service);
         server.wait_closed();
@@ -427,7 +449,7 @@ fn failures_are_tried_again_up_to_the_attempts_and_only_where_it_helps() {
         plan.retry = Retry::quick(3);
         in_world(async move |world| {
             let slot = Slot::free(world.clone());
-            let ended = call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await;
+            let ended = call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await;
             assert!(matches!(ended, Err(Ended::Failed(Failure { class: Class::Http(_), .. }))));
             assert_eq!(slot.attempts(), attempts, "{status}");
         });
@@ -447,7 +469,7 @@ fn a_stated_wait_uses_no_attempt_and_is_cut_to_its_ceiling() {
     plan.retry_after_max = Duration::from_millis(2);
     in_world(async move |world| {
         let slot = Slot::free(world.clone());
-        call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await.expect("waits");
+        call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await.expect("waits");
         assert_eq!(slot.attempts(), 2);
     });
 }
@@ -459,7 +481,7 @@ fn a_wait_past_the_deadline_settles_at_once_with_the_last_failure() {
     in_world(async move |world| {
         let slot = Slot::free(world.clone());
         slot.begin_item(Some(world.boot() + Duration::from_secs(20)), 0);
-        let ended = call(&start(&plan, &world).await, &slot, &request(Method::GET, "/x")).await;
+        let ended = call(&start(&plan, &world), &slot, &request(Method::GET, "/x")).await;
         assert!(matches!(ended, Err(Ended::Failed(Failure { class: Class::Http(503), .. }))), "{ended:?}");
         assert_eq!(slot.attempts(), 0);
     });
@@ -484,7 +506,7 @@ fn no_more_calls_are_in_flight_than_allowed() {
     let mut plan = plan(&server);
     plan.max_in_flight = Some(3);
     in_world(async move |world| {
-        let service = Arc::new(start(&plan, &world).await);
+        let service = Arc::new(start(&plan, &world));
         let calls: Vec<_> = (0..20)
             .map(|_| {
                 let (service, slot) = (service.clone(), Slot::free(world.clone()));
@@ -517,7 +539,7 @@ fn a_download_goes_to_its_sink_and_only_if_it_is_a_success() {
     });
     let plan = plan(&server);
     in_world(async |world| {
-        let service = start(&plan, &world).await;
+        let service = start(&plan, &world);
         let mut sink = Bytewise(Vec::new());
         let get = request(Method::GET, "/x");
         let answer = service.exchange(&get, Some(&mut sink)).await.expect("answers");

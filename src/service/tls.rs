@@ -38,7 +38,11 @@ pub(super) fn connector(ca: Option<&[u8]>) -> Result<TlsConnector, String> {
 /// What a failed handshake means for people.
 pub(super) fn describe(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    let rustls::Error::InvalidCertificate(reason) = error else { return Some(format!("TLS failed: {error}")) };
+    let reason = match error {
+        rustls::Error::InvalidCertificate(reason) => reason,
+        rustls::Error::InvalidMessage(_) => return Some("the server does not speak TLS there: is it http?".to_owned()),
+        other => return Some(format!("TLS failed: {other}")),
+    };
     Some(match reason {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired, or the clock of this machine is wrong".to_owned()

@@ -248,4 +248,22 @@ mod tests {
         add_query(&mut target, "n", "~-._");
         assert_eq!(target, "/p?a%20b=1%26c%3D2%23%C3%A4%2F%2B&n=~-._");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_odd_and_what_resolves_can_be_sent(text in "(https?:)?/?/?[a-z@:.%/?#\\[\\]\\\\ \u{e4}]{0,12}|\\PC{0,20}") {
+            let (origin, _) = split("http://h:81/").expect("splits");
+            let _ = split(&text);
+            if let Ok(target) = resolve(&origin, "/a/b?c", &text) {
+                proptest::prop_assert!(target.starts_with('/') && target.parse::<hyper::Uri>().is_ok(), "{target}");
+            }
+        }
+
+        #[test]
+        fn an_origin_reads_its_own_text(text in "https?://[a-z.]{1,8}(:[0-9]{1,4})?/[a-z/?=]{0,9}") {
+            if let Ok((origin, target)) = split(&text) {
+                proptest::prop_assert_eq!(split(&format!("{origin}{target}")), Ok((origin, target)));
+            }
+        }
+    }
 }

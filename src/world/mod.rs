@@ -4,14 +4,14 @@
 //! tests use [`sim::Sim`], a seeded single-threaded executor with a virtual clock. A test holds that no other room
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
-//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `cpu` (threads for
-//! computations that may never end), `sim` (the simulated world), `tests` (one contract, held against both worlds).
+//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
+//! for computations that may never end and for blocking calls), `sim` (the simulated world), `tests` (one contract, held against both worlds).
 
-mod cpu;
 mod real;
 pub mod sim;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod timerfd;
 
 use std::{
@@ -94,6 +94,30 @@ pub trait Alarm: Send {
     fn poll(&mut self, cx: &mut Context<'_>, due: Due) -> Poll<()>;
 }
 
+/// Blocking work that was handed over. Dropping it says that nobody waits for it any more: it does not begin, or if it has
+/// begun its thread is replaced until it ends.
+pub struct Withdraw(Option<Box<dyn FnOnce() + Send>>);
+
+impl Withdraw {
+    /// `withdraw` runs at most once.
+    pub fn new(withdraw: impl FnOnce() + Send + 'static) -> Withdraw {
+        Withdraw(Some(Box::new(withdraw)))
+    }
+
+    /// The work has ended: there is nothing to withdraw.
+    pub fn forget(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        if let Some(withdraw) = self.0.take() {
+            withdraw();
+        }
+    }
+}
+
 /// What a world is made of. Implemented by the real world and by the simulated one.
 pub trait Ports: Send + Sync + 'static {
     /// The wall clock, UTC.
@@ -109,7 +133,7 @@ pub trait Ports: Send + Sync + 'static {
     /// 64 random bits.
     fn random(&self) -> u64;
     /// Runs blocking work (files, name look-ups, spawning a child) on the small blocking pool; simulated: at once, in place.
-    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Task<()>;
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Withdraw;
     /// Ready when the wall clock reads `due`, or when it was set while this waited.
     fn until_wall(&self, due: jiff::Timestamp) -> BoxFuture<'static, WallWake>;
     /// Runs a computation that may never end on a thread of the CPU pool; simulated: at once, in place. `None`, without
@@ -200,12 +224,14 @@ impl World {
     pub async fn unblock<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = async_channel::bounded(1);
         // Held until the result is there: dropping it takes work that has not begun out of the pool's queue.
-        let _task = self.0.block(Box::new(move || {
+        let mut withdraw = self.0.block(Box::new(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             // It fails only when nobody waits any more.
             let _ = sender.try_send(result);
         }));
-        match receiver.recv().await {
+        let result = receiver.recv().await;
+        withdraw.forget();
+        match result {
             Ok(Ok(value)) => value,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
             Err(_) => unreachable!("the blocking pool runs what it is given"),

@@ -1,9 +1,8 @@
 //! The operating system's clocks, timers, threads and randomness.
 //!
 //! Made by [`World::real`](super::World::real). Tasks run on the executor that it is given and nowhere else. Blocking work
-//! runs on the process-wide pool of the `blocking` crate, which has up to 500 threads unless the *binary* sets the
-//! environment variable `BLOCKING_MAX_THREADS` before the first use (Lamplighter's own sets 4); this library never touches
-//! the environment. Computations run on the CPU pool of the world (`cpu`).
+//! and computations run on two small pools of the world (`threads`): the pool of the `blocking` crate grows to 500 threads
+//! unless an environment variable says otherwise, and this library never touches the environment.
 //!
 //! This file and its neighbours are the only ones that may name a clock, a timer or a thread.
 
@@ -18,18 +17,21 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake,
-    cpu::CpuPool,
+    Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw,
+    threads::ThreadPool,
     timerfd::{KernelClock, Place, Sleepers, duration},
 };
-use crate::limits::{CPU_THREAD_IDLE, CPU_THREADS_MAX, CPU_THREADS_MIN, WALL_RECHECK, WALL_STEP_MIN};
+use crate::limits::{
+    BLOCKING_THREADS_MAX, CPU_THREADS_MAX, CPU_THREADS_MIN, POOL_THREAD_IDLE, WALL_RECHECK, WALL_STEP_MIN,
+};
 
 /// The real world.
 pub(super) struct Real {
     executor: Arc<async_executor::Executor<'static>>,
     boot: Arc<Sleepers>,
     wall: Arc<Sleepers>,
-    cpu: CpuPool,
+    cpu: ThreadPool,
+    blocking: Arc<ThreadPool>,
     rng: Mutex<fastrand::Rng>,
 }
 
@@ -40,7 +42,8 @@ impl Real {
         Real {
             boot: Arc::new(Sleepers::new(KernelClock::Boot, executor.clone())),
             wall: Arc::new(Sleepers::new(KernelClock::Wall, executor.clone())),
-            cpu: CpuPool::new(cores.clamp(CPU_THREADS_MIN, CPU_THREADS_MAX), CPU_THREAD_IDLE),
+            cpu: ThreadPool::new("lamplighter-cpu", cores.clamp(CPU_THREADS_MIN, CPU_THREADS_MAX), POOL_THREAD_IDLE),
+            blocking: Arc::new(ThreadPool::patient("lamplighter-io", BLOCKING_THREADS_MAX, POOL_THREAD_IDLE)),
             rng: Mutex::new(fastrand::Rng::new()),
             executor,
         }
@@ -72,9 +75,14 @@ impl Ports for Real {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).u64(..)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the door to the blocking pool")]
-    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Task<()> {
-        smol::unblock(work)
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Withdraw {
+        let pool = self.blocking.clone();
+        let submitted = pool.submit(work);
+        Withdraw::new(move || {
+            if let Some(work) = submitted {
+                pool.abandon(work);
+            }
+        })
     }
 
     fn until_wall(&self, due: jiff::Timestamp) -> BoxFuture<'static, WallWake> {

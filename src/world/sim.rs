@@ -39,7 +39,7 @@ use std::{
 use async_task::Runnable;
 use jiff::Timestamp;
 
-use super::{Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, World};
+use super::{Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw, World};
 use crate::limits::SIM_STEPS_MAX;
 
 /// Where the wall clock of a new simulation starts: 2026-11-23T02:30:00Z.
@@ -565,8 +565,9 @@ impl Ports for SimWorld {
         drawn
     }
 
-    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Task<()> {
-        self.0.spawn(Box::pin(async move { work() }))
+    fn block(&self, work: Box<dyn FnOnce() + Send>) -> Withdraw {
+        let task = self.0.spawn(Box::pin(async move { work() }));
+        Withdraw::new(move || drop(task))
     }
 
     fn until_wall(&self, due: Timestamp) -> BoxFuture<'static, WallWake> {

@@ -1,3 +1,13 @@
-//! Tests through the public surfaces of the product: one module for each.
+//! The one integration binary: a module for each surface. They use the public API, or the program itself.
 
+mod check;
+mod cli;
+mod documents;
 mod engine;
+mod examples;
+mod memory;
+mod samples;
+mod schema;
+mod signals;
+mod tidy;
+mod util;

@@ -98,6 +98,15 @@ enum Sent {
     Text(String),
 }
 
+/// A good answer.
+struct Page {
+    answer: Answer,
+    /// What it gives.
+    values: Vec<Value>,
+    /// What names the next page; null where nothing does.
+    next: Value,
+}
+
 /// How the next page is asked for.
 enum Next {
     /// By this value of the parameter or field.
@@ -138,7 +147,7 @@ impl Action for Http {
 
 impl Http {
     async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Result<(), Stop> {
-        let service = self.service(cx, facts).await?;
+        let service = self.service(cx, facts)?;
         let rendered = if self.uses_group {
             let (parts, facts) = (self.parts.clone(), facts.clone());
             compute(&self.lost, cx, move || parts.render(&facts)).await?
@@ -163,13 +172,13 @@ impl Http {
         let mut seen = HashSet::new();
         let mut elements = 0;
         for page in 1.. {
-            let (answer, values, next) = self.call(&service, cx, facts, &request, rendered.to.as_deref(), out).await?;
-            elements += values.len();
+            let read = self.call(&service, cx, facts, &request, rendered.to.as_deref(), out).await?;
+            elements += read.values.len();
             let next = match &self.pages {
                 None => None,
-                Some(plan) => self.next(plan, &service, &request, &answer, &next, values.len(), elements)?,
+                Some(plan) => self.next(plan, &service, &request, &read, elements)?,
             };
-            for value in values {
+            for value in read.values {
                 out.give(value).await?;
             }
             let Some(next) = next else { return Ok(()) };
@@ -204,7 +213,7 @@ impl Http {
         unreachable!("the last page returns")
     }
 
-    /// One page with all its attempts: the answer, what it gives, and what names the next page.
+    /// One page with all its attempts.
     async fn call(
         &self,
         service: &Service,
@@ -213,7 +222,7 @@ impl Http {
         request: &Request,
         to: Option<&str>,
         out: &mut dyn Out,
-    ) -> Result<(Answer, Vec<Value>, Value), Stop> {
+    ) -> Result<Page, Stop> {
         let mut attempts = Attempts::new(service, &cx.slot);
         loop {
             let mut saved = to.map(|path| Saved { cx, path, file: None });
@@ -237,7 +246,7 @@ impl Http {
             let failure = match verdict {
                 Verdict::Good { values, next } => {
                     attempts.done();
-                    return Ok((answer, values, next));
+                    return Ok(Page { answer, values, next });
                 }
                 Verdict::Empty => {
                     attempts.done();
@@ -305,26 +314,25 @@ impl Http {
         Failure::new(Class::Http(status), format!("{label} answered {status}"))
     }
 
+    /// How the page after `page` is asked for; `elements` were given so far. `None` after the last.
     fn next(
         &self,
         plan: &PagesPlan,
         service: &Service,
         request: &Request,
-        answer: &Answer,
-        next: &Value,
-        on_page: usize,
+        page: &Page,
         elements: usize,
     ) -> Result<Option<Next>, Stop> {
         Ok(match plan {
-            PagesPlan::Cursor(_) | PagesPlan::BodyToken(_) => match next {
+            PagesPlan::Cursor(_) | PagesPlan::BodyToken(_) => match &page.next {
                 Value::Null => None,
                 Value::String(token) if token.is_empty() => None,
                 Value::String(token) => Some(Next::Token(token.clone())),
                 Value::Number(number) => Some(Next::Token(number.to_string())),
                 _ => return Err(self.data("what `next` gives is no text and no number")),
             },
-            PagesPlan::Offset { size, .. } => (on_page >= *size).then(|| Next::Token(elements.to_string())),
-            PagesPlan::Link => match link::next(&answer.headers) {
+            PagesPlan::Offset { size, .. } => (page.values.len() >= *size).then(|| Next::Token(elements.to_string())),
+            PagesPlan::Link => match link::next(&page.answer.headers) {
                 None => None,
                 Some(reference) => {
                     let target = url::resolve(service.origin(), &request.target, &reference);
@@ -334,7 +342,7 @@ impl Http {
         })
     }
 
-    async fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Stop> {
+    fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Stop> {
         let (plan, kept) = match &self.through {
             Through::Named(name) => {
                 let service = cx.run.services.get(name).cloned();

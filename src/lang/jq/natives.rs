@@ -6,7 +6,8 @@ use crate::{
     limits::{DEPTH_MAX, JQ_INDEX_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
 };
 use jaq_core::{
-    Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
+    Bind, Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
+    box_iter::Results,
     data::HasLut,
     load::parse::Def,
     native::{Filter, Fun, bome, run, v},
@@ -49,6 +50,9 @@ impl<'a> HasLut<'a, Jq> for RunData<'a> {
 
 /// Name of the guard that [`super::syntax`] puts into everything that repeats; no author can write it.
 pub const GUARD: &str = "!guard";
+
+/// Name of the filter that [`super::syntax`] puts around the body of every loop; no author can write it.
+pub const WHOLE: &str = "!whole";
 
 /// Name of the filter that [`super::syntax`] puts before each step of a path that is assigned to.
 pub const MAKE: &str = "_make";
@@ -104,7 +108,11 @@ pub fn funs(group: bool) -> impl Iterator<Item = Fun<Jq>> {
     let kept = theirs.filter(|(name, ..): &Fun<Jq>| !DROPPED.contains(name));
     let ours = ours().into_iter().map(|f| run::<Jq>(f));
     let of_group = of_group().into_iter().map(|f| run::<Jq>(f)).filter(move |_| group);
-    kept.chain(ours).chain(of_group).chain([(GUARD, v(0), guard()), (MAKE, v(1), make())])
+    kept.chain(ours).chain(of_group).chain([
+        (GUARD, v(0), guard()),
+        (WHOLE, Box::new([Bind::Fun(())]), whole()),
+        (MAKE, v(1), make()),
+    ])
 }
 
 /// Names that an author can call, with the number of their arguments, sorted.
@@ -217,6 +225,42 @@ fn guard() -> Native<Jq> {
         None => f(cv.1),
         Some(e) => jaq_core::box_iter::box_once(Err(e)),
     })
+}
+
+/// `!whole(f)`: what `f` gives, no more and no less. jaq keeps the rest of a loop for every round whose body might give
+/// one more value, and it cannot tell from a body of several steps: a loop over a million items would hold them all.
+fn whole() -> Native<Jq> {
+    Native::new(|mut cv| {
+        let (f, context) = cv.0.pop_fun();
+        gathered(f.run((context, cv.1)))
+    })
+    .with_paths(|mut cv| {
+        let (f, context) = cv.0.pop_fun();
+        gathered(f.paths((context, cv.1)))
+    })
+    .with_update(|mut cv, update| {
+        let (f, context) = cv.0.pop_fun();
+        f.update((context, cv.1), update)
+    })
+}
+
+/// The same values by an iterator that knows its end; nothing behind the first error.
+fn gathered<'a, T: 'a, E: 'a>(mut values: Results<'a, T, E>) -> Results<'a, T, E> {
+    match (values.next(), values.next()) {
+        (None, _) => Box::new(std::iter::empty()),
+        (Some(one), None) => jaq_core::box_iter::box_once(one),
+        (Some(error @ Err(_)), _) => jaq_core::box_iter::box_once(error),
+        (Some(one), Some(two)) => {
+            let mut several = vec![one];
+            let mut next = Some(two);
+            while let Some(value) = next {
+                let is_end = value.is_err();
+                several.push(value);
+                next = if is_end { None } else { values.next() };
+            }
+            Box::new(several.into_iter())
+        }
+    }
 }
 
 /// Hands a value on; where it is assigned to and null it becomes an empty object or array, whatever the key needs.

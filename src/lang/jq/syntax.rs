@@ -1,7 +1,7 @@
 //! Reads the text of a filter: parses it with jaq's parser, puts the guard into what repeats, and says in plain words what
 //! is wrong and where.
 
-use super::natives::{GUARD, MAKE};
+use super::natives::{GUARD, MAKE, WHOLE};
 use crate::{
     lang::LangError,
     limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
@@ -143,6 +143,8 @@ fn guard_term(term: &mut Term<&str>) {
         && let Some(update) = args.get_mut(1)
     {
         guard(update);
+        let body = std::mem::take(update);
+        *update = Term::Call(WHOLE, vec![body]);
     }
     if let Term::Def(defs, _) = term {
         for def in defs.iter_mut() {

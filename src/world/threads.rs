@@ -1,4 +1,5 @@
-//! Threads for computations that may never end: jq and templates.
+//! Threads for what would hold up the executor: computations that may never end (jq, templates) in one pool, blocking calls
+//! (files, name look-ups, starting a child) in another.
 //!
 //! Used by the real world only. At most `size` computations that somebody waits for run at a time; what comes on top
 //! waits in a queue, first come, first served. The queue has no limit of its own: each entry has a caller that waits for
@@ -6,7 +7,7 @@
 //!
 //! A running computation that its caller gave up cannot be stopped: its thread is *lost* until it ends. For the first
 //! `size - 1` lost threads others are started in their place; further ones make the pool smaller, and when none is left
-//! work is refused until a lost computation ends. So there are never more than `2 * size - 1` threads.
+//! work is refused until a lost computation ends (in the pool of blocking calls it waits). So there are never more than `2 * size - 1` threads.
 //!
 //! Threads are started on demand and end when idle. Nothing here joins a thread: a lost one might never end.
 
@@ -18,18 +19,21 @@ use std::{
 };
 
 use super::Computation;
-use crate::limits::CPU_STACK_BYTES;
+use crate::limits::POOL_STACK_BYTES;
 
 /// What a thread is given.
 pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 /// The pool; dropping it drops what waits and lets the threads end after what they run.
-pub(super) struct CpuPool {
+pub(super) struct ThreadPool {
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    name: &'static str,
     size: usize,
+    /// What is asked for while every thread is lost is refused; else it waits for a thread that comes back.
+    refuses: bool,
     idle_end: Duration,
     state: Mutex<State>,
     wake: Condvar,
@@ -51,11 +55,17 @@ struct State {
     closed: bool,
 }
 
-impl CpuPool {
+impl ThreadPool {
     /// A pool without threads yet; `size` computations run at a time, a thread ends after `idle_end` without work.
-    pub(super) fn new(size: usize, idle_end: Duration) -> CpuPool {
+    pub(super) fn new(name: &'static str, size: usize, idle_end: Duration) -> ThreadPool {
         let (state, wake) = (Mutex::default(), Condvar::new());
-        CpuPool { shared: Arc::new(Shared { size: size.max(1), idle_end, state, wake }) }
+        ThreadPool { shared: Arc::new(Shared { name, size: size.max(1), refuses: true, idle_end, state, wake }) }
+    }
+
+    /// The same for work that ends at some time, whoever waits for it: it is never refused.
+    pub(super) fn patient(name: &'static str, size: usize, idle_end: Duration) -> ThreadPool {
+        let (state, wake) = (Mutex::default(), Condvar::new());
+        ThreadPool { shared: Arc::new(Shared { name, size: size.max(1), refuses: false, idle_end, state, wake }) }
     }
 
     /// Queues `work`; `None`, dropping it, when every thread is lost and no further one may or can be started.
@@ -65,9 +75,14 @@ impl CpuPool {
         state.next += 1;
         state.queue.insert(id, work);
         self.shared.staff(&mut state);
-        let refused = if state.healthy() == 0 { state.queue.remove(&id) } else { None };
+        let stuck = if self.shared.refuses { state.healthy() == 0 } else { state.threads == 0 };
+        let refused = if stuck { state.queue.remove(&id) } else { None };
         drop(state);
-        if refused.is_some() {
+        if let Some(work) = refused {
+            if !self.shared.refuses {
+                // Not one thread can be had: better late here than never.
+                work();
+            }
             return None;
         }
         self.shared.wake.notify_one();
@@ -85,7 +100,7 @@ impl CpuPool {
             *lost = true;
             state.lost += 1;
             self.shared.staff(&mut state);
-            if state.healthy() == 0 {
+            if self.shared.refuses && state.healthy() == 0 {
                 // Nobody is left to run it: its callers must hear that now, not at their deadlines.
                 dropped = std::mem::take(&mut state.queue);
             }
@@ -100,7 +115,7 @@ impl CpuPool {
     }
 }
 
-impl Drop for CpuPool {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.closed = true;
@@ -135,10 +150,10 @@ impl Shared {
             return;
         }
         let shared = self.clone();
-        let builder = std::thread::Builder::new().name("lamplighter-cpu".to_owned()).stack_size(CPU_STACK_BYTES);
+        let builder = std::thread::Builder::new().name(self.name.to_owned()).stack_size(POOL_STACK_BYTES);
         match builder.spawn(move || shared.work()) {
             Ok(_) => state.threads += 1,
-            Err(error) => log::warn!("no further thread for computations could be started: {error}"),
+            Err(error) => log::warn!("no further thread {} could be started: {error}", self.name),
         }
     }
 
@@ -187,7 +202,7 @@ mod tests {
         end: mpsc::Sender<()>,
     }
 
-    fn endless(pool: &CpuPool) -> Option<Endless> {
+    fn endless(pool: &ThreadPool) -> Option<Endless> {
         let (end, ended) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
         let id = pool.submit(Box::new(move || {
@@ -198,12 +213,12 @@ mod tests {
         Some(Endless { id, end })
     }
 
-    fn answers(pool: &CpuPool) -> bool {
+    fn answers(pool: &ThreadPool) -> bool {
         let (sender, receiver) = mpsc::channel();
         pool.submit(Box::new(move || sender.send(()).unwrap())).is_some() && receiver.recv().is_ok()
     }
 
-    fn wait_until(pool: &CpuPool, ready: impl Fn(&State) -> bool) {
+    fn wait_until(pool: &ThreadPool, ready: impl Fn(&State) -> bool) {
         while !ready(&pool.shared.lock()) {
             std::thread::yield_now();
         }
@@ -211,7 +226,7 @@ mod tests {
 
     #[test]
     fn lost_threads_are_replaced_up_to_the_cap_and_given_back() {
-        let pool = CpuPool::new(2, Duration::from_secs(60));
+        let pool = ThreadPool::new("test", 2, Duration::from_secs(60));
         let mut lost = Vec::new();
         // size - 1 = 1 replacement, then the pool shrinks: 3 threads at most.
         for n in 1..=3 {
@@ -235,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_was_abandoned_in_the_queue_is_dropped_and_never_runs() {
-        let pool = CpuPool::new(1, Duration::from_secs(60));
+        let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
         let busy = endless(&pool).unwrap();
         let (sender, receiver) = mpsc::channel();
         let queued = pool.submit(Box::new(move || sender.send(()).unwrap())).unwrap();
@@ -247,8 +262,19 @@ mod tests {
     }
 
     #[test]
+    fn a_patient_pool_keeps_what_waits_until_a_thread_comes_back() {
+        let pool = ThreadPool::patient("test", 1, Duration::from_secs(60));
+        let busy = endless(&pool).unwrap();
+        pool.abandon(busy.id);
+        let (sender, receiver) = mpsc::channel();
+        assert!(pool.submit(Box::new(move || sender.send(()).unwrap())).is_some(), "not refused");
+        busy.end.send(()).unwrap();
+        assert_eq!(receiver.recv(), Ok(()));
+    }
+
+    #[test]
     fn what_waits_is_dropped_when_the_last_thread_is_lost() {
-        let pool = CpuPool::new(1, Duration::from_secs(60));
+        let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
         let busy = endless(&pool).unwrap();
         let (sender, receiver) = mpsc::channel::<()>();
         pool.submit(Box::new(move || sender.send(()).unwrap())).unwrap();
@@ -260,7 +286,7 @@ mod tests {
 
     #[test]
     fn idle_threads_end() {
-        let pool = CpuPool::new(2, Duration::ZERO);
+        let pool = ThreadPool::new("test", 2, Duration::ZERO);
         assert!(answers(&pool));
         wait_until(&pool, |state| state.threads == 0);
         assert!(answers(&pool), "and are started again");
@@ -268,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_panic_costs_no_thread() {
-        let pool = CpuPool::new(1, Duration::from_secs(60));
+        let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
         pool.submit(Box::new(|| panic!("planned"))).unwrap();
         assert!(answers(&pool));
         assert_eq!(pool.shared.lock().threads, 1);
