@@ -23,6 +23,7 @@ const MASK_IN_URL: &str = "%2A%2A%2A";
 /// What a dry run prints, and for how many items of each stage it did.
 pub struct DryRun {
     preview: Preview,
+    /// By the place of the stage.
     printed: Vec<AtomicU32>,
 }
 
