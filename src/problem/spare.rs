@@ -146,7 +146,7 @@ mod tests {
     /// What was removed, and the counts and names that are left.
     fn spared(text: &str) -> Option<(Vec<String>, Option<u32>, Vec<String>)> {
         let source = Source::new("x", text);
-        let problems = load::<ProbeSpec>(&source).err().expect("it is wrong");
+        let problems = load::<ProbeSpec>(&source).expect_err("it is wrong");
         let spared = without_wrong_fields::<ProbeSpec>(&source, &problems)?;
         assert_eq!(spared.source.text.len(), text.len());
         assert_eq!(spared.source.text.matches('\n').count(), text.matches('\n').count());
