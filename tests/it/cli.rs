@@ -240,7 +240,6 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_run() {
         (&["vendor-sim", "--listen", "here"], "here"),
         (&["completions", "cmd"], "cmd"),
         (&["graph", "thre"], "did you mean `three`?"),
-        (&["check", "nowhere"], "nowhere"),
         (&["--jobs", "nowhere", "check"], "there is no job file in nowhere"),
     ] {
         let done = place.run(arguments).exits(2).says(told);
@@ -437,6 +436,7 @@ fn check_tells_every_problem_of_every_file_in_both_formats() {
         "{problems}"
     );
     place.run(&["check", "jobs/good.ron"]).exits(0);
+    place.run(&["check", "nowhere.ron"]).exits(2).prints("nowhere.ron");
     place.run(&["check", "jobs/good.ron", "jobs/bad.ron"]).exits(2);
     // A secret that is not there is a remark at most: the gateway may have it.
     place.write("remark/later.ron", r#"Job(stages: [Stage(name: "rows", run: [Read(csv: "absent.csv")])])"#);

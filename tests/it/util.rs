@@ -1,6 +1,8 @@
 //! What tests of the program share: a temporary folder to run it in, the program as a child process, a simulated vendor,
 //! and a scripted one.
 
+#![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
+
 use lamplighter::item::Value;
 use std::{
     collections::BTreeMap,
