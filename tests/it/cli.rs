@@ -266,6 +266,7 @@ fn with_secret() -> (Place, Scripted) {
 fn a_secret_comes_from_a_credential_a_private_file_or_the_environment() {
     let (place, _vendor) = with_secret();
     place.run(&["run", "ask"]).exits(2);
+    finish(place.command(&["run", "ask"]).env("LAMPLIGHTER_SECRET_VENDOR_TOKEN", "")).exits(2).says("is not there");
     place.run_with_token(&["run", "ask"]).exits(0);
     place.write("credentials/vendor_token", "one\n");
     finish(place.command(&["run", "ask"]).env("CREDENTIALS_DIRECTORY", place.path("credentials"))).exits(0);
@@ -276,6 +277,8 @@ fn a_secret_comes_from_a_credential_a_private_file_or_the_environment() {
     place.run_with_token(&["run", "ask"]).exits(2).says("chmod 600 secrets/vendor_token");
     mode(0o600).expect("a mode");
     place.run(&["run", "ask"]).exits(0);
+    fs::write(place.path("secrets/vendor_token"), "\n").expect("a file");
+    place.run(&["run", "ask"]).exits(2).says("secrets/vendor_token is empty");
 }
 
 #[test]

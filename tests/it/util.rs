@@ -18,7 +18,7 @@ use std::{
 };
 
 /// A program that takes longer than this hangs: it is killed, and its test fails.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lamplighter");
