@@ -62,7 +62,14 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
     let executor = Arc::new(Executor::new());
     let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options));
     match end {
-        Ok(end) => end.exit().after(show(&end.record, &out, arguments)),
+        Ok(end) => {
+            if let Some(key) = &arguments.key
+                && end.record.stages.iter().all(|stage| stage.counts.items == 0)
+            {
+                complain(&format!("no item has the key `{key}`"));
+            }
+            end.exit().after(show(&end.record, &out, arguments))
+        }
         Err(exit) => exit,
     }
 }

@@ -5,6 +5,7 @@ mod cli;
 mod documents;
 mod engine;
 mod examples;
+mod hostile;
 mod memory;
 mod samples;
 mod schema;

@@ -9,7 +9,8 @@ use lamplighter::{
     item::{Counts, RunOutcome, RunRecord, Value},
     job::Job,
     run::{Run, RunOptions, Runner, StoreChoice},
-    world::sim::Sim,
+    store::{Reply, Request, Store, StoreError, memory::Memory},
+    world::{BoxFuture, sim::Sim},
 };
 use std::{
     collections::BTreeMap,
@@ -436,4 +437,44 @@ async fn sink(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) 
     running.what = What::Ended;
     lock(&seen).sunk.push((call.stage.to_string(), call.key.to_string(), (*call.value).clone()));
     Ok(Value::Null)
+}
+
+/// A store in memory that wakes its asker some polls later, so that others run in between.
+struct Lazy {
+    rows: Memory,
+    turns: Mutex<fastrand::Rng>,
+    spy: Arc<Mutex<Vec<Request>>>,
+    lazily: bool,
+}
+
+impl Store for Lazy {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        Box::pin(async move {
+            let turns = if self.lazily { lock(&self.turns).usize(..6) } else { 0 };
+            yields(turns).await;
+            let reply = self.call_blocking(request);
+            yields(turns / 2).await;
+            reply
+        })
+    }
+
+    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        if !self.lazily {
+            lock(&self.spy).push(request.clone());
+        }
+        self.rows.call_blocking(request)
+    }
+}
+
+/// See [`Lazy`].
+pub fn lazy(limit: u64) -> Arc<dyn Store> {
+    let turns = Mutex::new(fastrand::Rng::with_seed(limit));
+    Arc::new(Lazy { rows: Memory::new(limit), turns, spy: Arc::default(), lazily: true })
+}
+
+/// A store in memory, and all that it was asked.
+pub fn spied() -> (Arc<dyn Store>, Arc<Mutex<Vec<Request>>>) {
+    let spy: Arc<Mutex<Vec<Request>>> = Arc::default();
+    let turns = Mutex::new(fastrand::Rng::with_seed(0));
+    (Arc::new(Lazy { rows: Memory::new(64 << 20), turns, spy: spy.clone(), lazily: false }), spy)
 }
