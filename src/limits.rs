@@ -138,6 +138,10 @@ pub const STORE_PAGE_BYTES: u32 = 2048;
 pub const STORE_CACHE_KIB: u32 = 1024;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
+/// Least of it that can be said: an empty store has 0.1 MB.
+pub const SPOOL_BYTES_MIN: u64 = 1_000_000;
+/// Most threads of the executor that a configuration can ask for: cores of the largest gateway, four times over.
+pub const THREADS_MAX: u32 = 64;
 
 /// Values or combinations that an `Items` may list.
 pub const ITEMS_MAX: usize = 1_000_000;

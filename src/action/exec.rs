@@ -106,16 +106,16 @@ pub(super) fn check(spec: &ExecSpec, path: &str, _place: &Place<'_>, checker: &m
     match (&spec.argv, &spec.sh) {
         (Some(_), Some(_)) => error(checker, "", "`argv` and `sh` exclude each other", "keep one of them"),
         (None, None) => {
-            error(checker, "", "nothing to run", "write argv: [\"program\", \"argument\"] or sh: \"script\"")
+            error(checker, "", "nothing to run", "write `argv: [\"program\", \"argument\"]` or `sh: \"script\"`")
         }
         (Some(argv), None) if argv.first().is_none_or(|program| program.is_empty()) => {
-            error(checker, ".argv", "`argv` names no program", "write argv: [\"program\", \"argument\"]");
+            error(checker, ".argv", "`argv` names no program", "write `argv: [\"program\", \"argument\"]`");
         }
         (None, Some(script)) if script.contains("{{") || script.contains("{%") => error(
             checker,
             ".sh",
             "a shell script takes no templates: a value could become code",
-            "give it a value by env: {\"NAME\": \"{{ item.name }}\"} and write \"$NAME\" in the script",
+            "hand the value over by `env: {\"NAME\": \"{{ item.name }}\"}` and write \"$NAME\" in the script",
         ),
         (None, Some(script)) if script.trim().is_empty() => {
             error(checker, ".sh", "the script is empty", "write what it should do")
@@ -130,27 +130,32 @@ pub(super) fn check(spec: &ExecSpec, path: &str, _place: &Place<'_>, checker: &m
     }
     let codes = spec.success_codes.clone().unwrap_or_else(|| vec![0]);
     if codes.is_empty() || codes.iter().any(|code| !(0..=255).contains(code)) {
-        error(checker, ".success_codes", "exit codes are numbers from 0 to 255", "write success_codes: [0, 24]");
+        error(checker, ".success_codes", "exit codes are numbers from 0 to 255", "write `success_codes: [0, 24]`");
     }
     let stdout = spec.stdout.clone().unwrap_or(StdoutSpec::Log);
     if spec.into.is_some() && matches!(stdout, StdoutSpec::Log) {
-        error(checker, ".into", "with `stdout: Log` nothing is given", "write stdout: Json, Lines or Text");
+        error(
+            checker,
+            ".into",
+            "what it prints goes to the log: nothing is given to put there",
+            "add `stdout: Json`, `Lines` or `Text`",
+        );
     }
     for (name, _) in spec.env.iter().flat_map(|env| &env.0) {
         let usable = !name.is_empty() && !name.contains(['=', '\0']) && !name.starts_with("LAMPLIGHTER_");
         if !usable {
             error(
                 checker,
-                &format!(".env.{name}"),
+                &format!(".env[{name:?}]#"),
                 "this name of a variable cannot be used",
-                "no `=`, not empty, and not LAMPLIGHTER_..: those are set by the run",
+                "write a name without `=` that does not begin with LAMPLIGHTER_: those are set by the run",
             );
         }
     }
     let argv = check_argv(spec.argv.as_deref().unwrap_or_default(), path, checker);
     let mut env = Vec::new();
     for (name, text) in spec.env.iter().flat_map(|env| &env.0) {
-        match checker.template_or_literal(&format!("{path}.env.{name}"), text, Flavor::Text) {
+        match checker.template_or_literal(&format!("{path}.env[{name:?}]"), text, Flavor::Text) {
             Some(template) => env.push((name.clone(), template)),
             None => ok = false,
         }
@@ -183,7 +188,12 @@ fn check_argv(argv: &[String], path: &str, checker: &mut Checker<'_>) -> Option<
         && !Path::new(line).exists()
     {
         let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
-        let help = format!("write each argument as a text of its own: argv: [{}]", words.join(", "));
+        let help = format!("write each argument as a text of its own: `argv: [{}]`", words.join(", "));
+        let help = if words.iter().any(|word| OPERATORS.contains(&word.trim_matches('"'))) {
+            format!("a command line for a shell is a script: `sh: {line:?}`")
+        } else {
+            help
+        };
         checker.error(
             &format!("{path}.argv[0]"),
             "this is a whole command line, not the name of a program",
@@ -199,14 +209,14 @@ fn check_argv(argv: &[String], path: &str, checker: &mut Checker<'_>) -> Option<
             checker.error(
                 &at,
                 format!("`{text}` is an argument here: no shell reads `argv`"),
-                Some("write the whole line as a script: sh: \"..\""),
+                Some("write the whole line as a script: `sh: \"..\"`"),
             );
             templates = None;
         } else if place > 0 && !after_option && expects_shell(text) {
             checker.remark(
                 &at,
                 format!("`{text}` reaches the program as it is: no shell replaces it"),
-                Some("write the whole line as a script (sh: \"..\"), or the value itself"),
+                Some("write the whole line as a script (`sh: \"..\"`), or the value itself"),
             );
         }
         let Some(template) = checker.template_or_literal(&at, text, Flavor::Text) else {

@@ -148,7 +148,11 @@ pub(super) fn check_output(at: &str, text: &str, checker: &mut Checker<'_>) -> O
         return None;
     }
     if let Some(secret) = template.secrets_used().first() {
-        checker.error(at, format!("the secret `{secret}` would stand in the name of a file"), None);
+        checker.error(
+            at,
+            format!("the secret `{secret}` would stand in the name of a file"),
+            Some("leave it out: names are seen by others"),
+        );
         return None;
     }
     Some(template)

@@ -178,7 +178,7 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
     if handler.is_none() {
         let help = match closest(&spec.handler, place.handlers.names()) {
             Some(name) => format!("did you mean `{name}`?"),
-            None => "register it with Handlers::add before the job is loaded".to_owned(),
+            None => "the program that embeds lamplighter registers it: `Handlers::new().add(..)`".to_owned(),
         };
         let message = format!("there is no handler named `{}`", spec.handler);
         checker.error(&format!("{path}.handler"), message, Some(&help));
@@ -187,7 +187,7 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
         .args
         .iter()
         .flat_map(|args| &args.0)
-        .map(|(name, value)| Some((name.clone(), Tree::check(&value.0, &format!("{path}.args.{name}"), checker)?)))
+        .map(|(name, value)| Some((name.clone(), Tree::check(&value.0, &format!("{path}.args[{name:?}]"), checker)?)))
         .collect();
     let args = args.into_iter().collect::<Option<Vec<_>>>()?;
     let gives = match &spec.into {

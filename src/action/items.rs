@@ -41,13 +41,17 @@ pub(super) fn check(spec: &ItemsSpec, path: &str, _place: &Place<'_>, checker: &
                 return None;
             }
             if matrix.0.is_empty() {
-                checker.error(&format!("{path}.matrix"), "a matrix without lists has no combination", None);
+                checker.error(
+                    &format!("{path}.matrix"),
+                    "a matrix without lists has no combination",
+                    Some("write `matrix: {\"region\": [\"eu\", \"us\"]}`"),
+                );
                 return None;
             }
             let lists: Vec<Option<(String, Vec<Tree>)>> = matrix
                 .0
                 .iter()
-                .map(|(name, list)| Some((name.clone(), trees(list, &format!("{path}.matrix.{name}"), checker)?)))
+                .map(|(name, list)| Some((name.clone(), trees(list, &format!("{path}.matrix[{name:?}]"), checker)?)))
                 .collect();
             Items::Matrix(lists.into_iter().collect::<Option<_>>()?)
         }
@@ -56,7 +60,7 @@ pub(super) fn check(spec: &ItemsSpec, path: &str, _place: &Place<'_>, checker: &
             return None;
         }
         (None, None) => {
-            checker.error(path, "nothing is listed", Some("write list: [..] or matrix: {\"name\": [..]}"));
+            checker.error(path, "nothing is listed", Some("write `list: [..]` or `matrix: {\"name\": [..]}`"));
             return None;
         }
     };

@@ -34,7 +34,7 @@ pub(super) fn check(spec: &JqSpec, path: &str, _place: &Place<'_>, checker: &mut
             return None;
         }
         (None, None) => {
-            checker.error(path, "nothing to compute", Some("write filter: \".data[]\" or file: \"name.jq\""));
+            checker.error(path, "nothing to compute", Some("write `filter: \".data[]\"` or `file: \"name.jq\"`"));
             return None;
         }
     };

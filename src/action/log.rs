@@ -22,7 +22,7 @@ struct Log {
 /// See [`super::check`].
 pub(super) fn check(spec: &LogSpec, path: &str, _place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
     let at = format!("{path}.message");
-    let message = checker.template_or_literal(&at, &spec.message, Flavor::Text)?;
+    let message = checker.text(&at, &spec.message, Flavor::Text)?;
     if let Some(secret) = message.secrets_used().first() {
         checker.error(&at, format!("the secret `{secret}` would stand in the log"), Some("leave it out"));
         return None;

@@ -64,8 +64,8 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
         None => None,
         Some(&[byte]) if byte != b'"' && byte != b'\n' && byte != b'\r' => Some(byte),
         Some(_) => {
-            let help = "write delimiter: \",\", \";\" or \"\\t\"";
-            checker.error(&format!("{path}.delimiter"), "a delimiter is one character", Some(help));
+            let help = "write `delimiter: \",\"`, `\";\"` or `\"\\t\"`";
+            checker.error(&format!("{path}.delimiter"), "a delimiter is one plain character", Some(help));
             return None;
         }
     };
@@ -80,8 +80,14 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
     .filter_map(|(kind, field, text)| Some((kind, field, text.as_ref()?)))
     .collect();
     let [(kind, field, text)] = said[..] else {
-        let help = "write one of csv:, ndjson:, json:, lines:, glob:";
-        checker.error(path, format!("{} kinds of input are said", said.len()), Some(help));
+        let help =
+            "write exactly one of `csv:`, `ndjson:`, `json:`, `lines:` and `glob:`, as in `csv: \"patients.csv\"`";
+        let fields: Vec<String> = said.iter().map(|(_, field, _)| format!("`{field}`")).collect();
+        let message = match fields.is_empty() {
+            true => "nothing says what is read".to_owned(),
+            false => format!("{} say what is read, and only one can", fields.join(" and ")),
+        };
+        checker.error(path, message, Some(help));
         return None;
     };
     if delimiter.is_some() && !matches!(kind, Kind::Csv(_)) {
@@ -95,7 +101,11 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
     let at = format!("{path}.{field}");
     let name = checker.template_or_literal(&at, text, Flavor::Text)?;
     if let Some(secret) = name.secrets_used().first() {
-        checker.error(&at, format!("the secret `{secret}` would stand in the name of a file"), None);
+        checker.error(
+            &at,
+            format!("the secret `{secret}` would stand in the name of a file"),
+            Some("leave it out: names are seen by others"),
+        );
         return None;
     }
     if name.is_literal() {
@@ -115,7 +125,7 @@ fn check_input(kind: Kind, name: &str, at: &str, place: &Place<'_>, checker: &mu
             checker.error(
                 at,
                 format!("this pattern cannot be read: {}", error.msg),
-                Some("write such as \"data/*.csv\""),
+                Some("write a pattern such as \"data/*.csv\""),
             );
             return None;
         }

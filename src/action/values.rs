@@ -45,7 +45,9 @@ impl Tree {
             Value::Object(fields) => {
                 let trees: Vec<Option<(String, Tree)>> = fields
                     .iter()
-                    .map(|(name, value)| Some((name.clone(), Tree::check(value, &format!("{path}.{name}"), checker)?)))
+                    .map(|(name, value)| {
+                        Some((name.clone(), Tree::check(value, &format!("{path}[{name:?}]"), checker)?))
+                    })
                     .collect();
                 Tree::Object(trees.into_iter().collect::<Option<_>>()?)
             }

@@ -47,8 +47,13 @@ pub(super) fn check(spec: &WriteSpec, path: &str, place: &Place<'_>, checker: &m
             .filter_map(|(format, field, text)| Some((format, field, text.as_ref()?)))
             .collect();
     let [(format, field, text)] = said[..] else {
-        let help = "write one of json:, ndjson:, csv: with the name of the file";
-        checker.error(path, format!("{} formats are said", said.len()), Some(help));
+        let help = "write exactly one of `json:`, `ndjson:` and `csv:`, as in `json: \"{{ run.date }}/rows.json\"`";
+        let fields: Vec<String> = said.iter().map(|(_, field, _)| format!("`{field}`")).collect();
+        let message = match fields.is_empty() {
+            true => "nothing says what is written".to_owned(),
+            false => format!("{} say what is written, and only one can", fields.join(" and ")),
+        };
+        checker.error(path, message, Some(help));
         return None;
     };
     let to = files::check_output(&format!("{path}.{field}"), text, checker)?;
@@ -231,9 +236,11 @@ fn write_row(sink: &mut Sink<'_>, cells: &[Option<&Value>]) -> Result<(), String
     sink.flush()
 }
 
-/// A text that a spreadsheet would take for a formula gets a leading `'`: data must not become code there.
+/// A text that a spreadsheet would take for a formula gets a leading `'`: data must not become code there. A negative
+/// number as a text (`-0.1349`, digits kept by its author) is none.
 fn cell_text(into: &mut Vec<u8>, text: &str, guarded: bool) {
-    let guard = if guarded && text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']) { "'" } else { "" };
+    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']) && !is_negative_number(text);
+    let guard = if guarded && formula { "'" } else { "" };
     if !text.contains([',', '"', '\n', '\r', ';', '\t']) && !text.starts_with(' ') && !text.ends_with(' ') {
         into.extend_from_slice(guard.as_bytes());
         into.extend_from_slice(text.as_bytes());
@@ -243,6 +250,15 @@ fn cell_text(into: &mut Vec<u8>, text: &str, guarded: bool) {
     into.extend_from_slice(guard.as_bytes());
     into.extend_from_slice(text.replace('"', "\"\"").as_bytes());
     into.push(b'"');
+}
+
+/// A minus, digits, and perhaps a point and digits.
+fn is_negative_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.strip_prefix('-').is_some_and(|number| match number.split_once('.') {
+        Some((whole, part)) => digits(whole) && digits(part),
+        None => digits(number),
+    })
 }
 
 #[cfg(test)]
@@ -277,11 +293,11 @@ mod tests {
 
     #[test]
     fn a_text_never_becomes_a_formula_and_a_number_stays_one() {
-        let row =
-            json!({"a": "=1+1", "b": "+1", "c": "-1", "d": "@x", "e": "\tx", "f": "\rx", "g": -1, "h": [1], "i": true});
+        let row = json!({"a": "=1+1", "b": "+1", "c": "-1", "d": "@x", "e": "\tx", "f": "\rx", "g": -1, "h": [1], "i": true,
+                "j": "-0.1349", "k": "-1+2", "l": "-1.2.3", "m": "-"});
         assert_eq!(
             written(Format::Csv, false, &[row]).expect("writes"),
-            "a,b,c,d,e,f,g,h,i\n'=1+1,'+1,'-1,'@x,\"'\tx\",\"'\rx\",-1,[1],true\n"
+            "a,b,c,d,e,f,g,h,i,j,k,l,m\n'=1+1,'+1,-1,'@x,\"'\tx\",\"'\rx\",-1,[1],true,-0.1349,'-1+2,'-1.2.3,'-\n"
         );
         assert_eq!(written(Format::Csv, false, &[json!({"=a": 1})]).expect("writes"), "'=a\n1\n");
     }

@@ -15,6 +15,5 @@ pub struct CompletionsArguments {
 pub fn main(arguments: &CompletionsArguments) -> Exit {
     let mut text = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "lamplighter", &mut text);
-    super::print(&String::from_utf8_lossy(&text));
-    Exit::Done
+    Exit::Done.after(super::print(&String::from_utf8_lossy(&text)))
 }

@@ -1,11 +1,11 @@
 //! `lamplighter demo`: nightly-vitals against a simulated vendor on this machine.
 
 use super::{
-    Format, Global, complain,
+    Format, Global,
     exit::Exit,
-    print,
     run::{End, follow},
     runtime,
+    screen::{complain, ink, print},
     settings::Settings,
 };
 use async_executor::Executor;
@@ -15,10 +15,11 @@ use lamplighter::{
     job::{Job, JobSpec},
     lang::Secret,
     problem::{Source, load},
-    report::{classes, count},
+    report::{Look, Tone, classes, count, painted, title},
     vendor_sim::{DEMO_TOKEN, Faults, Options, bind},
 };
 use std::{
+    collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -29,19 +30,19 @@ use std::{
 #[derive(clap::Args)]
 pub struct DemoArguments {
     /// How many patients the vendor has
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=99_999))]
     patients: u32,
     /// Everything that the vendor decides follows from this
-    #[arg(long, default_value_t = 2026)]
+    #[arg(long, value_name = "S", default_value_t = 2026)]
     seed: u64,
     /// The night that is fetched: always the same one, so that two runs can be compared
     #[arg(long, value_name = "YYYY-MM-DD", default_value = "2026-11-22")]
     night: jiff::civil::Date,
     /// Patients worked on at once
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
     /// Factor of the vendor's latency; 0 for none
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     time_scale: f64,
     /// What goes wrong at the vendor: off, default, stats
     #[arg(long, default_value = "default")]
@@ -80,14 +81,18 @@ pub fn main(global: &Global, arguments: &DemoArguments) -> Exit {
         Ok(end) => end,
         Err(exit) => return exit,
     };
+    let end = &end;
     let night = out.join(arguments.night.to_string());
-    let summary = fs::read_to_string(night.join("vitals.json")).ok().and_then(|text| serde_json::from_str(&text).ok());
+    // A file of an earlier run says nothing about this one.
+    let summary = end.record.outputs.iter().any(|output| output.path.ends_with("vitals.json"));
+    let summary = summary.then(|| fs::read_to_string(night.join("vitals.json")).ok()).flatten();
+    let summary = summary.and_then(|text| serde_json::from_str(&text).ok());
     let html = night.join("vitals.html");
-    match arguments.format {
-        Format::Json => print(&format!("{}\n", json(&end, summary.as_ref(), &html))),
-        Format::Human => print(&human(&end, summary.as_ref(), &html)),
-    }
-    end.exit()
+    let printed = match arguments.format {
+        Format::Json => print(&format!("{}\n", json(end, summary.as_ref(), &html))),
+        Format::Human => print(&human(end, summary.as_ref(), &html)),
+    };
+    end.exit().after(printed)
 }
 
 /// The vendor and the run beside it.
@@ -117,7 +122,7 @@ async fn night(
     options.due = Some(due(job, arguments.night)?);
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));
     options.secrets.insert("vendor_token".into(), Secret::new(DEMO_TOKEN));
-    let end = follow(executor, job, options, arguments.format).await;
+    let end = follow(executor, job, options).await;
     vendor.cancel().await;
     end
 }
@@ -149,7 +154,8 @@ fn job(arguments: &DemoArguments) -> Result<Job, String> {
     let written = fs::create_dir_all(&files)
         .and_then(|()| SIDE_FILES.iter().try_for_each(|(name, text)| fs::write(files.join(name), text)));
     let checked = written.map_err(|error| format!("{} cannot be written: {error}", files.display())).and_then(|()| {
-        Job::new("nightly-vitals", &spec, &folder, &Handlers::new()).map_err(|problems| problems.to_string())
+        Job::new("nightly-vitals", &spec, &folder, &Handlers::new())
+            .map_err(|problems| format!("the compiled-in job cannot run like that:\n{problems}"))
     });
     let _ = fs::remove_dir_all(&folder);
     checked.map(|checked| checked.job)
@@ -165,35 +171,47 @@ fn listed(summary: Option<&Value>, name: &str) -> Option<u64> {
 }
 
 fn human(end: &End, summary: Option<&Value>, html: &Path) -> String {
-    let record = &end.record;
-    let mut text = format!("{} {}\n", record.job, record.outcome.name().replace('_', " "));
-    if let Some(reason) = &record.reason {
-        text.push_str(&format!("  {reason}\n"));
+    let (record, ink) = (&end.record, ink(&std::io::stdout()));
+    if summary.is_none() {
+        return painted(record, Look { ink, out: None });
     }
+    let mut text = title(record, ink);
     text.push('\n');
-    let mut line = |name: &str, value: Option<String>| {
-        text.push_str(&format!("  {name:<14} {}\n", value.unwrap_or_else(|| "-".to_owned())));
+    let mut line = |name: &str, tone: Option<Tone>, value: Option<String>| {
+        let value = value.unwrap_or_else(|| "-".to_owned());
+        let value = tone.filter(|_| value != "0").map_or(value.clone(), |tone| ink.paint(tone, &value));
+        text.push_str(&format!("  {} {value}\n", ink.paint(Tone::Faint, &format!("{name:<13}"))));
     };
-    line("patients", number(summary, "patients").map(count));
-    line("reached", number(summary, "reached").map(count));
-    line("no data", number(summary, "no_data").map(count));
-    let failed: Vec<String> = classes(record).iter().map(|((_, class), n)| format!("{} {class}", count(*n))).collect();
-    line("failed", Some(if failed.is_empty() { "0".to_owned() } else { failed.join(", ") }));
-    line("anomalies", listed(summary, "anomalies").map(count));
-    line("data quality", listed(summary, "data_quality").map(count));
-    line("report", summary.map(|_| html.display().to_string()));
+    line("patients", None, number(summary, "patients").map(count));
+    line("reached", Some(Tone::Good), number(summary, "reached").map(count));
+    line("no data", None, number(summary, "no_data").map(count));
+    let failed = failed(end);
+    let classes: Vec<String> = failed.iter().map(|(class, n)| format!("{} {class}", count(*n))).collect();
+    let all = failed.values().sum::<u64>();
+    let told = if all == 0 { "0".to_owned() } else { format!("{}: {}", count(all), classes.join(", ")) };
+    line("failed", Some(Tone::Bad), Some(told));
+    line("anomalies", Some(Tone::Warn), listed(summary, "anomalies").map(count));
+    line("data quality", None, listed(summary, "data_quality").map(count));
+    line("report", Some(Tone::Strong), summary.map(|_| html.display().to_string()));
     text
 }
 
+/// Missing items by class, of all stages.
+fn failed(end: &End) -> BTreeMap<String, u64> {
+    let mut failed = BTreeMap::new();
+    for ((_, class), n) in classes(&end.record) {
+        *failed.entry(class).or_default() += n;
+    }
+    failed
+}
+
 fn json(end: &End, summary: Option<&Value>, html: &Path) -> Value {
-    let failed: serde_json::Map<String, Value> =
-        classes(&end.record).into_iter().map(|((_, class), n)| (class, n.into())).collect();
     serde_json::json!({
         "outcome": end.record.outcome.name(),
         "patients": number(summary, "patients"),
         "reached": number(summary, "reached"),
         "no_data": number(summary, "no_data"),
-        "failed": failed,
+        "failed": failed(end),
         "anomalies": listed(summary, "anomalies"),
         "data_quality": listed(summary, "data_quality"),
         "report": summary.map(|_| html.display().to_string()),

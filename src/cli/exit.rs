@@ -33,6 +33,14 @@ impl Exit {
             RunOutcome::Cancelled => Exit::Signal(signal.unwrap_or(2)),
         }
     }
+
+    /// This exit, unless all went well but for its printing.
+    pub fn after(self, printed: Result<(), Exit>) -> Exit {
+        match (self, printed) {
+            (Exit::Done, Err(failed)) => failed,
+            (exit, _) => exit,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

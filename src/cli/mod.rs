@@ -10,12 +10,14 @@ mod logging;
 mod progress;
 mod run;
 mod runtime;
+mod screen;
 mod settings;
 #[cfg(feature = "demo")]
 mod vendor_sim;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit::Exit;
+use screen::{complain, print};
 use std::{path::PathBuf, process::ExitCode};
 
 /// Runs jobs at night, keeps them to their deadlines, and says what was done and what was not.
@@ -94,24 +96,4 @@ pub fn main() -> ExitCode {
         Command::Completions(arguments) => completions::main(&arguments),
     };
     exit.into()
-}
-
-/// Prints to stdout; a reader that has gone (`| head`) is no error of ours.
-fn print(text: &str) {
-    use std::io::Write;
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    let _ = stdout.flush();
-}
-
-/// Prints to stderr.
-fn complain(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "lamplighter: {text}");
-}
-
-/// True when colours are wanted on stderr: a terminal, and no `NO_COLOR`.
-fn colour() -> bool {
-    std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,23 +1,24 @@
 //! `lamplighter run`: a job now, in the foreground.
 
 use super::{
-    Format, Global, complain,
+    Format, Global,
     exit::Exit,
-    logging, print,
+    logging,
     progress::Picture,
     runtime::{self, Signals, first},
+    screen::{self, complain, print, say},
     settings::Settings,
 };
 use async_executor::Executor;
 use lamplighter::{
     item::{RunRecord, Value},
     job::Job,
-    report,
+    report::{self, Look},
     run::{Run, RunOptions, Runner},
     units::Span,
     world::World,
 };
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -53,26 +54,21 @@ pub struct RunArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
-    match prepare(global, arguments) {
-        Ok((settings, job, options)) => {
-            let executor = Arc::new(Executor::new());
-            let end = runtime::block_on(
-                &executor.clone(),
-                settings.threads(),
-                follow(executor, &job, options, arguments.format),
-            );
-            match end {
-                Ok(end) => {
-                    if let Some(key) = &arguments.key
-                        && end.record.stages.iter().all(|stage| stage.counts.items == 0)
-                    {
-                        complain(&format!("no item has the key `{key}`"));
-                    }
-                    show(&end.record, arguments.format);
-                    end.exit()
-                }
-                Err(exit) => exit,
+    let (settings, job, options) = match prepare(global, arguments) {
+        Ok(prepared) => prepared,
+        Err(exit) => return exit,
+    };
+    let out = options.out.clone();
+    let executor = Arc::new(Executor::new());
+    let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options));
+    match end {
+        Ok(end) => {
+            if let Some(key) = &arguments.key
+                && end.record.stages.iter().all(|stage| stage.counts.items == 0)
+            {
+                complain(&format!("no item has the key `{key}`"));
             }
+            end.exit().after(show(&end.record, &out, arguments))
         }
         Err(exit) => exit,
     }
@@ -96,7 +92,11 @@ fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<J
     options.key = arguments.key.clone();
     options.until = arguments.until.clone();
     if arguments.dry_run {
-        options.preview = Some(Arc::new(|line| print(&format!("{line}\n"))));
+        // With JSON nothing else stands on stdout.
+        options.preview = Some(match arguments.format {
+            Format::Human => Arc::new(|line| drop(screen::write_out(&format!("{line}\n")))),
+            Format::Json => Arc::new(say),
+        });
     }
     Ok((settings, job, options))
 }
@@ -123,75 +123,83 @@ fn due(text: &str, job: &Job) -> Result<jiff::Timestamp, String> {
 pub struct End {
     pub record: RunRecord,
     signal: Option<u8>,
+    /// What the `--until` stage gave was printed.
+    printed: Result<(), Exit>,
 }
 
 impl End {
     /// Its exit code.
     pub fn exit(&self) -> Exit {
-        Exit::of(self.record.outcome, self.signal)
+        Exit::of(self.record.outcome, self.signal).after(self.printed)
     }
 }
 
 /// Starts the job and follows it: progress on a terminal, log lines without one, signals cancel and then kill.
-pub async fn follow(
-    executor: Arc<Executor<'static>>,
-    job: &Arc<Job>,
-    mut options: RunOptions,
-    format: Format,
-) -> Result<End, Exit> {
-    let to_terminal = std::io::stderr().is_terminal() && format == Format::Human && options.preview.is_none();
-    logging::install(to_terminal);
+pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut options: RunOptions) -> Result<End, Exit> {
+    // What is printed line by line would land in the picture when both go to the terminal.
+    let lines = options.until.is_some() || options.preview.is_some();
+    let live = std::io::stderr().is_terminal() && !(lines && std::io::stdout().is_terminal());
+    logging::install(live, job.stages.iter().filter(|stage| !stage.hidden).count());
     let mut signals = Signals::take().map_err(|error| {
         complain(&format!("signals cannot be received: {error}"));
         Exit::Io
     })?;
     let world = World::real(executor.clone());
-    let tapped = options.until.is_some().then(|| async_channel::bounded::<Value>(64));
-    if let Some((sender, values)) = tapped {
-        options.tap = Some(sender);
-        let lines = async move {
-            while let Ok(value) = values.recv().await {
-                print(&format!("{value}\n"));
-            }
-        };
-        executor.spawn(lines).detach();
-    }
-    // Orphans of our children come to us, so that a run can end them: see DESIGN, "no process left".
+    let tap = options.until.is_some().then(Tap::open).transpose()?;
+    let (sender, mut tap) = tap.unzip();
+    options.tap = sender;
+    // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let mut run = Runner::new(world.clone()).start(job, options).map_err(|error| {
         complain(&format!("{error}: nothing was done"));
         Exit::Usage
     })?;
-    let mut picture = to_terminal.then(Picture::new);
+    let mut picture = live.then(Picture::new);
     let mut signal = None;
     let record = loop {
-        match next(&world, &mut run, &mut signals, picture.is_some()).await {
-            Next::Ended(record) => break *record,
+        match next(&world, &mut run, &mut signals, &mut tap, picture.is_some()).await {
+            Next::Ended(record) => break record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),
+            Next::NoReader => run.cancel("stdout, which takes no more"),
         }
         if let Some(picture) = &mut picture {
-            picture.draw(job, &run.progress());
+            picture.draw(&job.name, &run.progress());
         }
     };
-    if let Some(picture) = &mut picture {
-        picture.clear();
+    drop(run);
+    let mut printed = Ok(());
+    if let Some(tap) = tap.filter(|_| signal.is_none()) {
+        // What was given is printed; a signal ends the wait for a reader that does not read.
+        let signalled = async {
+            signals.next().await;
+            Ok(())
+        };
+        printed = first(tap.printed(), signalled).await;
     }
-    Ok(End { record, signal })
+    Ok(End { record, signal, printed })
 }
 
 enum Next {
-    Ended(Box<RunRecord>),
+    Ended(RunRecord),
     Signal(u8),
+    NoReader,
     Tick,
 }
 
 /// How often the picture is drawn.
 const TICK: Duration = Duration::from_millis(100);
 
-async fn next(world: &World, run: &mut Run, signals: &mut Signals, ticks: bool) -> Next {
-    let ended = async { Next::Ended(Box::new(run.await)) };
+async fn next(world: &World, run: &mut Run, signals: &mut Signals, tap: &mut Option<Tap>, ticks: bool) -> Next {
+    let ended = async { Next::Ended(run.await) };
     let signal = async { Next::Signal(signals.next().await) };
+    let gone = async {
+        match tap {
+            Some(tap) => tap.broken().await,
+            None => std::future::pending().await,
+        }
+        Next::NoReader
+    };
     let tick = async {
         if !ticks {
             std::future::pending::<()>().await;
@@ -199,27 +207,98 @@ async fn next(world: &World, run: &mut Run, signals: &mut Signals, ticks: bool) 
         world.sleep(TICK).await;
         Next::Tick
     };
-    first(ended, first(signal, tick)).await
+    first(ended, first(signal, first(gone, tick))).await
+}
+
+/// The values of the `--until` stage on their way to stdout, on a thread of their own: a reader that takes its time slows
+/// the run and holds up nothing else.
+struct Tap {
+    /// Says once that stdout takes no more, `Err` when that is a failure; closed when all is printed.
+    ended: async_channel::Receiver<Result<(), Exit>>,
+    end: Option<Result<(), Exit>>,
+}
+
+/// Values that may wait for the reader of stdout.
+const TAP: usize = 64;
+
+impl Tap {
+    fn open() -> Result<(async_channel::Sender<Value>, Tap), Exit> {
+        let (sender, values) = async_channel::bounded::<Value>(TAP);
+        let (end, ended) = async_channel::bounded(1);
+        let lines = move || {
+            while let Ok(value) = values.recv_blocking() {
+                if let Err(error) = screen::write_out(&format!("{value}\n")) {
+                    let _ = end.try_send(screen::judge(&error));
+                    return;
+                }
+            }
+        };
+        match std::thread::Builder::new().name("lamplighter-out".into()).spawn(lines) {
+            Ok(_) => Ok((sender, Tap { ended, end: None })),
+            Err(error) => {
+                complain(&format!("no thread could be started: {error}"));
+                Err(Exit::Io)
+            }
+        }
+    }
+
+    /// Ready, once, when stdout takes no more.
+    async fn broken(&mut self) {
+        match self.ended.recv().await {
+            Ok(end) if self.end.is_none() => self.end = Some(end),
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until all is printed that will be.
+    async fn printed(self) -> Result<(), Exit> {
+        match self.end {
+            Some(end) => end,
+            None => self.ended.recv().await.unwrap_or(Ok(())),
+        }
+    }
 }
 
 /// The first signal cancels, the second kills, the third ends this program.
 fn obey(run: &Run, number: u8, first: &mut Option<u8>) {
-    let name = if number == 2 { "SIGINT" } else { "SIGTERM" };
+    let name = match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        _ => "SIGTERM",
+    };
     match first {
         None => {
             *first = Some(number);
-            complain("cancelling; once more kills what is left");
+            complain(&format!("{name}: the run is cancelled; once more kills what is left"));
             run.cancel(name);
         }
-        Some(_) if !run.is_killed() => run.kill(name),
+        Some(_) if !run.is_killed() => {
+            complain(&format!("{name}: what is left is killed"));
+            run.kill(name);
+        }
         Some(_) => std::process::exit(i32::from(128 + number)),
     }
 }
 
 /// Prints how the run ended.
-fn show(record: &RunRecord, format: Format) {
-    match format {
-        Format::Human => print(&report::text(record)),
-        Format::Json => print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default())),
+fn show(record: &RunRecord, out: &Path, arguments: &RunArguments) -> Result<(), Exit> {
+    let to_terminal = std::io::stdout().is_terminal();
+    if arguments.format == Format::Json {
+        if !to_terminal && std::io::stderr().is_terminal() {
+            say(&format!("{}\n", report::summary_line(record)));
+        }
+        return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
     }
+    // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
+    let beside = arguments.until.is_some() || arguments.dry_run;
+    let ink = if beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
+    let mut text = report::painted(record, Look { ink, out: Some(out) });
+    if arguments.dry_run {
+        text.push_str("\na dry run: nothing was sent, started or written\n");
+    }
+    if beside {
+        say(&text);
+        return Ok(());
+    }
+    print(&text)
 }

@@ -26,22 +26,28 @@ pub fn block_on<T>(executor: &Arc<Executor<'static>>, threads: usize, main: impl
     result
 }
 
-/// SIGINT and SIGTERM as a stream of their numbers.
+/// SIGINT, SIGTERM and SIGHUP as a stream of their numbers.
 pub struct Signals(async_signal::Signals);
 
 impl Signals {
-    /// Takes the signals over from their defaults.
+    /// Takes the signals over from their defaults. A SIGHUP that is ignored (`nohup`) stays ignored.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn take() -> std::io::Result<Signals> {
-        async_signal::Signals::new([async_signal::Signal::Int, async_signal::Signal::Term]).map(Signals)
+        use async_signal::Signal;
+        let mut signals = async_signal::Signals::new([Signal::Int, Signal::Term])?;
+        if !hangup_is_ignored() {
+            signals.add_signals([Signal::Hup])?;
+        }
+        Ok(Signals(signals))
     }
 
-    /// The next one: 2 or 15.
+    /// The next one: 1, 2 or 15.
     pub async fn next(&mut self) -> u8 {
         loop {
             match self.0.next().await {
+                Some(Ok(async_signal::Signal::Hup)) => return 1,
                 Some(Ok(async_signal::Signal::Int)) => return 2,
                 Some(Ok(async_signal::Signal::Term)) => return 15,
                 Some(_) => {}
@@ -49,6 +55,13 @@ impl Signals {
             }
         }
     }
+}
+
+/// Whether this program was started with SIGHUP ignored, as the kernel tells it.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The first of two, the first one preferred.

@@ -1,6 +1,10 @@
 //! What the command line, `lamplighter.ron` and the environment say together.
 
-use super::{Global, colour, complain, exit::Exit};
+use super::{
+    Global,
+    exit::Exit,
+    screen::{complain, ink, say},
+};
 use lamplighter::{
     action::Handlers,
     job::{CheckedJob, Config, Job, Surroundings},
@@ -30,21 +34,30 @@ pub struct Settings {
 impl Settings {
     /// Reads the configuration, if there is one.
     pub fn read(global: &Global) -> Result<Settings, Exit> {
-        let named = global.config.clone().or_else(|| env::var_os("LAMPLIGHTER_CONFIG").map(PathBuf::from));
-        let path = named.clone().unwrap_or_else(|| PathBuf::from("lamplighter.ron"));
-        let config = if named.is_some() || path.exists() {
-            Config::from_file(&path).map_err(|problems| {
-                eprint!("{}", problems.render(colour()));
+        let config = match Settings::config_file(global) {
+            Some(path) => Config::from_file(&path).map_err(|problems| {
+                say(&problems.render(ink(&std::io::stderr()).colour));
                 Exit::Usage
-            })?
-        } else {
-            Config::default()
+            })?,
+            None => Config::default(),
         };
-        let home = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Ok(Settings::with(global, config))
+    }
+
+    /// The configuration that is named, or the one that is there.
+    pub fn config_file(global: &Global) -> Option<PathBuf> {
+        let path = PathBuf::from("lamplighter.ron");
+        named_config(global).or_else(|| path.exists().then_some(path))
+    }
+
+    /// What the command line says beside this configuration.
+    pub fn with(global: &Global, config: Config) -> Settings {
+        let path = named_config(global).unwrap_or_else(|| PathBuf::from("lamplighter.ron"));
+        let home = path.parent().unwrap_or(Path::new("")).to_owned();
         let below = |text: &Option<String>| text.as_ref().map(|text| home.join(text));
         let jobs = global.jobs.clone().or_else(|| below(&config.jobs)).unwrap_or_else(|| home.join("jobs"));
         let out = global.out.clone().or_else(|| below(&config.out));
-        Ok(Settings { jobs, out, state: global.state.clone(), home, config })
+        Settings { jobs, out, state: global.state.clone(), home, config }
     }
 
     /// Threads of the executor.
@@ -64,7 +77,12 @@ impl Settings {
     /// The file that `JOB|FILE` names.
     pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
         if named.contains('/') || named.ends_with(".ron") {
-            return Ok(PathBuf::from(named));
+            let path = PathBuf::from(named);
+            if path.is_file() {
+                return Ok(path);
+            }
+            complain(&format!("there is no job file {named}"));
+            return Err(Exit::Usage);
         }
         let path = self.jobs.join(format!("{named}.ron"));
         if path.is_file() {
@@ -99,12 +117,12 @@ impl Settings {
         match Job::from_file_in(&path, &self.surroundings()) {
             Ok(checked) => {
                 if !checked.remarks.is_empty() {
-                    eprint!("{}", render(&checked.remarks, &checked.source, colour()));
+                    say(&render(&checked.remarks, &checked.source, ink(&std::io::stderr()).colour));
                 }
                 Ok(checked)
             }
             Err(problems) => {
-                eprint!("{}", problems.render(colour()));
+                say(&problems.render(ink(&std::io::stderr()).colour));
                 complain(&format!("{} cannot run: nothing was done", path.display()));
                 Err(Exit::Usage)
             }
@@ -142,37 +160,53 @@ impl Settings {
     fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, Exit> {
         let mut secrets = BTreeMap::new();
         for name in &job.secrets {
-            if let Some(value) = self.secret(name)? {
-                secrets.insert(name.clone(), value);
-            }
+            match self.secret(name) {
+                Ok(Some(value)) => secrets.insert(name.clone(), value),
+                Ok(None) => continue,
+                Err(problem) => {
+                    complain(&problem);
+                    return Err(Exit::Usage);
+                }
+            };
         }
         Ok(secrets)
     }
 
-    /// A systemd credential, then a file of ours that nobody else can read, then the environment.
-    fn secret(&self, name: &str) -> Result<Option<Secret>, Exit> {
+    /// A systemd credential, then a file of ours that nobody else can read, then the environment. `Err` says why the file
+    /// cannot be used.
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
         if let Some(folder) = env::var_os("CREDENTIALS_DIRECTORY")
             && let Ok(text) = fs::read_to_string(Path::new(&folder).join(name))
         {
             return Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r']))));
         }
-        let path = self.home.join("secrets").join(name);
+        let path = self.secret_file(name);
         if let Ok(meta) = fs::metadata(&path) {
             if meta.permissions().mode() & 0o077 != 0 {
-                complain(&format!("{} can be read by others: chmod 600 {}", path.display(), path.display()));
-                return Err(Exit::Usage);
+                return Err(format!("{} can be read by others: chmod 600 {}", path.display(), path.display()));
             }
             return match fs::read_to_string(&path) {
                 Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
-                Err(error) => {
-                    complain(&format!("the secret {} cannot be read: {error}", path.display()));
-                    Err(Exit::Usage)
-                }
+                Err(error) => Err(format!("the secret {} cannot be read: {error}", path.display())),
             };
         }
-        let variable = format!("LAMPLIGHTER_SECRET_{}", name.to_uppercase());
-        Ok(env::var(variable).ok().map(Secret::new))
+        Ok(env::var(Settings::secret_variable(name)).ok().map(Secret::new))
     }
+
+    /// Where the file of a secret would be.
+    pub fn secret_file(&self, name: &str) -> PathBuf {
+        self.home.join("secrets").join(name)
+    }
+
+    /// The variable of the environment that may hold a secret.
+    pub fn secret_variable(name: &str) -> String {
+        format!("LAMPLIGHTER_SECRET_{}", name.to_uppercase())
+    }
+}
+
+/// The configuration that the command line or the environment names.
+fn named_config(global: &Global) -> Option<PathBuf> {
+    global.config.clone().or_else(|| env::var_os("LAMPLIGHTER_CONFIG").map(PathBuf::from))
 }
 
 /// `jobs/../out` is `out`.

@@ -26,7 +26,7 @@ pub struct VendorSimArguments {
     #[arg(long, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
     /// Factor of its latency; 0 for none
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     time_scale: f64,
     /// What goes wrong: off, default, stats
     #[arg(long, default_value = "default")]
@@ -69,12 +69,25 @@ pub fn main(arguments: &VendorSimArguments) -> Exit {
         let server = bind(executor, options).await;
         let (mut signals, server) = match (signals, server) {
             (Ok(signals), Ok(server)) => (signals, server),
-            (Err(error), _) | (_, Err(error)) => {
+            (Err(error), _) => {
+                complain(&format!("signals cannot be received: {error}"));
+                return Exit::Io;
+            }
+            (_, Err(error)) if error.kind() == std::io::ErrorKind::InvalidInput => {
                 complain(&format!("the simulated vendor cannot start: {error}"));
+                return Exit::Usage;
+            }
+            (_, Err(error)) => {
+                complain(&format!(
+                    "the simulated vendor cannot listen on {}: {error}; --listen 127.0.0.1:0 takes a free port",
+                    arguments.listen
+                ));
                 return Exit::Io;
             }
         };
-        print(&format!("http://{}\n", server.address()));
+        if let Err(exit) = print(&format!("http://{}\n", server.address())) {
+            return exit;
+        }
         let serve = async {
             server.run().await;
         };

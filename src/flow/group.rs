@@ -65,10 +65,15 @@ impl Group {
         }
     }
 
-    /// Cancels every task: their futures are dropped.
-    pub fn cancel(&self) {
+    /// Cancels every task; their futures are dropped when this returns.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels them all the same.
+    pub async fn cancel(&self) {
         let tasks = std::mem::take(&mut lock(&self.state).tasks);
-        drop(tasks);
+        for task in tasks {
+            task.cancel().await;
+        }
     }
 }
 

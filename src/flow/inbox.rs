@@ -1,7 +1,7 @@
 //! The bounded channel before a stage.
 
 use super::{Pulled, Semaphore, WorkPermits};
-use async_channel::{Receiver, Sender};
+use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::{StreamExt, pin};
 use std::{
     future::{Future, poll_fn},
@@ -56,21 +56,26 @@ impl<T> Inbox<T> {
                 if tokens.recv().await.is_err() {
                     return Err(item);
                 }
-                // A worker waits, so there is room at once; only behind a closed stage, whose items are settled unseen, may
-                // this wait a moment.
-                self.items.0.send(item).await.map_err(|error| error.0)
+                // There is room: tokens and items have the same bound, and each item was preceded by its token. Only while
+                // a closed stage drains, on several threads, a token may come before the item of the one before is gone.
+                match self.items.0.try_send(item) {
+                    Err(TrySendError::Full(item)) => self.items.0.send(item).await.map_err(|error| error.0),
+                    sent => sent.map_err(TrySendError::into_inner),
+                }
             }
         }
     }
 
-    /// Waits for an item as an idle worker that holds a pulling permit; with the item the worker holds a working permit.
+    /// Waits for an item as an idle worker that holds a pulling permit. With `true` the worker holds a working permit now;
+    /// with `false` its permit was taken away at that moment, and it must
+    /// [`acquire_returning`](WorkPermits::acquire_returning) one before it begins.
     ///
     /// # Errors
     /// [`PullEnd`]. After `Revoked` the permit is gone; after `Closed` it is given back.
     ///
     /// # Cancel safety
     /// Dropping it loses no item and gives the permit back.
-    pub async fn pull(&self, permits: &WorkPermits) -> Result<T, PullEnd> {
+    pub async fn pull(&self, permits: &WorkPermits) -> Result<(T, bool), PullEnd> {
         let mut idle = Idle { inbox: self, permits, token: false, permit: true };
         if let Some((tokens, _)) = &self.idle {
             idle.token = tokens.try_send(()).is_ok();
@@ -92,10 +97,7 @@ impl<T> Inbox<T> {
         match pulled {
             Ok(item) => {
                 (idle.token, idle.permit) = (false, false);
-                if !started {
-                    permits.acquire_returning().await;
-                }
-                Ok(item)
+                Ok((item, started))
             }
             Err(PullEnd::Revoked) => {
                 idle.permit = false;
@@ -103,8 +105,7 @@ impl<T> Inbox<T> {
                     // A sender has this worker's token already: the item is on its way, and waits for a permit here.
                     idle.token = false;
                     let item = self.items.1.recv().await.map_err(|_| PullEnd::Closed)?;
-                    permits.acquire_returning().await;
-                    return Ok(item);
+                    return Ok((item, false));
                 }
                 idle.token = false;
                 Err(PullEnd::Revoked)

@@ -7,7 +7,7 @@ use super::{
     spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec},
 };
 use crate::{
-    action::{self, ActionSpec, Checked, Place},
+    action::{self, ActionSpec, Checked, Handlers, Place},
     item::{RunOutcome, Value},
     lang::{self, Checker, Finding, Flavor, Scope, Template},
     limits::{
@@ -15,7 +15,7 @@ use crate::{
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
     problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
-    schedule::{self, EndSpec, ScheduleSpec},
+    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, ScheduleSpec},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
 };
@@ -34,23 +34,58 @@ pub fn check(
     base_dir: &Path,
     surroundings: &Surroundings,
 ) -> Result<CheckedJob, JobProblems> {
-    let mut check = Check {
-        spec,
-        base_dir,
-        surroundings,
-        params: params(spec),
-        findings: Vec::new(),
-        secrets: BTreeSet::new(),
-        inputs: Vec::new(),
-        side_files: BTreeMap::new(),
-    };
-    let job = check.job(name, &source.text);
-    let mut problems: Vec<Problem> = check.findings.into_iter().map(|finding| placed(finding, &source)).collect();
-    problems.sort_by_key(|problem| problem.span.start);
+    let mut check = Check::new(base_dir, surroundings, params(spec));
+    check.after = spec.schedule.as_ref().is_some_and(|schedule| !schedule::jobs_before(schedule, "").is_empty());
+    let job = check.job(spec, name, &source.text);
+    let problems = in_order(check.findings, &source);
     match job {
         Some(job) if !has_errors(&problems) => Ok(CheckedJob { job, source, remarks: problems }),
         _ => Err(JobProblems { source, problems }),
     }
+}
+
+/// What is wrong with the meaning of a file of which fields were taken out: `any_params` and `after` where it cannot be
+/// known what they said.
+pub fn findings(
+    name: &str,
+    spec: &JobSpec,
+    base_dir: &Path,
+    surroundings: &Surroundings,
+    (any_params, after): (bool, bool),
+) -> Vec<Finding> {
+    let mut check = Check::new(base_dir, surroundings, params(spec));
+    check.any_params = any_params;
+    check.after =
+        after || spec.schedule.as_ref().is_some_and(|schedule| !schedule::jobs_before(schedule, "").is_empty());
+    check.job(spec, name, "");
+    check.findings
+}
+
+/// Checks what `lamplighter.ron` says for all jobs. Texts may name any param: the jobs are not known here.
+pub fn check_shared(
+    services: &[ServiceSpec],
+    notices: &[NotifySpec],
+    mut findings: Vec<Finding>,
+    source: &Source,
+    base_dir: &Path,
+    handlers: &Handlers,
+) -> (Vec<Problem>, BTreeSet<String>) {
+    let surroundings = Surroundings { handlers: handlers.clone(), ..Surroundings::default() };
+    let mut check = Check::new(base_dir, &surroundings, Value::Object(serde_json::Map::new()));
+    check.any_params = true;
+    let own = check.own_services(services);
+    let names: Vec<String> = own.into_iter().map(|(name, _)| name).collect();
+    check.notices(notices, &names);
+    findings.append(&mut check.findings);
+    (in_order(findings, source), check.secrets)
+}
+
+/// Findings with their places, in the order of the file.
+pub fn in_order(findings: Vec<Finding>, source: &Source) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = findings.into_iter().map(|finding| placed(finding, source)).collect();
+    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    problems.dedup();
+    problems
 }
 
 /// Gives a finding its place in the file.
@@ -74,32 +109,48 @@ fn params(spec: &JobSpec) -> Value {
 }
 
 struct Check<'a> {
-    spec: &'a JobSpec,
     base_dir: &'a Path,
     surroundings: &'a Surroundings,
     params: Value,
+    any_params: bool,
+    /// The job is due after another: `run.after` exists.
+    after: bool,
     findings: Vec<Finding>,
     secrets: BTreeSet<String>,
     inputs: Vec<PathBuf>,
     side_files: BTreeMap<String, String>,
 }
 
-impl Check<'_> {
-    fn job(&mut self, name: &str, text: &str) -> Option<Job> {
+impl<'a> Check<'a> {
+    fn new(base_dir: &'a Path, surroundings: &'a Surroundings, params: Value) -> Check<'a> {
+        Check {
+            base_dir,
+            surroundings,
+            params,
+            any_params: false,
+            after: false,
+            findings: Vec::new(),
+            secrets: BTreeSet::new(),
+            inputs: Vec::new(),
+            side_files: BTreeMap::new(),
+        }
+    }
+
+    fn job(&mut self, spec: &JobSpec, name: &str, text: &str) -> Option<Job> {
         self.name(name);
-        let zone = self.zone();
-        self.schedule(name);
-        let deadline = self.run_deadline();
-        let services = self.services();
+        let zone = self.zone(spec);
+        self.schedule(spec, name);
+        let deadline = self.positive("deadline", spec.deadline).unwrap_or(RUN_DEADLINE_DEFAULT);
+        let services = self.services(spec);
         let service_names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
-        let stages = self.stages(name, deadline, &service_names);
-        let on_finish = self.on_finish(&service_names);
+        let stages = self.stages(spec, name, deadline, &service_names);
+        let on_finish = self.on_finish(spec, &service_names);
         let services: Vec<ServicePlan> = services.into_iter().filter_map(|(_, plan)| plan).collect();
         Some(Job {
             name: name.into(),
-            description: self.spec.description.clone(),
+            description: spec.description.clone(),
             base_dir: self.base_dir.to_owned(),
-            schedule: self.spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
+            schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
             zone: zone?,
             deadline,
             params: self.params.clone(),
@@ -126,7 +177,9 @@ impl Check<'_> {
     }
 
     /// Checks with a checker of this scope and keeps what it found.
-    fn with_checker<T>(&mut self, scope: Scope, check: impl FnOnce(&mut Checker<'_>) -> T) -> T {
+    fn with_checker<T>(&mut self, mut scope: Scope, check: impl FnOnce(&mut Checker<'_>) -> T) -> T {
+        scope.any_params = self.any_params;
+        scope.after = self.after;
         let mut checker = Checker::new(self.base_dir, scope);
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
@@ -144,57 +197,64 @@ impl Check<'_> {
         }
     }
 
-    fn zone(&mut self) -> Option<jiff::tz::TimeZone> {
-        let Some(name) = &self.spec.timezone else { return Some(jiff::tz::TimeZone::system()) };
+    fn zone(&mut self, spec: &JobSpec) -> Option<jiff::tz::TimeZone> {
+        let Some(name) = &spec.timezone else { return Some(jiff::tz::TimeZone::system()) };
         match jiff::tz::TimeZone::get(name) {
             Ok(zone) => Some(zone),
             Err(_) => {
                 let known: Vec<String> = jiff::tz::db().available().map(|zone| zone.as_str().to_owned()).collect();
-                let near =
-                    closest(name, known.iter().map(String::as_str)).map(|near| format!("did you mean \"{near}\"?"));
-                let help = near.unwrap_or_else(|| "write an IANA name such as \"Europe/Berlin\"".to_owned());
+                // `CEST` and `UTC+2` are no misspelt places.
+                let near = closest(name, known.iter().map(String::as_str)).filter(|near| near.contains('/'));
+                let help = match near {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "write the IANA name of a place, such as \"Europe/Berlin\", or \"UTC\"".to_owned(),
+                };
                 self.error("timezone", format!("there is no time zone {name:?}"), Some(&help));
                 None
             }
         }
     }
 
-    fn schedule(&mut self, name: &str) {
-        let spec = self.spec;
+    fn schedule(&mut self, spec: &JobSpec, name: &str) {
         if let Some(schedule) = &spec.schedule {
             let mut mistakes = Vec::new();
             schedule::check(schedule, "schedule", &mut mistakes);
-            for (path, message, help) in mistakes {
-                self.error(path, message, help.as_deref());
+            for schedule::Mistake { path, within, message, help } in mistakes {
+                self.findings.push(Finding { level: lang::Level::Error, path, within, message, help: Some(help) });
             }
-            if let ScheduleSpec::After(after) = schedule
-                && after.job == name
-            {
-                self.error("schedule.job", "a job cannot wait for itself", Some("name another job"));
+            for (path, before) in schedule::jobs_before(schedule, "schedule") {
+                if before == name {
+                    self.error(path, "a job cannot wait for itself", Some("name another job"));
+                }
             }
-            if let ScheduleSpec::Every(every) = schedule
-                && spec.deadline.is_none()
-                && every.get() < RUN_DEADLINE_DEFAULT
-            {
-                let help = "say how long a run may take: deadline: \"20m\"";
-                self.remark("schedule", "the job is due more often than its default deadline of 24h", Some(help));
+            if spec.deadline.is_none() && schedule::is_due_within(schedule, RUN_DEADLINE_DEFAULT) {
+                let help = "say how long a run may take: `deadline: \"20m\"`";
+                let message =
+                    "the job is due more often than its default deadline of 24h: a run that hangs holds up the next";
+                self.remark("schedule", message, Some(help));
             }
         }
         for (place, (begin, end)) in spec.blackout.iter().flatten().enumerate() {
-            for time in [begin, end] {
-                let parts =
-                    time.split_once(':').and_then(|(h, m)| Some((h.parse::<u8>().ok()?, m.parse::<u8>().ok()?)));
-                if !parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0)) {
-                    let message = format!("{time:?} is no local time");
-                    self.error(format!("blackout[{place}]"), message, Some("write (\"07:00\", \"19:00\")"));
+            let mut good = true;
+            for (side, time) in [begin, end].into_iter().enumerate() {
+                if !is_local_time(time) {
+                    let help = "write hours and minutes, as in `(\"07:00\", \"19:00\")`";
+                    self.error(format!("blackout[{place}][{side}]"), format!("{time:?} is no local time"), Some(help));
+                    good = false;
                 }
             }
+            if good && begin == end {
+                let help =
+                    "write a window such as `(\"07:00\", \"19:00\")`; one past midnight is `(\"22:00\", \"06:00\")`";
+                self.error(format!("blackout[{place}]"), "this window begins when it ends", Some(help));
+            }
         }
-    }
-
-    fn run_deadline(&mut self) -> Duration {
-        let deadline = self.positive("deadline", self.spec.deadline);
-        deadline.unwrap_or(RUN_DEADLINE_DEFAULT)
+        if matches!(&spec.catch_up, Some(CatchUpSpec::All(all)) if all.max == 0) {
+            self.error("catch_up.max", "none at all would be made up for", Some("write `Never`, or `All(max: 7)`"));
+        }
+        if matches!(&spec.overlap, Some(OverlapSpec::Allow(allow)) if allow.max == 0) {
+            self.error("overlap.max", "no run at all would be allowed", Some("write `Skip`, or `Allow(max: 2)`"));
+        }
     }
 
     /// A duration that may not be nothing.
@@ -207,28 +267,10 @@ impl Check<'_> {
     }
 
     /// The job's own services and those of the configuration that it names; a plan is `None` where it has errors.
-    fn services(&mut self) -> Vec<(String, Option<ServicePlan>)> {
-        let own: &[ServiceSpec] = self.spec.services.as_deref().unwrap_or_default();
-        if own.len() > SERVICES_MAX {
-            self.error(
-                "services",
-                format!("more than {SERVICES_MAX} services"),
-                Some("move some into a job of their own"),
-            );
-        }
-        let mut services: Vec<(String, Option<ServicePlan>)> = Vec::new();
-        for (place, spec) in own.iter().enumerate() {
-            let path = format!("services[{place}]");
-            if services.iter().any(|(name, _)| *name == spec.name) {
-                let message = format!("two services are called `{}`", spec.name);
-                self.error(format!("{path}.name"), message, Some("give each its own name"));
-                continue;
-            }
-            let plan =
-                self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, &path, checker));
-            services.push((spec.name.clone(), plan));
-        }
-        let named = self.named_services();
+    fn services(&mut self, spec: &JobSpec) -> Vec<(String, Option<ServicePlan>)> {
+        let own: &[ServiceSpec] = spec.services.as_deref().unwrap_or_default();
+        let mut services = self.own_services(own);
+        let named = self.named_services(spec);
         for spec in &self.surroundings.services {
             let shadowed = services.iter().any(|(name, _)| *name == spec.name);
             if shadowed || !named.contains(spec.name.as_str()) {
@@ -237,46 +279,74 @@ impl Check<'_> {
             let before = self.findings.len();
             let plan =
                 self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
-            for finding in &mut self.findings[before..] {
-                finding.message = format!("service `{}` of lamplighter.ron: {}", spec.name, finding.message);
-                (finding.path, finding.within) = (String::new(), None);
-            }
+            self.of_the_configuration(before, &format!("service `{}`", spec.name));
             services.push((spec.name.clone(), plan));
         }
-        for (place, spec) in own.iter().enumerate() {
-            if !named.contains(spec.name.as_str()) {
+        for (place, spec) in own.iter().enumerate().filter(|(_, spec)| !spec.name.is_empty()) {
+            // A service that is not there is a misspelt one: that is said already.
+            let all_known = named.iter().all(|name| services.iter().any(|(known, _)| known == name));
+            if all_known && !named.contains(spec.name.as_str()) {
                 let message = format!("no action calls through service `{}`", spec.name);
-                self.remark(format!("services[{place}].name"), message, Some("name it in an Http action by `via`"));
+                let help = format!("write `via: {:?}` in an Http action, or remove the service", spec.name);
+                self.remark(format!("services[{place}].name"), message, Some(&help));
             }
         }
         services
     }
 
+    fn own_services(&mut self, own: &[ServiceSpec]) -> Vec<(String, Option<ServicePlan>)> {
+        if own.len() > SERVICES_MAX {
+            let message = format!("more than {SERVICES_MAX} services");
+            self.error("services", message, Some("move some into a job of their own"));
+        }
+        let mut services: Vec<(String, Option<ServicePlan>)> = Vec::new();
+        for (place, spec) in own.iter().enumerate() {
+            let path = format!("services[{place}]");
+            let first = own[..place].iter().position(|other| !spec.name.is_empty() && other.name == spec.name);
+            if let Some(first) = first {
+                let message = format!("two services are called `{}`", spec.name);
+                let help = format!("the other is services[{first}]: give each its own name");
+                self.error(format!("{path}.name"), message, Some(&help));
+            }
+            let plan =
+                self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, &path, checker));
+            if first.is_none() {
+                services.push((spec.name.clone(), plan));
+            }
+        }
+        services
+    }
+
+    /// What was found since `before` stands in `lamplighter.ron`, not in the job file.
+    fn of_the_configuration(&mut self, before: usize, what: &str) {
+        for finding in &mut self.findings[before..] {
+            finding.message = format!("{what} of lamplighter.ron: {}", finding.message);
+            (finding.path, finding.within) = (String::new(), None);
+        }
+    }
+
     /// Every service that an action names.
-    fn named_services(&self) -> BTreeSet<String> {
-        let stages = self.spec.stages.iter().flatten().flat_map(|stage| &stage.run);
-        let notices = self.spec.on_finish.iter().flatten().chain(self.surroundings.on_finish.iter().flatten());
-        let actions = stages.chain(self.spec.run.iter().flatten()).chain(notices.flat_map(|notice| &notice.run));
+    fn named_services(&self, spec: &JobSpec) -> BTreeSet<String> {
+        let stages = spec.stages.iter().flatten().flat_map(|stage| &stage.run);
+        let notices = spec.on_finish.as_ref().or(self.surroundings.on_finish.as_ref()).into_iter().flatten();
+        let actions = stages.chain(spec.run.iter().flatten()).chain(notices.flat_map(|notice| &notice.run));
         actions.filter_map(ActionSpec::service).map(str::to_owned).collect()
     }
 
-    fn stages(&mut self, name: &str, deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {
-        let spec = self.spec;
+    fn stages(&mut self, spec: &JobSpec, name: &str, deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {
         match (&spec.stages, &spec.run) {
-            (Some(_), Some(_)) => {
-                self.error(
-                    "run#",
-                    "a job has either `run` or `stages`",
-                    Some("move the actions of `run` into a stage"),
-                );
+            (Some(stages), Some(run)) => {
+                let message = "a job has either `run` or `stages`, and this one has both";
+                self.error("run#", message, Some("move the actions of `run` into a stage"));
+                self.short_form(spec, name, run, deadline, services);
+                self.long_form(stages, deadline, services);
                 None
             }
             (None, None) => {
-                let help = "write run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]";
-                self.error("", "the job has nothing to do", Some(help));
+                self.error("", "the job has nothing to do", Some(RUN_EXAMPLE));
                 None
             }
-            (None, Some(run)) => self.short_form(name, run, services),
+            (None, Some(run)) => self.short_form(spec, name, run, deadline, services),
             (Some(stages), None) => {
                 for (field, given) in [("retry", spec.retry.is_some()), ("timeout", spec.timeout.is_some())] {
                     if given {
@@ -290,12 +360,23 @@ impl Check<'_> {
     }
 
     /// `run: [..]`: one worker stage named as the job, fed one null item by a hidden source.
-    fn short_form(&mut self, name: &str, run: &[ActionSpec], services: &[String]) -> Option<Vec<Stage>> {
+    fn short_form(
+        &mut self,
+        spec: &JobSpec,
+        name: &str,
+        run: &[ActionSpec],
+        deadline: Duration,
+        services: &[String],
+    ) -> Option<Vec<Stage>> {
         let params = self.params.clone();
         let place = ActionPlace { gather: false, source: false, services };
-        let actions = self.actions(run, "run", Scope::worker(params), &place, false)?.0;
-        let retry = self.retry(self.spec.retry.as_ref(), "retry", run);
-        let timeout = self.positive("timeout", self.spec.timeout);
+        let actions = self.actions(run, "run", Scope::worker(params), &place, false);
+        let retry = self.retry(spec.retry.as_ref(), "retry", run, false);
+        let timeout = self.positive("timeout", spec.timeout);
+        if let Some(timeout) = timeout {
+            self.fits("timeout", timeout, "the job's `deadline`", deadline);
+        }
+        let actions = actions?.0;
         let source =
             Stage { hidden: true, readers: vec![1], ..bare(format!("{name}.source").into(), StageKind::Source) };
         let worker = Stage { from: vec![0], actions, retry, timeout, ..bare(name.into(), StageKind::Worker) };
@@ -304,7 +385,8 @@ impl Check<'_> {
 
     fn long_form(&mut self, stages: &[StageSpec], deadline: Duration, services: &[String]) -> Option<Vec<Stage>> {
         if stages.is_empty() {
-            self.error("stages", "the job has no stage", Some("write stages: [Stage(name: \"list\", run: [..])]"));
+            let help = "write `stages: [Stage(name: \"list\", run: [..])]`, or `run: [..]` for one thing to do";
+            self.error("stages", "the job has no stage", Some(help));
             return None;
         }
         if stages.len() > STAGES_MAX {
@@ -336,9 +418,13 @@ impl Check<'_> {
         let path = format!("stages[{place}]");
         let at = |field: &str| format!("{path}.{field}");
         let from = relations.from[place].clone();
-        let is_source = from.is_empty() && spec.gather.is_none();
+        // By what was written: a misspelt `from` makes no source of a stage.
+        let lists = spec.from.as_ref().map_or(place == 0, Vec::is_empty);
+        let is_source = lists && spec.gather.is_none();
         if spec.name.is_empty() || spec.name.chars().any(|c| c.is_control() || c == '/') {
-            self.error(at("name"), "a stage needs a name without / and control characters", Some("name: \"vitals\""));
+            let help = "write a name without `/`, such as `name: \"vitals\"`";
+            let message = if spec.name.is_empty() { "a stage needs a name" } else { "this is no name of a stage" };
+            self.error(at("name"), message, Some(help));
         }
         self.bounds(spec, &path, is_source, run_deadline);
         let known = from.first().filter(|_| from.len() == 1).and_then(|from| columns[usize::from(*from)].clone());
@@ -359,28 +445,27 @@ impl Check<'_> {
             known.clone().filter(|_| untouched)
         });
         let key = self.key(spec, &at("key"), columns[place].clone());
-        if spec.key.is_some() && key.is_none() {
-            return None;
-        }
         let kind = match &spec.gather {
-            Some(GatherSpec::All) => StageKind::GatherAll,
+            Some(GatherSpec::All) => Some(StageKind::GatherAll),
             Some(GatherSpec::By(text)) => {
                 let mut scope = Scope::worker(self.params.clone());
                 scope.item_fields = known;
-                StageKind::GatherBy(
-                    self.with_checker(scope, |checker| checker.template(&at("gather"), text, Flavor::Text))?,
-                )
+                let by = self.with_checker(scope, |checker| checker.template(&at("gather"), text, Flavor::Text));
+                by.map(StageKind::GatherBy)
             }
-            None if is_source => StageKind::Source,
-            None => StageKind::Worker,
+            None if is_source => Some(StageKind::Source),
+            None => Some(StageKind::Worker),
         };
         let is_gather = spec.gather.is_some();
         let workers = spec.workers.unwrap_or(1) as usize;
-        let retry = self.retry(spec.retry.as_ref(), &at("retry"), &spec.run);
+        let retry = self.retry(spec.retry.as_ref(), &at("retry"), &spec.run, is_source);
         let ordered = matches!(spec.order, Some(OrderSpec::Input));
         if ordered && retry.is_some() && spec.item_deadline.is_none() {
-            let help = "bound it: item_deadline: \"5m\"";
-            self.remark(at("order"), "one item that is retried again and again holds up all behind it", Some(help));
+            let help = "bound it: `item_deadline: \"5m\"`";
+            self.remark(at("order"), "one item that is tried again and again holds up all behind it", Some(help));
+        }
+        if spec.key.is_some() && key.is_none() {
+            return None;
         }
         let value_default = if is_gather { GATHER_VALUE_BYTES_DEFAULT } else { VALUE_BYTES_DEFAULT };
         Some(Stage {
@@ -401,7 +486,7 @@ impl Check<'_> {
             fail_fast: spec.fail_fast.unwrap_or(false),
             min_items: u64::from(spec.min_items.unwrap_or(0)),
             max_value: spec.max_value.map_or(value_default, |size| size.bytes()),
-            ..bare(spec.name.as_str().into(), kind)
+            ..bare(spec.name.as_str().into(), kind?)
         })
     }
 
@@ -417,8 +502,12 @@ impl Check<'_> {
             if let Some(value) = value
                 && !(least..=most).contains(&(value as usize))
             {
-                let message = format!("`{field}` is {value}, and must be from {least} to {most}");
-                self.error(at(field), message, None);
+                let message = format!("`{field}` must be {least} to {most}, not {value}");
+                let help = match value {
+                    0 => format!("write `{field}: 1`: with none of them nothing would ever be done"),
+                    _ => format!("write at most `{field}: {most}`"),
+                };
+                self.error(at(field), message, Some(&help));
             }
         }
         if is_source {
@@ -432,30 +521,38 @@ impl Check<'_> {
             ];
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 let message =
-                    format!("`{field}` has no meaning here: `{}` is a source, which runs once and lists", spec.name);
-                self.error(
-                    format!("{}#", at(field)),
-                    message,
-                    Some("remove it, or put it into the stage that works on the items"),
-                );
+                    format!("`{field}` has no meaning here: stage `{}` is a source, it runs once and lists", spec.name);
+                let help = "remove it, or put it into the stage that works on the items";
+                self.error(format!("{}#", at(field)), message, Some(help));
             }
         }
         if spec.gather.is_some() && matches!(spec.on_deadline, Some(OnDeadlineSpec::Continue)) {
-            let message = "a gather cannot go on without itself: `Continue` is for stages before it";
-            self.error(at("on_deadline"), message, Some("remove it"));
+            let message = "a gather cannot go on with what there is: at its deadline it has given nothing yet";
+            let help = "remove it, and write `on_deadline: Continue` in the stages that it gathers from";
+            self.error(at("on_deadline"), message, Some(help));
         }
         let durations = [("timeout", spec.timeout), ("item_deadline", spec.item_deadline), ("deadline", spec.deadline)];
         let mut outer = ("the job's `deadline`".to_owned(), run_deadline);
         for (field, span) in durations.into_iter().rev() {
             let Some(span) = self.positive(&at(field), span) else { continue };
-            if span > outer.1 {
-                let message = format!("`{field}` is longer than {} of {}", outer.0, Span::new(outer.1));
-                self.error(at(field), message, Some("make it shorter, or the other longer"));
+            self.fits(&at(field), span, &outer.0, outer.1);
+            if span < outer.1 {
+                outer = (format!("the stage's `{field}`"), span);
             }
-            outer = (format!("the stage's `{field}`"), span);
         }
         if spec.max_value.is_some_and(|size| size.bytes() == 0) {
-            self.error(at("max_value"), "nothing could be given", Some("write a size such as \"1MB\""));
+            let help = "write a size such as `max_value: \"1MB\"`";
+            self.error(at("max_value"), "no value at all would be small enough", Some(help));
+        }
+    }
+
+    /// A part may not have more time than the whole.
+    fn fits(&mut self, path: &str, span: Duration, outer: &str, most: Duration) {
+        if span > most {
+            let field = path.rsplit('.').next().unwrap_or(path);
+            let message = format!("`{field}` is longer than {outer} of {}: it could never be reached", Span::new(most));
+            let help = format!("write at most `{field}: \"{}\"`, or make the other longer", Span::new(most));
+            self.error(path, message, Some(&help));
         }
     }
 
@@ -471,13 +568,15 @@ impl Check<'_> {
         spec: Option<&service::RetrySpec>,
         path: &str,
         actions: &[ActionSpec],
+        is_source: bool,
     ) -> Option<service::Retry> {
         let spec = spec?;
-        if !actions.is_empty()
+        if !is_source
+            && !actions.is_empty()
             && actions.iter().all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_)))
         {
-            let help = "calls through a service are retried by the service's own `retry`";
-            self.remark(path, "no action of this stage is retried by it", Some(help));
+            let help = "remove it; calls through a service are tried again by the service's own `retry`";
+            self.remark(path, "none of these actions is tried again by this `retry`", Some(help));
         }
         self.with_checker(Scope::service(Value::Null), |checker| service::retry::check(spec, path, checker))
     }
@@ -492,7 +591,7 @@ impl Check<'_> {
         stage: bool,
     ) -> Option<(Vec<Checked>, Option<Vec<String>>)> {
         if specs.is_empty() {
-            self.error(path, "no action", Some("write run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]"));
+            self.error(path, "there is no action in this list", Some(RUN_EXAMPLE));
             return None;
         }
         if specs.len() > ACTIONS_MAX {
@@ -529,33 +628,46 @@ impl Check<'_> {
         actions.map(|actions| (actions, columns))
     }
 
-    fn on_finish(&mut self, services: &[String]) -> Vec<Notice> {
-        let own = self.spec.on_finish.as_deref();
-        let (notices, ours) = match (own, self.surroundings.on_finish.as_deref()) {
-            (Some(own), _) => (own, true),
-            (None, Some(shared)) => (shared, false),
-            (None, None) => return Vec::new(),
-        };
+    fn on_finish(&mut self, spec: &JobSpec, services: &[String]) -> Vec<Notice> {
+        match (spec.on_finish.as_deref(), self.surroundings.on_finish.as_deref()) {
+            (Some(own), _) => self.notices(own, services),
+            (None, Some(shared)) => {
+                let before = self.findings.len();
+                let notices = self.notices(shared, services);
+                self.of_the_configuration(before, "`on_finish`");
+                notices
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn notices(&mut self, notices: &[NotifySpec], services: &[String]) -> Vec<Notice> {
         let mut checked = Vec::new();
         for (place, notice) in notices.iter().enumerate() {
-            let before = self.findings.len();
+            if notice.when.as_ref().is_some_and(Vec::is_empty) {
+                let help = "name at least one end, as in `when: [Failed]`; `on_finish: []` switches notices off";
+                self.remark(format!("on_finish[{place}].when"), "this notice is never sent", Some(help));
+            }
             let action_place = ActionPlace { gather: false, source: false, services };
             let path = format!("on_finish[{place}].run");
-            let mut scope = Scope::on_finish(self.params.clone());
-            scope.after = matches!(self.spec.schedule, Some(ScheduleSpec::After(_)));
-            let actions = self.actions(&notice.run, &path, scope, &action_place, false);
-            if !ours {
-                for finding in &mut self.findings[before..] {
-                    finding.message = format!("on_finish of lamplighter.ron: {}", finding.message);
-                    (finding.path, finding.within) = (String::new(), None);
-                }
-            }
+            let actions = self.actions(&notice.run, &path, Scope::on_finish(self.params.clone()), &action_place, false);
             if let Some((actions, _)) = actions {
                 checked.push(Notice { when: when(notice), actions });
             }
         }
         checked
     }
+}
+
+/// What to write where nothing is said to be done.
+const RUN_EXAMPLE: &str = "write what it does: `run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]`";
+
+/// `07:00`; `24:00` is the end of the day.
+fn is_local_time(text: &str) -> bool {
+    let two =
+        |part: &str| (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse().ok())?;
+    let parts: Option<(u8, u8)> = text.split_once(':').and_then(|(hour, minute)| Some((two(hour)?, two(minute)?)));
+    parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0))
 }
 
 /// What the actions of one list have in common.

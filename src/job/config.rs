@@ -1,12 +1,15 @@
 //! `lamplighter.ron`: what is said once for a gateway.
 
-use super::{JobProblems, spec::NotifySpec};
+use super::{JobProblems, check, spec::NotifySpec};
 use crate::{
-    problem::{Source, load},
+    action::Handlers,
+    lang::{Finding, Level},
+    limits::{SPOOL_BYTES_MIN, THREADS_MAX},
+    problem::{Problem, Source, load},
     service::ServiceSpec,
     units::{Size, Span},
 };
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 crate::spec! {
     /// The configuration of a gateway. Every field has a default, and the file may be absent.
@@ -28,14 +31,30 @@ crate::spec! {
     }
 }
 
+/// A configuration that can be used, and what was remarked on.
+#[derive(Debug)]
+pub struct CheckedConfig {
+    /// The configuration.
+    pub config: Config,
+    /// Its file.
+    pub source: Source,
+    /// Remarks: it can be used, but something in it is probably not meant so.
+    pub remarks: Vec<Problem>,
+    /// Secrets that its texts name.
+    pub secrets: BTreeSet<String>,
+}
+
 impl Config {
-    /// Reads a configuration.
+    /// Reads a configuration. Its services and notices are checked with each job that uses them; [`Config::checked`] looks
+    /// at all of them.
     ///
     /// # Errors
     /// Every problem of the file.
     pub fn from_ron(name: &str, text: &str) -> Result<Config, JobProblems> {
         let source = Source::new(name, text);
-        load::<Config>(&source).map_err(|problems| JobProblems { source, problems })
+        let config = load::<Config>(&source).map_err(|problems| JobProblems { source: source.clone(), problems })?;
+        let problems = check::in_order(config.mistakes(), &source);
+        if problems.is_empty() { Ok(config) } else { Err(JobProblems { source, problems }) }
     }
 
     /// Reads a configuration file.
@@ -45,6 +64,47 @@ impl Config {
     pub fn from_file(path: &Path) -> Result<Config, JobProblems> {
         let text = super::read_text(path)?;
         Config::from_ron(&path.display().to_string(), &text)
+    }
+
+    /// Reads a configuration file and checks its services and notices as well, as far as that goes without the jobs that
+    /// use them: any param may exist.
+    ///
+    /// # Errors
+    /// Every problem of the file, or that it cannot be read.
+    pub fn checked(path: &Path, handlers: &Handlers) -> Result<CheckedConfig, JobProblems> {
+        let source = Source::new(path.display().to_string(), super::read_text(path)?);
+        let config = load::<Config>(&source).map_err(|problems| JobProblems { source: source.clone(), problems })?;
+        let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let services = config.services.as_deref().unwrap_or_default();
+        let notices = config.on_finish.as_deref().unwrap_or_default();
+        let (problems, secrets) =
+            check::check_shared(services, notices, config.mistakes(), &source, base_dir, handlers);
+        if super::has_errors(&problems) {
+            return Err(JobProblems { source, problems });
+        }
+        Ok(CheckedConfig { config, source, remarks: problems, secrets })
+    }
+
+    /// Values of its own that cannot be.
+    fn mistakes(&self) -> Vec<Finding> {
+        let mut mistakes = Vec::new();
+        let mut error = |path: &str, message: String, help: &str| {
+            let (path, help) = (path.to_owned(), Some(help.to_owned()));
+            mistakes.push(Finding { level: Level::Error, path, within: None, message, help });
+        };
+        for (field, folder) in [("jobs", &self.jobs), ("out", &self.out)] {
+            if folder.as_ref().is_some_and(|folder| folder.trim().is_empty()) {
+                error(field, format!("`{field}` names no folder"), "write the path of a folder, or leave it out");
+            }
+        }
+        if self.threads.is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads)) {
+            error("threads", format!("`threads` must be 1 to {THREADS_MAX}"), "write `threads: 2`, or leave it out");
+        }
+        if self.spool_max.is_some_and(|size| size.bytes() < SPOOL_BYTES_MIN) {
+            let message = format!("`spool_max` must be at least {SPOOL_BYTES_MIN} bytes");
+            error("spool_max", message, "write `spool_max: \"64MB\"`, or leave it out");
+        }
+        mistakes
     }
 }
 

@@ -5,19 +5,20 @@
 
 mod check;
 mod config;
+mod further;
 mod plan;
 mod relations;
 mod spec;
 
-pub use config::Config;
+pub use config::{CheckedConfig, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
 use crate::{
     action::Handlers,
     item::Value,
-    limits::FILE_BYTES_MAX,
-    problem::{Level, Problem, Source, load, render, to_json},
+    limits::{FILE_BYTES_MAX, PROBLEMS_MAX},
+    problem::{Level, Problem, Source, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
 use std::{fmt, fs, path::Path};
@@ -104,7 +105,15 @@ impl Job {
     ) -> Result<CheckedJob, JobProblems> {
         match load::<JobSpec>(&source) {
             Ok(spec) => check::check(name, &spec, source, base_dir, surroundings),
-            Err(problems) => Err(JobProblems { source, problems }),
+            Err(mut problems) => {
+                // Single fields that cannot be read do not hide what is wrong with the others.
+                if let Some(spared) = without_wrong_fields::<JobSpec>(&source, &problems) {
+                    problems.extend(further::check(name, &spared, base_dir, surroundings));
+                    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+                    problems.truncate(PROBLEMS_MAX);
+                }
+                Err(JobProblems { source, problems })
+            }
         }
     }
 
@@ -184,8 +193,12 @@ impl fmt::Debug for CheckedJob {
 
 /// Reads a file that authors write: regular, not too large, UTF-8.
 fn read_text(path: &Path) -> Result<String, JobProblems> {
-    let meta = fs::metadata(path)
-        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name"))?;
+    let meta = fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            JobProblems::whole(path, "there is no such file".to_owned(), "check its name and folder")
+        }
+        _ => JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name and rights"),
+    })?;
     if !meta.is_file() {
         return Err(JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron"));
     }
@@ -197,7 +210,11 @@ fn read_text(path: &Path) -> Result<String, JobProblems> {
         .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        JobProblems::whole(path, format!("the file is not UTF-8 at byte {at}"), "save it as UTF-8")
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let problem = Problem::error("", at..end, "from here on the file is not UTF-8")
+            .with_help("save it as UTF-8: most editors ask for the encoding in `Save as`");
+        JobProblems { source: Source::new(path.display().to_string(), text), problems: vec![problem] }
     })
 }
 

@@ -54,16 +54,16 @@ fn inputs(
     let Some(names) = &stage.from else {
         if place == 0 && stage.gather.is_some() {
             let message = format!("`{}` gathers, and no stage stands before it", stage.name);
-            wrong.push((path, message, Some("the first stage is a source: give it an action that lists".into())));
+            wrong.push((path, message, Some("the first stage lists items: put one before it, such as `Stage(name: \"list\", run: [Items(list: [..])])`".into())));
         }
         return place.checked_sub(1).map(|before| before as u16).into_iter().collect();
     };
     if names.is_empty() && stage.gather.is_some() {
-        let help = "name the stages that it gathers: from: [\"vitals\"]";
+        let help = "name the stages that it gathers: `from: [\"vitals\"]`";
         wrong.push((format!("{path}.from"), "a gather needs stages to gather from".into(), Some(help.into())));
     }
     if names.len() > 1 && stage.gather.is_none() {
-        let help = "write gather: All or gather: By(\"{{ item.patient }}\"), or read one stage";
+        let help = "add `gather: All` or `gather: By(\"{{ item.patient }}\")`, or read one stage";
         let message = format!("`{}` reads several stages, which only a gather can", stage.name);
         wrong.push((format!("{path}.from"), message, Some(help.into())));
     }

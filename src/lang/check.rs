@@ -42,6 +42,8 @@ pub struct Finding {
 pub struct Scope {
     /// The job's `params` with their defaults: an object.
     pub params: Value,
+    /// The params are those of jobs that are not known here: any name may exist.
+    pub any_params: bool,
     /// `item` holds something: in a worker stage, and in the `key` of a source.
     pub item: bool,
     /// `key` and `state` exist.
@@ -198,9 +200,22 @@ impl<'a> Checker<'a> {
         Some(template)
     }
 
-    /// Checks a text that is a template or, just as well, a plain text. `None` when there were errors.
+    /// Checks a text that is a template or a plain text, in a place where a bare `.id` or `item.id` is hardly ever meant
+    /// as it stands: that is an error. `None` when there were errors.
+    pub fn text(&mut self, path: &str, text: &str, flavor: Flavor) -> Option<Template> {
+        if let Some(right) = bare(text) {
+            let message = format!("`{}` is a plain text here, not a value", text.trim());
+            let help = format!("write {right}; if the text itself is meant {{{{ {:?} }}}}", text.trim());
+            self.error(path, message, Some(&help));
+            return None;
+        }
+        self.compile(path, text, flavor)
+    }
+
+    /// Checks a text that is a template or, just as well, a plain text, also one like `.gz` or `items.csv`: an argument,
+    /// the name of a file. `None` when there were errors.
     pub fn template_or_literal(&mut self, path: &str, text: &str, flavor: Flavor) -> Option<Template> {
-        if text.starts_with(['.', '$'])
+        if (text.starts_with(['.', '$', '{']) || text.starts_with("item."))
             && let Some(right) = bare(text)
         {
             let message = format!("`{}` is a plain text here, not a value", text.trim());
@@ -220,7 +235,7 @@ impl<'a> Checker<'a> {
         }
         match Filter::compile(text, None) {
             Err(errors) => {
-                for e in errors {
+                for e in errors.into_iter().map(with_filter_help) {
                     self.within(path, e.range, Level::Error, e.message, e.help.as_deref());
                 }
                 None
@@ -246,7 +261,7 @@ impl<'a> Checker<'a> {
             }
         };
         for e in problems {
-            self.file_finding(path, name, &text, Level::Error, e);
+            self.file_finding(path, name, &text, Level::Error, with_template_help(e));
         }
         template
     }
@@ -256,7 +271,7 @@ impl<'a> Checker<'a> {
         let text = self.side_file(path, name)?;
         match Filter::compile(&text, Some(name)) {
             Err(errors) => {
-                for e in errors {
+                for e in errors.into_iter().map(with_filter_help) {
                     self.file_finding(path, name, &text, Level::Error, e);
                 }
                 None
@@ -274,8 +289,11 @@ impl<'a> Checker<'a> {
     pub fn input(&mut self, path: &str, name: &str) -> PathBuf {
         let file = self.base.join(name);
         if !file.exists() {
-            let help = self.similar(&file).map(|near| format!("did you mean `{near}`?"));
-            self.remark(path, format!("there is no file {} yet", file.display()), help.as_deref());
+            let help = match self.similar(&file) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "put it there before the job runs: names are relative to the job file's folder".to_owned(),
+            };
+            self.remark(path, format!("there is no file {} yet", file.display()), Some(&help));
         }
         self.inputs.push(file.clone());
         file
@@ -323,6 +341,7 @@ impl<'a> Checker<'a> {
             }
         };
         for e in problems {
+            let e = with_template_help(e);
             self.within(path, e.range, Level::Error, e.message, e.help.as_deref());
         }
         None
@@ -351,6 +370,7 @@ impl<'a> Checker<'a> {
         }
         let field = *rest.first()?;
         match root {
+            "params" if scope.any_params => None,
             "params" => {
                 let mut value = &scope.params;
                 for (depth, part) in rest.iter().enumerate() {
@@ -371,8 +391,14 @@ impl<'a> Checker<'a> {
                 None
             }
             "run" if !scope.run_fields().contains(&field) => match field {
-                "outcome" | "summary" | "report" => Some((format!("`run.{field}` exists in `on_finish` only"), None)),
-                "after" => Some(("`run.after` exists in a job with `schedule: After(..)` only".into(), None)),
+                "outcome" | "summary" | "report" => {
+                    let help = "move this action into `on_finish: [Notify(run: [..])]`".to_owned();
+                    Some((format!("`run.{field}` exists in `on_finish` only"), Some(help)))
+                }
+                "after" => {
+                    let help = "write `schedule: After(job: \"nightly-vitals\")`, or leave this out".to_owned();
+                    Some(("`run.after` exists in a job with `schedule: After(..)` only".into(), Some(help)))
+                }
                 _ => unknown_field("run", field, &scope.run_fields()),
             },
             "run" if field == "after" => match rest.get(1) {
@@ -434,6 +460,9 @@ impl<'a> Checker<'a> {
         let params: Vec<&str> =
             self.scope.params.as_object().map_or(Vec::new(), |p| p.keys().map(String::as_str).collect());
         for (root, fields) in [("params", params), ("run", self.scope.run_fields())] {
+            if root == "params" && self.scope.any_params {
+                continue;
+            }
             for (name, range) in fields_of(filter.source(), &format!("${root}.")) {
                 if let Some((message, help)) =
                     unknown_field(&format!("${root}"), name, &fields).filter(|_| !fields.contains(&name))
@@ -469,8 +498,13 @@ impl<'a> Checker<'a> {
                 Some(text)
             }
             Err(message) => {
-                let help = self.similar(&self.base.join(name)).map(|near| format!("did you mean `{near}`?"));
-                self.error(path, message, help.as_deref());
+                let help = match self.similar(&self.base.join(name)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        format!("write the path of a text file, from the job file's folder {}", self.base.display())
+                    }
+                };
+                self.error(path, message, Some(&help));
                 None
             }
         }
@@ -516,6 +550,38 @@ fn near<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str>
     let far = if word.chars().count() <= 4 { 1 } else { 2 };
     let near = names.map(|name| (name, strsim::damerau_levenshtein(word, name))).min_by_key(|(_, distance)| *distance);
     near.filter(|(_, distance)| *distance <= far).map(|(name, _)| name)
+}
+
+/// What the template engine says gets what to write; it knows no help of its own.
+fn with_template_help(mut e: LangError) -> LangError {
+    if e.help.is_none() {
+        let help = if e.message.contains("end of variable block") {
+            "a value stands between `{{` and `}}`: {{ item.id }}"
+        } else if e.message.contains("end of block") {
+            "a condition is {% if item.id %} .. {% endif %}, a loop {% for i in items %} .. {% endfor %}"
+        } else {
+            "compare it with {{ item.id }}, {{ run.date | add_days(-1) }}, {% if item.id %} .. {% endif %}"
+        };
+        e.help = Some(help.to_owned());
+    }
+    e
+}
+
+/// The same for jq.
+fn with_filter_help(mut e: LangError) -> LangError {
+    if e.help.is_none() {
+        let help = if e.message.contains("`else` or `end`") {
+            "compare it with: if .a then .b else .c end"
+        } else if e.message.starts_with("there is no function") {
+            "define it before it is used: def name: ..; or see the functions of the jq manual"
+        } else if e.message.starts_with("there is no variable") {
+            "there are $item, $key, $params, $run, $state, $response, and what `.. as $name |` has bound"
+        } else {
+            "compare it with a good filter: .data[] | select(.steps > 0) | {id, steps}"
+        };
+        e.help = Some(help.to_owned());
+    }
+    e
 }
 
 /// What to write instead of a text that looks like a value but is plain: `.id`, `item.id`, `$item.id`, `{item.id}`,

@@ -120,6 +120,10 @@ impl<'a> Walk<'a> {
             }
             Kind::Single | Kind::Curly => self.wrong_quotes(node, help),
             Kind::Word if meant == "None" || meant == "Some" => self.wrong(node, place, shape),
+            Kind::Word | Kind::Bare if matches!(&*meant, "null" | "nil" | "~") && !place.write.is_empty() => {
+                let help = format!("leave {} out", place.name);
+                self.report(node.span.clone(), not_a(place, shape, &format!("`{meant}`")), Some(help));
+            }
             _ => self.report(node.span.clone(), format!("{} must stand in quotes", place.name), Some(help)),
         }
     }
@@ -130,7 +134,8 @@ impl<'a> Walk<'a> {
     }
 
     fn no_nul(&mut self, node: &Node, text: &str) {
-        if text.contains('\0') {
+        // One that stands there as it is, and not as an escape, is said for the whole file.
+        if text.contains('\0') && !self.text[node.span.clone()].contains('\0') {
             let help = "remove it: no command, file or service takes one".to_owned();
             self.report_ours(node.span.clone(), "there is a NUL character in this text".to_owned(), help);
         }

@@ -117,7 +117,7 @@ pub(super) fn fields(schema: &FieldsSchema) -> String {
 
 /// The kind that a plain text probably stands for, written out: `Cron("30 2 * * *")` for "30 2 * * *", `Skip` for "Skip".
 pub(super) fn kind_for_text(schema: &ChoiceSchema, text: &str) -> Option<String> {
-    if let Some(variant) = schema.variants.iter().find(|variant| variant.name == text) {
+    if let Some(variant) = schema.variants.iter().find(|variant| variant.name.eq_ignore_ascii_case(text)) {
         return Some(form(variant));
     }
     let takes = |variant: &&VariantSchema, any: bool| match variant.payload {

@@ -23,7 +23,13 @@ pub fn locate_key(source: &Source, path: &str) -> Range<usize> {
 /// Where a part of the text at a path stands, `part` in bytes of the text as it is after its escapes: the place of a mistake
 /// inside a filter or template. Exact in every kind of text; for a value that is no text it is the whole value.
 pub fn locate_in_text(source: &Source, path: &str, part: Range<usize>) -> Range<usize> {
-    with_place(source, path, |place| {
+    with_place(source, path, |mut place| {
+        // A kind with one value is no step of a path: `Cron("..")` stands for its text.
+        while let Kind::Group(group) = &place.node.kind
+            && let Some(only) = group.only()
+        {
+            place.node = only;
+        }
         let span = place.node.span.clone();
         if !place.found || !matches!(place.node.kind, Kind::Text) {
             return shown(source, place.node);

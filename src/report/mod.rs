@@ -1,18 +1,37 @@
 //! How a run ended, as text for people. Pure: a [`RunRecord`] in, text out.
+//!
+//! Called by the command line for its summary and by `on_finish` for `run.report`.
 
+mod ink;
 mod table;
 
+pub use ink::{Ink, Tone, cells};
 pub use table::{count, table};
 
-use crate::item::{RunOutcome, RunRecord, StageRecord};
-use std::{collections::BTreeMap, fmt::Write};
+use crate::item::{FailureRecord, RunOutcome, RunRecord, StageRecord};
+use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
 
-/// How many missing items are named in the text of a report.
+/// Up to so many missing items are named one by one; of more, the first of each class.
 const NAMED: usize = 20;
+
+/// How many keys stand for a class.
+const KEYS_OF_CLASS: usize = 3;
+
+/// How many files are named.
+const FILES: usize = 20;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look<'a> {
+    /// Colours or none.
+    pub ink: Ink,
+    /// Stands before the paths of outputs, so that they can be opened.
+    pub out: Option<&'a Path>,
+}
 
 /// One line: `nightly-vitals partial: 40 of 5,000 items of stage `vitals` are missing`.
 pub fn summary_line(record: &RunRecord) -> String {
-    let mut line = format!("{} {}", record.job, record.outcome.name().replace('_', " "));
+    let mut line = format!("{} {}", record.job, words(record.outcome));
     match &record.reason {
         Some(reason) => {
             let _ = write!(line, ": {reason}");
@@ -27,43 +46,29 @@ pub fn summary_line(record: &RunRecord) -> String {
 
 /// The report of a run: how it ended, each stage, what is missing and why, what was written.
 pub fn text(record: &RunRecord) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "{} {}", record.job, record.outcome.name().replace('_', " "));
-    if let Some(reason) = &record.reason {
-        let _ = writeln!(text, "  {reason}");
-    }
-    let _ = writeln!(text, "  run {}, {} to {}", record.run, record.started, record.ended);
-    text.push('\n');
-    text.push_str(&stages(&record.stages));
-    let classes = classes(record);
-    if !classes.is_empty() {
-        text.push_str("\nmissing, by stage and class\n");
-        let rows: Vec<Vec<String>> =
-            classes.iter().map(|((stage, class), n)| vec![(*stage).to_owned(), class.clone(), count(*n)]).collect();
-        text.push_str(&table(&[], &rows, &[2]));
-    }
-    if !record.failures.is_empty() {
-        let missing: u64 = record.stages.iter().map(|stage| stage.counts.missing()).sum();
-        let shown = record.failures.len().min(NAMED);
-        let _ = writeln!(text, "\nfirst {} of {} missing", shown, count(missing));
-        let rows: Vec<Vec<String>> = record.failures[..shown]
+    painted(record, Look::default())
+}
+
+/// The same with the colours and paths of a [`Look`].
+pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
+    let mut text = title(record, look.ink);
+    let times = format!("run {}, {} to {}", record.run, record.started, record.ended);
+    let _ = writeln!(text, "  {}\n", look.ink.paint(Tone::Faint, &times));
+    text.push_str(&stages(&record.stages, look.ink));
+    text.push_str(&missing(record, look.ink));
+    if !record.outputs.is_empty() {
+        let _ = writeln!(text, "\n{}", look.ink.paint(Tone::Strong, "written"));
+        let shown = &record.outputs[..record.outputs.len().min(FILES)];
+        let rows: Vec<Vec<String>> = shown
             .iter()
-            .map(|failure| {
-                let mut message = failure.message.clone();
-                if failure.attempts > 1 {
-                    let _ = write!(message, " ({} attempts)", failure.attempts);
-                }
-                vec![failure.stage.clone(), failure.key.to_string(), failure.class.clone(), message]
+            .map(|output| {
+                let path =
+                    look.out.map_or_else(|| output.path.clone(), |out| out.join(&output.path).display().to_string());
+                vec![path, look.ink.paint(Tone::Faint, &bytes(output.bytes))]
             })
             .collect();
-        text.push_str(&table(&[], &rows, &[]));
-    }
-    if !record.outputs.is_empty() {
-        text.push_str("\nwritten\n");
-        for output in &record.outputs {
-            let _ = writeln!(text, "  {} ({})", output.path, bytes(output.bytes));
-        }
-        let more = record.outputs_total - record.outputs.len() as u64;
+        text.push_str(&table(&[], &rows, &[1]));
+        let more = record.outputs_total.saturating_sub(shown.len() as u64);
         if more > 0 {
             let _ = writeln!(text, "  and {} more", count(more));
         }
@@ -71,8 +76,97 @@ pub fn text(record: &RunRecord) -> String {
     text
 }
 
+/// What every report begins with: `nightly-vitals partial after 37s`, and why.
+pub fn title(record: &RunRecord, ink: Ink) -> String {
+    let tone = match record.outcome {
+        RunOutcome::Succeeded => Tone::Good,
+        RunOutcome::Partial => Tone::Warn,
+        _ => Tone::Bad,
+    };
+    let mut text = format!("{} {}", ink.paint(Tone::Strong, &record.job), ink.paint(tone, &words(record.outcome)));
+    match took(record) {
+        // The times of a record are whole seconds.
+        Some(Duration::ZERO) => text.push_str(" within a second"),
+        Some(took) => text.push_str(&format!(" after {}", span(took))),
+        None => {}
+    }
+    text.push('\n');
+    if let Some(reason) = &record.reason {
+        let _ = writeln!(text, "  {reason}");
+    }
+    text
+}
+
+fn words(outcome: RunOutcome) -> String {
+    outcome.name().replace('_', " ")
+}
+
+/// From start to end, by the wall clock; nothing when it was set back meanwhile.
+fn took(record: &RunRecord) -> Option<Duration> {
+    let read = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    read(&record.ended)?.duration_since(read(&record.started)?).try_into().ok()
+}
+
+/// A duration for people, its two largest units: `850ms`, `37s`, `1m 4s`, `2h 5m`, `3d 1h`.
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) if seconds == 0 => format!("{}ms", duration.as_millis()),
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// Who is missing, and why: each by name, or, when they are many, the first of each class.
+fn missing(record: &RunRecord, ink: Ink) -> String {
+    let missing: u64 = record.stages.iter().map(|stage| stage.counts.missing()).sum();
+    if missing == 0 {
+        return String::new();
+    }
+    let mut text = format!("\n{} {}\n", ink.paint(Tone::Strong, "missing"), count(missing));
+    let rows: Vec<Vec<String>> = if missing <= NAMED as u64 {
+        record.failures.iter().map(|failure| item(failure, ink)).collect()
+    } else {
+        classes(record).iter().map(|((stage, class), n)| group(record, stage, class, *n, ink)).collect()
+    };
+    text.push_str(&table(&[], &rows, &[]));
+    let unnamed = missing.saturating_sub(record.failures.len() as u64);
+    if missing <= NAMED as u64 && unnamed > 0 {
+        let _ = writeln!(text, "  and {} more that no worker has taken", count(unnamed));
+    }
+    text
+}
+
+fn item(failure: &FailureRecord, ink: Ink) -> Vec<String> {
+    let class = ink.paint(Tone::Bad, &failure.class);
+    vec![failure.stage.clone(), class, failure.key.to_string(), message(failure, ink)]
+}
+
+fn group(record: &RunRecord, stage: &str, class: &str, n: u64, ink: Ink) -> Vec<String> {
+    let mut those =
+        record.failures.iter().filter(|failure| failure.stage == stage && failure.class == class).peekable();
+    let first = those.peek().map(|failure| message(failure, ink)).unwrap_or_default();
+    let mut keys: Vec<&str> = those.take(KEYS_OF_CLASS).map(|failure| failure.key.as_str()).collect();
+    if n > keys.len() as u64 && !keys.is_empty() {
+        keys.push("…");
+    }
+    vec![stage.to_owned(), format!("{} {}", count(n), ink.paint(Tone::Bad, class)), keys.join(" "), first]
+}
+
+fn message(failure: &FailureRecord, ink: Ink) -> String {
+    match failure.attempts {
+        0 | 1 => failure.message.clone(),
+        n => format!("{} {}", failure.message, ink.paint(Tone::Faint, &format!("({n} attempts)")))
+            .trim_start()
+            .to_owned(),
+    }
+}
+
 /// The stages as a table.
-fn stages(stages: &[StageRecord]) -> String {
+fn stages(stages: &[StageRecord], ink: Ink) -> String {
     let all: Vec<Vec<String>> = stages
         .iter()
         .map(|stage| {
@@ -96,8 +190,15 @@ fn stages(stages: &[StageRecord]) -> String {
     let shown: Vec<usize> = (0..names.len())
         .filter(|at| matches!(at, 0..=2) || *at == 8 || all.iter().any(|row| row[*at] != "0"))
         .collect();
-    let pick = |row: &[String]| shown.iter().map(|at| row[*at].clone()).collect::<Vec<_>>();
-    let header: Vec<&str> = shown.iter().map(|at| names[*at]).collect();
+    let paint = |at: usize, cell: &str| match at {
+        0 => ink.paint(Tone::Strong, cell),
+        _ if cell == "0" => ink.paint(Tone::Faint, cell),
+        4..=7 => ink.paint(Tone::Bad, cell),
+        _ => cell.to_owned(),
+    };
+    let pick = |row: &[String]| shown.iter().map(|at| paint(*at, &row[*at])).collect::<Vec<_>>();
+    let header: Vec<String> = shown.iter().map(|at| ink.paint(Tone::Faint, names[*at])).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let rows: Vec<Vec<String>> = all.iter().map(|row| pick(row)).collect();
     table(&header, &rows, &(1..header.len()).collect::<Vec<_>>())
 }
@@ -121,11 +222,6 @@ pub fn classes(record: &RunRecord) -> BTreeMap<(&str, String), u64> {
         }
     }
     classes
-}
-
-/// True when somebody should look: everything but succeeded and partial.
-pub fn is_bad(outcome: RunOutcome) -> bool {
-    !matches!(outcome, RunOutcome::Succeeded | RunOutcome::Partial)
 }
 
 fn items(n: u64) -> String {
@@ -175,14 +271,67 @@ mod tests {
 
     #[test]
     fn the_report_says_what_was_done_and_what_was_not() {
-        assert_eq!(
-            text(&record()),
-            "nightly partial\n  2 of 1205 items of stage `vitals` are missing\n  run 20261123T023000Z-1f0c9a4b, \
-             2026-11-23T02:30:00+08:00 to 2026-11-23T02:31:00+08:00\n\n  stage   items     ok  failed  attempts\n  \
-             vitals  1,205  1,203       2     1,208\n\nmissing, by stage and class\n  vitals  http_404  1\n  vitals  \
-             timeout   1\n\nfirst 1 of 2 missing\n  vitals  P00007  timeout  GET /v1 took longer than 5s (4 attempts)\n\n\
-             written\n  2026-11-22/vitals.json (7.2 KB)\n  and 2 more\n"
-        );
+        let expected = "\
+nightly partial after 1m 0s
+  2 of 1205 items of stage `vitals` are missing
+  run 20261123T023000Z-1f0c9a4b, 2026-11-23T02:30:00+08:00 to 2026-11-23T02:31:00+08:00
+
+  stage   items     ok  failed  attempts
+  vitals  1,205  1,203       2     1,208
+
+missing 2
+  vitals  timeout  P00007  GET /v1 took longer than 5s (4 attempts)
+  and 1 more that no worker has taken
+
+written
+  2026-11-22/vitals.json  7.2 KB
+  and 2 more
+";
+        assert_eq!(text(&record()), expected);
         assert_eq!(summary_line(&record()), "nightly partial: 2 of 1205 items of stage `vitals` are missing");
+    }
+
+    #[test]
+    fn many_missing_items_are_told_by_class_with_the_first_of_each() {
+        let mut record = record();
+        for at in 0..40 {
+            record.stages[0].counts.settle(Outcome::Failed(Class::Http(404)), 1);
+            record.failures.push(FailureRecord {
+                stage: "vitals".into(),
+                key: Key::parse(&format!("Q{at}")).expect("a key"),
+                class: "http_404".into(),
+                message: "GET /v1 answered 404".into(),
+                attempts: 1,
+            });
+        }
+        let text = text(&record);
+        let told = "missing 42\n  vitals  41 http_404  Q0 Q1 Q2 …  GET /v1 answered 404\n  \
+                    vitals  1 timeout    P00007      GET /v1 took longer than 5s (4 attempts)\n";
+        assert!(text.contains(told), "{text}");
+    }
+
+    #[test]
+    fn colours_change_no_column_and_paths_can_be_opened() {
+        let look = Look { ink: Ink { colour: true }, out: Some(Path::new("/srv/out")) };
+        let painted = painted(&record(), look);
+        assert!(painted.contains("\x1b[33mpartial\x1b[0m"), "{painted}");
+        assert!(painted.contains("/srv/out/2026-11-22/vitals.json"), "{painted}");
+        let mut plain = String::new();
+        let mut escape = false;
+        for c in painted.chars() {
+            match c {
+                '\x1b' => escape = true,
+                'm' if escape => escape = false,
+                _ if escape => {}
+                c => plain.push(c),
+            }
+        }
+        assert_eq!(plain.replace("/srv/out/", ""), text(&record()));
+    }
+
+    #[test]
+    fn a_duration_is_told_by_its_two_largest_units() {
+        let told = [0.85, 37.2, 64.0, 7_500.0, 266_400.0].map(|seconds| span(Duration::from_secs_f64(seconds)));
+        assert_eq!(told, ["850ms", "37s", "1m 4s", "2h 5m", "3d 2h"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Columns of text.
 
+use super::ink::cells;
+
 /// A number with thousands apart: `4,960`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -14,19 +16,18 @@ pub fn count(n: u64) -> String {
 }
 
 /// Rows in aligned columns, two spaces before each; columns whose place is in `right` end at the right. An empty header is
-/// left out.
+/// left out. Colours take no room.
 pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
     let header: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
     let lines: Vec<&Vec<String>> = std::iter::once(&header).filter(|header| !header.is_empty()).chain(rows).collect();
     let columns = lines.iter().map(|line| line.len()).max().unwrap_or(0);
-    let width =
-        |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| cells(cell)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for line in lines {
         let mut row = String::new();
         for (at, cell) in line.iter().enumerate() {
-            let pad = " ".repeat(widths[at] - cell.chars().count());
+            let pad = " ".repeat(widths[at] - cells(cell));
             row.push_str("  ");
             if right.contains(&at) {
                 row.push_str(&pad);

@@ -16,21 +16,45 @@ use std::sync::{
 /// How many items a dry run prints for each stage.
 const PREVIEWED_ITEMS: u32 = 3;
 
-/// What a dry run prints, and for how many items it did.
+/// What a dry run shows for a secret.
+const MASK: &str = "***";
+const MASK_IN_URL: &str = "%2A%2A%2A";
+
+/// What a dry run prints, and for how many items of each stage it did.
 pub struct DryRun {
     preview: Preview,
-    printed: AtomicU32,
+    /// By the place of the stage.
+    printed: Vec<AtomicU32>,
 }
 
 impl DryRun {
-    pub fn new(preview: Preview) -> DryRun {
-        DryRun { preview, printed: AtomicU32::new(0) }
+    /// For a job of so many stages.
+    pub fn new(preview: Preview, stages: usize) -> DryRun {
+        DryRun { preview, printed: (0..stages).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    /// Takes the place of one item among those that are printed.
-    pub fn print_this_item(&self) -> bool {
-        self.printed.fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
+    /// Takes the place of one item among those of its stage that are printed.
+    pub fn print_this_item(&self, place: u16) -> bool {
+        self.printed[usize::from(place)].fetch_add(1, Ordering::Relaxed) < PREVIEWED_ITEMS
     }
+}
+
+/// How a dry run goes about one item.
+#[derive(Clone, Copy)]
+pub struct Dry<'a> {
+    pub run: &'a DryRun,
+    pub print: bool,
+    /// Sources list in a dry run too: only what gives nothing, or writes, is printed instead.
+    pub in_source: bool,
+}
+
+/// What bounds the work on one item.
+pub struct Within<'a> {
+    /// JSON that it may give at each action.
+    pub max_bytes: u64,
+    pub dry: Option<Dry<'a>>,
+    /// True once no further action may begin.
+    pub is_cut: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Runs `actions` on the value of `facts` and gives what the last one gave; none left is an empty list. All or nothing:
@@ -39,24 +63,30 @@ pub async fn work(
     actions: &[Checked],
     cx: &mut ItemContext,
     facts: Facts,
-    max_bytes: u64,
-    dry: Option<(&DryRun, bool)>,
+    within: Within<'_>,
 ) -> Result<Vec<Arc<Value>>, Stop> {
+    let Within { max_bytes, dry, is_cut } = within;
     let mut current = vec![(facts.value.clone(), facts.response.clone())];
     for (place, checked) in actions.iter().enumerate() {
         cx.action_place = place as u16;
         let mut next = Vec::with_capacity(current.len());
         let mut bytes_left = max_bytes;
         for (index, (value, response)) in current.into_iter().enumerate() {
+            if is_cut() {
+                return Err(Stop::Cut);
+            }
             cx.value_place = index as u32;
             let mut facts = facts.clone();
             (facts.value, facts.response) = (value.clone(), response);
-            if let Some((dry, print)) = dry
+            if let Some(dry) = dry
+                && !(dry.in_source && checked.gives != Gives::PassesOn && !checked.writes)
                 && let Some(line) = checked.action.preview(&masked(&facts))
             {
                 let line = line.map_err(|failure| Stop::Failed { failure, given_up: true })?;
-                if print {
-                    (dry.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
+                if dry.print {
+                    // In a URL the mask was encoded as every value is.
+                    let line = line.replace(MASK_IN_URL, MASK);
+                    (dry.run.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
                 }
                 if checked.gives != Gives::PassesOn {
                     return Err(Stop::Empty);
@@ -64,8 +94,8 @@ pub async fn work(
                 next.push((value, facts.response));
                 continue;
             }
-            let mut out =
-                Collected { values: Vec::new(), bytes_left, room: VALUES_PER_ITEM_MAX - next.len(), response: None };
+            let room = VALUES_PER_ITEM_MAX - next.len();
+            let mut out = Collected { values: Vec::new(), bytes_left, max_bytes, room, response: None };
             checked.action.run(cx, &facts, &mut out).await?;
             bytes_left = out.bytes_left;
             let response = out.response.unwrap_or(facts.response);
@@ -129,7 +159,7 @@ fn masked(facts: &Facts) -> Facts {
     facts.run = Arc::new(crate::lang::RunFacts {
         params: facts.run.params.clone(),
         run: facts.run.run.clone(),
-        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new("***"))).collect(),
+        secrets: facts.run.secrets.keys().map(|name| (name.clone(), Secret::new(MASK))).collect(),
     });
     facts
 }
@@ -138,6 +168,7 @@ fn masked(facts: &Facts) -> Facts {
 struct Collected {
     values: Vec<Value>,
     bytes_left: u64,
+    max_bytes: u64,
     room: usize,
     response: Option<Arc<Value>>,
 }
@@ -178,7 +209,7 @@ impl Out for Collected {
     }
 
     fn max_value(&self) -> u64 {
-        self.bytes_left
+        self.max_bytes
     }
 }
 

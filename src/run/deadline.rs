@@ -33,8 +33,12 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
 pub async fn watch_run(run: Arc<RunState>) {
     let Some(deadline) = run.context.deadline else { return std::future::pending().await };
     run.world().until(Due::Boot(deadline)).await;
-    run.deadline_passed.store(true, Ordering::Release);
     let running: Vec<u16> = places(&run).filter(|at| !run.stage(*at).has_ended()).collect();
+    if running.is_empty() {
+        // The last stage has ended in this tick, and nobody has looked yet.
+        return std::future::pending().await;
+    }
+    run.deadline_passed.store(true, Ordering::Release);
     for place in &running {
         if run.plan(*place).on_deadline_continue && !run.plan(*place).is_gather() {
             run.close(*place, true);
@@ -70,7 +74,7 @@ fn spared(run: &RunState) -> BTreeSet<u16> {
     let mut spared = BTreeSet::new();
     for place in places(run) {
         let plan = run.plan(place);
-        let feeds_closed = !plan.readers.is_empty() && plan.readers.iter().all(|at| run.stage(*at).is_closed());
+        let feeds_closed = run.all_readers_are_closed(place);
         let behind = run.job.ancestors(place).iter().any(|at| run.plan(*at).is_gather() || run.stage(*at).is_closed());
         if plan.is_gather() || run.stage(place).is_closed() || feeds_closed || behind {
             spared.insert(place);

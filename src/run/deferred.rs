@@ -1,9 +1,9 @@
 //! Items that wait outside memory: read back when the inbox has ended (RUNS T4).
 
 use super::{
-    state::{Cut, CutWatch, RunState},
+    state::{CutWatch, RunState},
     token::Token,
-    worker::{Worker, join},
+    worker::{Worker, join, outcome_of},
 };
 use crate::{
     flow::Group,
@@ -27,9 +27,16 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
         let (run, receiver) = (run.clone(), receiver.clone());
         group.spawn(async move {
             let mut worker = Worker::new(run.clone(), place, None);
+            let watch = CutWatch::new(run.clone(), place);
             while let Ok(token) = receiver.recv().await {
                 let permits = &run.stage(place).permits;
                 permits.acquire_returning().await;
+                if let Some(cut) = watch.now() {
+                    permits.release_working();
+                    let attempts = token.body().carried;
+                    token.settle(outcome_of(&cut), attempts, None, Vec::new()).await;
+                    continue;
+                }
                 if worker.item(token).await {
                     permits.release_pulling(None);
                 }
@@ -75,8 +82,7 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(Cut::Closed) => token.settle(Outcome::TimedOut, attempts, None, Vec::new()).await,
-                Some(Cut::Cancelled(outcome)) => token.settle(outcome, attempts, None, Vec::new()).await,
+                Some(cut) => token.settle(outcome_of(&cut), attempts, None, Vec::new()).await,
             }
         }
     }
@@ -95,6 +101,7 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     let mut token = Token::open(run, place, row.lineage, row.key, value);
     token.body_mut().carried = row.attempts;
     token.body_mut().group = row.message;
+    token.body_mut().has_row = true;
     if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }

@@ -1,7 +1,7 @@
 //! What is done after a run: its notices.
 
 use super::{
-    chain,
+    chain::{self, Within},
     state::{RunState, null},
 };
 use crate::{
@@ -59,7 +59,8 @@ async fn send(run: &Arc<RunState>, notice: &Notice, place: usize, record: &RunRe
         tail: Mutex::default(),
     };
     let facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
-    match chain::work(&notice.actions, &mut cx, facts, VALUE_BYTES_DEFAULT, None).await {
+    let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
+    match chain::work(&notice.actions, &mut cx, facts, within).await {
         Ok(_) | Err(Stop::Empty) => Ok(()),
         Err(Stop::Failed { failure, .. }) => Err(failure.to_string()),
         Err(Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut) => Err("it would have waited too long".to_owned()),

@@ -29,7 +29,7 @@ pub async fn run_gather(run: Arc<RunState>, place: u16) {
         feed_ended(&run, place);
         return end_stage(&run, place);
     }
-    let frozen = freeze_counts(&run);
+    let frozen = freeze_counts(&run, place);
     lock(&run.frozen).insert(place, Arc::new(frozen));
     if run.plan(place).from.iter().any(|parent| run.stage(*parent).incomplete.load(Ordering::Acquire)) {
         run.stage(place).incomplete.store(true, Ordering::Release);
@@ -48,15 +48,12 @@ pub async fn run_gather(run: Arc<RunState>, place: u16) {
     end_stage(&run, place);
 }
 
-/// `counts`: of the whole run, by stage name.
-fn freeze_counts(run: &RunState) -> Value {
-    let mut all = serde_json::Map::new();
-    for (stage, plan) in run.stages.iter().zip(&run.job.stages) {
-        if !plan.hidden {
-            all.insert(stage.name.to_string(), counts_value(&stage.snapshot()));
-        }
-    }
-    Value::Object(all)
+/// `counts` by stage name: of every stage that feeds this one, however far above. Those beside it and behind it are left
+/// out: how far they are by now is a matter of timing, and outputs must not depend on it (RUNS K7).
+fn freeze_counts(run: &RunState, place: u16) -> Value {
+    let above = run.job.ancestors(place).into_iter().filter(|at| !run.plan(*at).hidden);
+    let counts = above.map(|at| (run.stage(at).name.to_string(), counts_value(&run.stage(at).snapshot())));
+    Value::Object(counts.collect())
 }
 
 fn counts_value(counts: &Counts) -> Value {
@@ -121,6 +118,7 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
                         outcome: Outcome::Failed(failure.class),
                         attempts: 0,
                         message: Some(&failure.message),
+                        has_row: false,
                     };
                     run.settle(place, end, Vec::new()).await;
                 }

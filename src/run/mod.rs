@@ -138,6 +138,11 @@ impl Runner {
                 return Err(StartError::NoInput(path.clone()));
             }
         }
+        // The nearest folder that is there, must be one: the others are made when something is written.
+        if let Some(path) = options.out.ancestors().find(|path| path.exists()).filter(|path| !path.is_dir()) {
+            let path = path.display();
+            return Err(StartError::Out(format!("outputs cannot be written below {path}: it is a file, no folder")));
+        }
         let params = merged_params(&job.params, &options.params)?;
         let until = match &options.until {
             None => None,
@@ -175,7 +180,7 @@ impl Runner {
             temporary: options.out.clone(),
             world: world.clone(),
         });
-        let dry = options.preview.clone().map(chain::DryRun::new);
+        let dry = options.preview.clone().map(|preview| chain::DryRun::new(preview, job.stages.len()));
         let places = 0..job.stages.len() as u16;
         let feeds = until.map(|until| (until, job.ancestors(until)));
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
@@ -276,7 +281,7 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).await;
-        self.group.cancel();
+        self.group.cancel().await;
     }
 
     async fn record(&self) -> RunRecord {

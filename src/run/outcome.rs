@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 /// The outcome of a run whose stages have all ended.
 pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
     if let Some(reason) = run.cancel.get() {
-        return of_cancel(reason);
+        return of_cancel(run, reason);
     }
     if run.deadline_passed.load(Ordering::Acquire) {
         return (RunOutcome::DeadlineExceeded, Some("the deadline passed before the last stage ended".to_owned()));
@@ -52,7 +52,7 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
     if missing.is_empty() { (RunOutcome::Succeeded, None) } else { (RunOutcome::Partial, Some(missing.join("; "))) }
 }
 
-fn of_cancel(reason: &CancelReason) -> (RunOutcome, Option<String>) {
+fn of_cancel(run: &RunState, reason: &CancelReason) -> (RunOutcome, Option<String>) {
     match reason {
         CancelReason::Asked(by) => (RunOutcome::Cancelled, Some(format!("cancelled by {by}"))),
         CancelReason::RunDeadline => {
@@ -61,11 +61,20 @@ fn of_cancel(reason: &CancelReason) -> (RunOutcome, Option<String>) {
         CancelReason::StageDeadline(stage) => {
             (RunOutcome::DeadlineExceeded, Some(format!("the deadline of stage `{stage}` passed")))
         }
-        CancelReason::FailFast(stage) => {
-            (RunOutcome::Failed, Some(format!("stage `{stage}` misses more than it tolerates (fail_fast)")))
-        }
+        CancelReason::FailFast(stage) => (RunOutcome::Failed, Some(fail_fast(run, stage))),
         CancelReason::Broken(failure) => (RunOutcome::Failed, Some(failure.to_string())),
     }
+}
+
+/// Why a stage with `fail_fast` cancelled the run: its listing, or the first item that it misses.
+fn fail_fast(run: &RunState, name: &str) -> String {
+    let listing = format!("the listing of stage `{name}` failed");
+    if let Some(broken) = lock(&run.broken).as_ref().filter(|what| what.starts_with(&listing)) {
+        return format!("{broken} (fail_fast)");
+    }
+    let place = run.stages.iter().find(|stage| &*stage.name == name).map(|stage| stage.place);
+    let first = place.map(|place| first_failure(run, place)).unwrap_or_default();
+    format!("stage `{name}` misses more than it tolerates (fail_fast){first}")
 }
 
 fn first_failure(run: &RunState, place: u16) -> String {

@@ -1,7 +1,7 @@
 //! A source: its first action lists, the later ones complete each value, and what comes out becomes items.
 
 use super::{
-    chain,
+    chain::{self, Dry, Within},
     guard::{Alarms, Bounds, Guarded, guard},
     state::{CutWatch, End, RunState, null},
     worker::{Child, deliver, end_stage, render_key},
@@ -15,7 +15,7 @@ use crate::{
     store::{Claim, StoreError},
     world::BoxFuture,
 };
-use async_channel::{Receiver, Sender};
+use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::zip;
 use std::sync::{Arc, Mutex, atomic::Ordering};
 
@@ -118,8 +118,15 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    /// Waiting for the readers is no work: the timeout of the listing does not count it (RUNS T3).
     async fn send(&self, listed: Listed) -> Result<(), Stop> {
-        self.sender.send(listed).await.map_err(|_| Stop::Cut)
+        match self.sender.try_send(listed) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Stop::Cut),
+            Err(TrySendError::Full(listed)) => {
+                self.cx.slot.parked(self.sender.send(listed)).await.map_err(|_| Stop::Cut)
+            }
+        }
     }
 
     async fn complete(&mut self, value: Value) -> Result<(), Stop> {
@@ -139,7 +146,11 @@ impl Listing<'_> {
         facts.response = self.response.clone();
         self.cx.value_place = self.index;
         self.index += 1;
-        match chain::work(self.rest, &mut self.cx, facts, u64::MAX, None).await {
+        let (run, place) = (self.run, self.cx.stage_place);
+        let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print: dry.print_this_item(place), in_source: true });
+        let is_cut = || run.cut(run.stage(place)).is_some();
+        let within = Within { max_bytes: u64::MAX, dry, is_cut: &is_cut };
+        match chain::work(self.rest, &mut self.cx, facts, within).await {
             Ok(values) => {
                 for value in values {
                     self.send(listed(value)).await?;
@@ -263,7 +274,14 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
 async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
     run.arrive(place);
     let keep_values = run.stage(place).keep_values;
-    let end = |outcome, message| End { lineage: &item.lineage, key: &item.key, outcome, attempts: 1, message };
+    let end = |outcome, message| End {
+        lineage: &item.lineage,
+        key: &item.key,
+        outcome,
+        attempts: 1,
+        message,
+        has_row: false,
+    };
     match (&item.value, claim) {
         (Err(failure), _) => {
             run.settle(place, end(Outcome::Failed(failure.class), Some(&failure.message)), Vec::new()).await;

@@ -241,11 +241,16 @@ impl RunState {
         stage.attention.notify(usize::MAX);
         self.changed.notify(usize::MAX);
         for parent in &self.plan(place).from {
-            let plan = self.plan(*parent);
-            if !plan.is_source() && plan.readers.iter().all(|reader| self.stage(*reader).is_closed()) {
+            if !self.plan(*parent).is_source() && self.all_readers_are_closed(*parent) {
                 self.close(*parent, false);
             }
         }
+    }
+
+    /// True when nothing that the stage gives will be worked on: it has readers in this run, and all are closed.
+    pub fn all_readers_are_closed(&self, place: u16) -> bool {
+        let mut readers = self.plan(place).readers.iter().filter(|reader| self.is_wanted(**reader)).peekable();
+        readers.peek().is_some() && readers.all(|reader| self.stage(*reader).is_closed())
     }
 
     /// Counts an arrival. Every arrival is settled exactly once.
@@ -305,7 +310,8 @@ impl RunState {
         let stage = self.stage(place);
         let keep =
             if end.outcome == Outcome::Ok { stage.keep_values } else { end.outcome.is_missing() && stage.keep_missing };
-        if keep {
+        // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
+        if keep || end.has_row {
             let row = Row {
                 stage: place,
                 lineage: end.lineage.clone(),
@@ -344,6 +350,8 @@ pub struct End<'a> {
     pub outcome: Outcome,
     pub attempts: u32,
     pub message: Option<&'a str>,
+    /// Its row in the store says that it waits.
+    pub has_row: bool,
 }
 
 /// Lets one worker notice that its items are cut: one listener for all of them, armed only when an item is pending.

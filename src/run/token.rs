@@ -27,6 +27,8 @@ pub struct Body {
     pub carried: u32,
     /// Its item deadline from before it was deferred.
     pub item_deadline: Option<Boot>,
+    /// It was deferred before: a row in the store says that it waits, and its end must replace that row.
+    pub has_row: bool,
     /// Its place in the order of arrival, in a stage with `order: Input`.
     pub order: Option<OrderPlace>,
     taken: bool,
@@ -53,6 +55,7 @@ impl Token {
             group: None,
             carried: 0,
             item_deadline: None,
+            has_row: false,
             order: None,
             taken: false,
         };
@@ -89,7 +92,8 @@ impl Token {
         let place = body.place;
         let stage = run.stage(place);
         let values = if outcome.is_missing() && stage.keep_inputs { vec![(*body.value).clone()] } else { values };
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message };
+        let has_row = body.has_row;
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row };
         run.settle(place, end, values).await;
         self.finish(&run);
     }
@@ -120,7 +124,8 @@ impl Drop for Token {
             (true, None) => Outcome::Cancelled,
         };
         let attempts = body.carried;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None };
+        let has_row = body.has_row;
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row };
         run.count_end(body.place, &end);
         self.finish(&run);
     }

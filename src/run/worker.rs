@@ -1,7 +1,7 @@
 //! A worker of a stage: pull, work, settle, deliver, again.
 
 use super::{
-    chain::{self, DryRun},
+    chain::{self, Dry, Within},
     guard::{Alarms, Bounds, Guarded, guard},
     pool::SlotPool,
     state::{Cut, CutWatch, RunState, null},
@@ -30,6 +30,10 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     join(&run, place, &group).await;
     while stage.deferred.load(Ordering::Acquire) > 0 {
         super::deferred::run_round(&run, place).await;
+    }
+    // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1).
+    for parent in &run.plan(place).from {
+        run.stage(*parent).ended.wait().await;
     }
     end_stage(&run, place);
 }
@@ -73,12 +77,14 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         }
     }
     let counts = stage.snapshot();
-    log::info!(
-        target: "lamplighter::run",
-        run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
-        missing = counts.missing();
-        "stage ended"
-    );
+    if !plan.hidden {
+        log::info!(
+            target: "lamplighter::run",
+            run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
+            missing = counts.missing();
+            "stage ended"
+        );
+    }
     stage.ended.settle(());
     run.changed.notify(usize::MAX);
 }
@@ -130,7 +136,28 @@ pub async fn work_through(run: Arc<RunState>, place: u16, pool: SlotPool) {
         match pull.or(cut).await {
             None | Some(Err(PullEnd::Revoked)) => continue,
             Some(Err(PullEnd::Closed)) => return,
-            Some(Ok(token)) => {
+            Some(Ok((token, mut has_permit))) => {
+                if !has_permit {
+                    let back = async {
+                        stage.permits.acquire_returning().await;
+                        true
+                    };
+                    let cut = async {
+                        worker.watch.cut().await;
+                        false
+                    };
+                    has_permit = back.or(cut).await;
+                }
+                // What is cut before it was begun is not begun: a closed stage names it, a cancelled run counts it.
+                if let Some(cut) = worker.watch.now() {
+                    if has_permit {
+                        stage.permits.release_working();
+                    }
+                    if cut == Cut::Closed {
+                        token.settle(Outcome::NotReached, 0, None, Vec::new()).await;
+                    }
+                    continue;
+                }
                 pulling = worker.item(token).await;
                 ready_in_a_row += 1;
                 if ready_in_a_row >= READY_ITEMS_BEFORE_YIELD {
@@ -249,6 +276,10 @@ impl Worker {
             if held {
                 stage.permits.release_working();
             }
+            if let Some(pool) = &self.pool {
+                // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
+                pool.add_if_spare();
+            }
             order.turn().await;
             deliver(&self.run, self.place, children).await;
             return false;
@@ -273,16 +304,21 @@ impl Worker {
         let plan = run.plan(self.place);
         let most = plan.retry.as_ref().map_or(1, |retry| retry.max_attempts);
         let mut attempt = if plan.retry.is_some() { self.cx.slot.take_carried() } else { 0 };
-        let print = run.dry.as_ref().is_some_and(DryRun::print_this_item);
+        let print = run.dry.as_ref().is_some_and(|dry| dry.print_this_item(self.place));
         loop {
             attempt += 1;
             self.cx.attempt = attempt;
             self.cx.slot.begin_attempt();
             let facts = self.facts(token);
             let slot = self.cx.slot.clone();
+            if let Some(cut) = self.watch.now() {
+                return Worked::Ended(outcome_of(&cut));
+            }
             let bounds = Bounds { deadline: item_deadline, timeout: plan.timeout };
-            let dry = run.dry.as_ref().map(|dry| (dry, print));
-            let work = chain::work(&plan.actions, &mut self.cx, facts, plan.max_value, dry);
+            let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print, in_source: false });
+            let stage = run.stage(self.place);
+            let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut(stage).is_some() };
+            let work = chain::work(&plan.actions, &mut self.cx, facts, bounds_of_work);
             let guarded = guard(work, &slot, &mut self.watch, &mut self.alarms, self.pool.as_ref(), bounds).await;
             let failure = match guarded {
                 Guarded::Done(Ok(values)) => {
@@ -388,12 +424,26 @@ impl Worker {
                 return Vec::new();
             }
         };
+        let children = self.wanted(children);
         let kept = if self.run.stage(self.place).keep_values {
             children.iter().map(|child| (*child.value).clone()).collect()
         } else {
             Vec::new()
         };
         token.settle(Outcome::Ok, attempts, None, kept).await;
+        children
+    }
+
+    /// Only what `--key` asks for. Behind a gather keys are texts of groups, which it does not mean.
+    fn wanted(&self, mut children: Vec<Child>) -> Vec<Child> {
+        let run = &self.run;
+        let is_gather = |at: u16| run.plan(at).is_gather();
+        if run.options.key.is_some()
+            && !is_gather(self.place)
+            && !run.job.ancestors(self.place).into_iter().any(is_gather)
+        {
+            children.retain(|child| run.options.wants(child.key.as_str()));
+        }
         children
     }
 
@@ -426,7 +476,8 @@ fn retried_by_a_stage(class: Class) -> bool {
     matches!(class, Class::Exit | Class::Timeout | Class::Transport | Class::Call)
 }
 
-fn outcome_of(cut: &Cut) -> Outcome {
+/// How an item ends that was taken and is cut so.
+pub fn outcome_of(cut: &Cut) -> Outcome {
     match cut {
         Cut::Closed => Outcome::TimedOut,
         Cut::Cancelled(outcome) => *outcome,
@@ -481,7 +532,14 @@ pub async fn deliver(run: &Arc<RunState>, place: u16, children: Vec<Child>) {
     let readers = &run.plan(place).readers;
     for child in children {
         if let Some(tap) = run.tap_of(place) {
-            let _ = tap.send((*child.value).clone()).await;
+            let sent = async {
+                // It fails when nobody reads any more.
+                let _ = tap.send((*child.value).clone()).await;
+            };
+            let cancelled = async {
+                run.cancel.wait().await;
+            };
+            sent.or(cancelled).await;
         }
         for reader in readers {
             if run.plan(*reader).is_gather() || !run.is_wanted(*reader) {

@@ -1,6 +1,9 @@
-//! When a job is due: what authors write, checked for its shape.
+//! When a job is due: what authors write, checked for its shape. Called by `job`; nothing here looks at a clock.
 
-use crate::{problem::closest, units::Span};
+mod cron;
+
+use crate::units::Span;
+use std::{ops::Range, time::Duration};
 
 crate::choice! {
     /// When a job is due, in its `timezone`.
@@ -118,33 +121,61 @@ crate::choice! {
     }
 }
 
-/// A mistake in a schedule: where below the schedule's own path, what, and what to write.
-pub type Mistake = (String, String, Option<String>);
+/// A mistake in a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The field that it is about.
+    pub path: String,
+    /// Bytes of the text at `path`.
+    pub within: Option<Range<usize>>,
+    /// What is wrong.
+    pub message: String,
+    /// What to write.
+    pub help: String,
+}
 
 /// The shape of a schedule: fields of a cron expression, dates, durations. Instants are computed elsewhere.
 pub fn check(spec: &ScheduleSpec, path: &str, mistakes: &mut Vec<Mistake>) {
-    let mut add = |what: String, help: Option<&str>| mistakes.push((path.to_owned(), what, help.map(str::to_owned)));
+    let mut add = |path: &str, within: Option<Range<usize>>, message: String, help: &str| {
+        mistakes.push(Mistake { path: path.to_owned(), within, message, help: help.to_owned() });
+    };
     match spec {
         ScheduleSpec::Cron(text) => {
-            if let Some((what, help)) = cron_shape(text) {
-                add(what, help.as_deref());
+            if let Some(wrong) = cron::check(text) {
+                add(path, wrong.within, wrong.message, &wrong.help);
             }
         }
-        ScheduleSpec::Every(span) | ScheduleSpec::OnBoot(span) if span.is_zero() => {
-            add("a rhythm of no time".to_owned(), Some("write a duration such as \"15m\""));
+        ScheduleSpec::Every(span) if span.is_zero() => {
+            add(path, None, "a rhythm of no time".to_owned(), "write a duration such as `Every(\"15m\")`");
         }
         ScheduleSpec::At(text) => {
             let local = text.parse::<jiff::civil::DateTime>().is_ok();
             if !local && text.parse::<jiff::Timestamp>().is_err() {
-                add(
-                    format!("{text:?} is no time"),
-                    Some("write At(\"2026-12-01T02:00\"), or with an offset: \"2026-12-01T02:00+01:00\""),
-                );
+                let help = "write `At(\"2026-12-01T02:00\")`, or with an offset `At(\"2026-12-01T02:00+01:00\")`";
+                add(path, None, format!("{text:?} is no time"), help);
+            }
+        }
+        ScheduleSpec::After(after) => {
+            if after.job.trim().is_empty() {
+                let help = "write `After(job: \"nightly-vitals\")`: the name of its file without `.ron`";
+                add(&format!("{path}.job"), None, "no job is named".to_owned(), help);
+            } else if let Some(stem) = after.job.strip_suffix(".ron") {
+                let help = format!("write `job: {stem:?}`");
+                add(&format!("{path}.job"), None, "a job is named without `.ron`".to_owned(), &help);
+            }
+            if after.when.as_ref().is_some_and(Vec::is_empty) {
+                let help = "leave `when` out for [Succeeded, Partial], or name at least one";
+                add(&format!("{path}.when"), None, "after no end at all the job is never due".to_owned(), help);
             }
         }
         ScheduleSpec::AnyOf(list) => {
             if list.is_empty() {
-                add("AnyOf without a schedule never fires".to_owned(), Some("write Manual"));
+                add(
+                    path,
+                    None,
+                    "`AnyOf` without a schedule is never due".to_owned(),
+                    "name schedules, or write `Manual`",
+                );
             }
             for (place, spec) in list.iter().enumerate() {
                 check(spec, &format!("{path}[{place}]"), mistakes);
@@ -154,74 +185,60 @@ pub fn check(spec: &ScheduleSpec, path: &str, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-const MACROS: [&str; 7] = ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
-
-fn cron_shape(text: &str) -> Option<(String, Option<String>)> {
-    let text = text.trim();
-    if let Some(rest) = text.strip_prefix("@every") {
-        return Some(("@every is no cron expression".into(), Some(format!("write Every({:?})", rest.trim()))));
-    }
-    if text == "@reboot" {
-        return Some(("@reboot is no cron expression".into(), Some("write OnBoot(\"2m\")".into())));
-    }
-    if text.starts_with('@') {
-        if MACROS.contains(&text) {
-            return None;
+/// True when it is certain that the job is due again within less than `span` now and then.
+pub fn is_due_within(spec: &ScheduleSpec, span: Duration) -> bool {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    match spec {
+        ScheduleSpec::Every(every) => !every.is_zero() && every.get() < span,
+        ScheduleSpec::Cron(text) => {
+            cron::check(text).is_none() && span >= DAY && cron::times_a_day(text).is_some_and(|times| times > 1)
         }
-        let help = closest(text, MACROS.iter().copied()).map(|near| format!("did you mean {near}?"));
-        return Some((
-            format!("{text} is not known"),
-            help.or_else(|| Some(format!("known are {}", MACROS.join(", ")))),
-        ));
+        ScheduleSpec::AnyOf(list) => list.iter().any(|spec| is_due_within(spec, span)),
+        _ => false,
     }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    let order = "minute hour day-of-month month day-of-week";
-    match fields.len() {
-        5 | 6 => {}
-        7 => return Some(("a cron expression has no year".into(), Some(format!("write five fields: {order}")))),
-        n => return Some((format!("a cron expression has 5 fields, not {n}"), Some(format!("write {order}")))),
+}
+
+/// Every job after whose end this schedule is due, with the path of its name.
+pub fn jobs_before<'s>(spec: &'s ScheduleSpec, path: &str) -> Vec<(String, &'s str)> {
+    match spec {
+        ScheduleSpec::After(after) => vec![(format!("{path}.job"), &after.job)],
+        ScheduleSpec::AnyOf(list) => {
+            let inner = list.iter().enumerate();
+            inner.flat_map(|(place, spec)| jobs_before(spec, &format!("{path}[{place}]"))).collect()
+        }
+        _ => Vec::new(),
     }
-    let strange =
-        fields.iter().find(|field| field.chars().any(|c| !(c.is_ascii_alphanumeric() || "*/,-?#+()".contains(c))));
-    strange.map(|field| (format!("{field:?} is no field of a cron expression"), Some(format!("write {order}"))))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn mistakes(spec: ScheduleSpec) -> Vec<Mistake> {
+    fn mistakes(spec: ScheduleSpec) -> Vec<String> {
         let mut mistakes = Vec::new();
         check(&spec, "schedule", &mut mistakes);
-        mistakes
+        mistakes.into_iter().map(|mistake| format!("{}: {}", mistake.path, mistake.message)).collect()
     }
 
     #[test]
     fn a_schedule_has_its_shape() {
-        for good in [
-            "30 2 * * *",
-            "*/5 * * * MON-FRI",
-            "0 30 2 * * *",
-            "@daily",
-            "H(0-29) 2 * * *",
-            "0 0 L * FRIL",
-            "0 0 1 * +MON#2",
-        ] {
-            assert_eq!(mistakes(ScheduleSpec::Cron(good.into())), [], "{good}");
-        }
-        for (bad, what) in [
-            ("30 2 * *", "a cron expression has 5 fields, not 4"),
-            ("0 30 2 * * * 2026", "a cron expression has no year"),
-            ("@dayly", "@dayly is not known"),
-            ("@reboot", "@reboot is no cron expression"),
-            ("30 2 * * $", "\"$\" is no field of a cron expression"),
-        ] {
-            assert_eq!(mistakes(ScheduleSpec::Cron(bad.into()))[0].1, what, "{bad}");
-        }
-        assert_eq!(mistakes(ScheduleSpec::At("2026-12-01T02:00".into())), []);
-        assert_eq!(mistakes(ScheduleSpec::At("2026-12-01T02:00:00+01:00".into())), []);
-        assert_eq!(mistakes(ScheduleSpec::At("tomorrow".into()))[0].1, "\"tomorrow\" is no time");
+        let none: [String; 0] = [];
+        assert_eq!(mistakes(ScheduleSpec::Cron("30 2 * * *".into())), none);
+        assert_eq!(mistakes(ScheduleSpec::At("2026-12-01T02:00".into())), none);
+        assert_eq!(mistakes(ScheduleSpec::At("2026-12-01T02:00:00+01:00".into())), none);
+        assert_eq!(mistakes(ScheduleSpec::At("tomorrow".into())), ["schedule: \"tomorrow\" is no time"]);
         let nested = ScheduleSpec::AnyOf(vec![ScheduleSpec::Manual, ScheduleSpec::Cron("x".into())]);
-        assert_eq!(mistakes(nested)[0].0, "schedule[1]");
+        assert_eq!(mistakes(nested), ["schedule[1]: a cron expression has 5 fields, not 1"]);
+    }
+
+    #[test]
+    fn what_is_due_more_than_once_a_day_is_due_within_a_day() {
+        let day = Duration::from_secs(24 * 3600);
+        let cron = |text: &str| ScheduleSpec::Cron(text.into());
+        assert!(!is_due_within(&cron("30 2 * * *"), day));
+        assert!(is_due_within(&cron("30 2,14 * * *"), day));
+        assert!(!is_due_within(&cron("nonsense"), day));
+        assert!(is_due_within(&ScheduleSpec::AnyOf(vec![ScheduleSpec::Manual, cron("@hourly")]), day));
+        assert!(!is_due_within(&ScheduleSpec::Every("24h".parse().expect("a span")), day));
     }
 }

@@ -106,20 +106,24 @@ pub fn check(spec: &RetrySpec, path: &str, checker: &mut Checker<'_>) -> Option<
         ok = false;
     };
     if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
-        error("max_attempts", "the attempts must be 1 to 100", "max_attempts: 4; 1 means that nothing is tried again");
+        error(
+            "max_attempts",
+            "`max_attempts` must be 1 to 100",
+            "write `max_attempts: 4`; 1 means that nothing is tried again",
+        );
     }
     if retry.initial.is_zero() && retry.max_attempts > 1 {
         error(
             "initial_interval",
             "a retry without any wait only makes a bad moment worse",
-            "initial_interval: \"200ms\"",
+            "write `initial_interval: \"200ms\"`",
         );
     }
     if retry.max < retry.initial || retry.max > DURATION_MAX {
-        error("max_interval", "max_interval is shorter than initial_interval", "max_interval: \"10s\"");
+        error("max_interval", "`max_interval` is shorter than `initial_interval`", "make it longer, or leave it out");
     }
     if !(1.0..=100.0).contains(&retry.multiplier) {
-        error("multiplier", "the multiplier must be 1 to 100", "multiplier: 2; 1 means the same wait each time");
+        error("multiplier", "`multiplier` must be 1 to 100", "write `multiplier: 2`; 1 means the same wait each time");
     }
     ok.then_some(retry)
 }

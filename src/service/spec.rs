@@ -125,8 +125,7 @@ enum Auth {
 pub fn check(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Option<ServicePlan> {
     let at = |field: &str| format!("{path}.{field}");
     if spec.name.trim().is_empty() {
-        checker.error(&at("name"), "a service needs a name", Some("name: \"vendor\""));
-        return None;
+        checker.error(&at("name"), "a service needs a name", Some("write `name: \"vendor\"`"));
     }
     let base = check_base(&spec.base, &at("base"), checker);
     let headers = spec.headers.as_ref().map_or(Some(Vec::new()), |map| check_headers(map, &at("headers"), checker));
@@ -143,7 +142,7 @@ pub fn check(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Optio
         && headers.iter().any(|(name, _)| name == header::AUTHORIZATION)
     {
         let help = "leave the one or the other out";
-        checker.error(&at("headers"), "auth and the header Authorization say the same thing twice", Some(help));
+        checker.error(&at("headers"), "`auth` and the header Authorization say the same thing twice", Some(help));
         return None;
     }
     let retry = spec.retry.as_ref().map_or(Some(Retry::default()), |spec| retry::check(spec, &at("retry"), checker));
@@ -191,7 +190,11 @@ pub fn check_headers(
     for (name, value) in &map.0 {
         let path = format!("{path}[{name:?}]");
         match HeaderName::from_bytes(name.as_bytes()) {
-            Err(_) => checker.error(&path, "this is no name of a header", Some("letters, digits and -")),
+            Err(_) => checker.error(
+                &path,
+                "this is no name of a header",
+                Some("write letters, digits and `-`, as in \"X-Api-Key\""),
+            ),
             Ok(name) if OURS.contains(&name.as_str()) => {
                 checker.error(&path, "this header is set by lamplighter itself", Some("leave it out"));
             }
@@ -225,15 +228,18 @@ pub fn header_value(name: &HeaderName, value: &str) -> Result<HeaderValue, Failu
 }
 
 fn text(text: &str, path: &str, checker: &mut Checker<'_>) -> Option<Template> {
-    checker.template_or_literal(path, text, Flavor::Text)
+    checker.text(path, text, Flavor::Text)
 }
 
 fn check_base(base: &str, path: &str, checker: &mut Checker<'_>) -> Option<Template> {
-    const HELP: &str = "base: \"https://api.vendor.example\" or base: \"{{ params.vendor }}\"";
+    const HELP: &str = "write `base: \"https://api.vendor.example\"` or `base: \"{{ params.vendor }}\"`";
     let template = text(base, path, checker)?;
     if template.variables().iter().any(|name| name != "params" && !name.starts_with("params.")) {
         checker.error(path, "only params may stand in the base of a service", Some(HELP));
         return None;
+    }
+    if checker.scope().any_params && !template.is_literal() {
+        return Some(template);
     }
     // With the defaults of the params: what `--set` makes of it is seen when the run starts.
     let facts = facts(&Arc::new(RunFacts {
@@ -259,28 +265,32 @@ fn check_limits(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Op
         ok = false;
     };
     let spans = [
-        ("timeout", spec.timeout, "timeout: \"30s\""),
-        ("connect_timeout", spec.connect_timeout, "connect_timeout: \"5s\""),
-        ("retry_after_max", spec.retry_after_max, "retry_after_max: \"60s\""),
+        ("timeout", spec.timeout, "write `timeout: \"30s\"`"),
+        ("connect_timeout", spec.connect_timeout, "write `connect_timeout: \"5s\"`"),
+        ("retry_after_max", spec.retry_after_max, "write `retry_after_max: \"60s\"`"),
     ];
     for (field, span, help) in spans {
         if span.is_some_and(Span::is_zero) {
-            error(field, format!("{field} must be longer than nothing"), help);
+            error(field, format!("`{field}` must be longer than nothing"), help);
         }
     }
     if spec.max_in_flight.is_some_and(|most| !(1..=IN_FLIGHT_MAX).contains(&most)) {
-        error("max_in_flight", format!("max_in_flight must be 1 to {IN_FLIGHT_MAX}"), "max_in_flight: 32");
+        error("max_in_flight", format!("`max_in_flight` must be 1 to {IN_FLIGHT_MAX}"), "write `max_in_flight: 32`");
     }
     if spec.max_body.is_some_and(|size| !(1..=BODY_BYTES_MAX).contains(&size.bytes())) {
-        let message = format!("max_body must be 1 to {BODY_BYTES_MAX} bytes: an answer is held in memory");
-        error("max_body", message, "for larger ones write them to a file: Http(.., to: \"..\")");
+        let message = format!("`max_body` must be 1 to {BODY_BYTES_MAX} bytes: an answer is held in memory");
+        error("max_body", message, "save a larger answer to a file: `Http(.., to: \"..\")`");
     }
     if spec.max_file.is_some_and(|size| size.bytes() == 0) {
-        error("max_file", "max_file must be larger than nothing".to_owned(), "max_file: \"1GB\"");
+        error("max_file", "`max_file` must be larger than nothing".to_owned(), "write `max_file: \"1GB\"`");
     }
     let rates = spec.rate.as_deref().unwrap_or_default();
     if spec.rate.is_some() && (rates.is_empty() || rates.len() > RATES_MAX) {
-        error("rate", format!("rate is a list of 1 to {RATES_MAX} rates"), "rate: [\"100/min\", \"10000/day\"]");
+        error(
+            "rate",
+            format!("`rate` is a list of 1 to {RATES_MAX} rates"),
+            "write `rate: [\"100/min\", \"10000/day\"]`, or leave it out",
+        );
     }
     for (place, rate) in rates.iter().enumerate() {
         if rates[..place].iter().any(|other| other.window == rate.window) {

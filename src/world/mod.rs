@@ -4,8 +4,8 @@
 //! tests use [`sim::Sim`], a seeded single-threaded executor with a virtual clock. A test holds that no other room
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
-//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `cpu` (threads for
-//! computations that may never end), `sim` (the simulated world), `tests` (one contract, held against both worlds).
+//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
+//! for computations that may never end and for blocking calls), `sim` (the simulated world), `tests` (one contract, held against both worlds).
 
 mod real;
 pub mod sim;

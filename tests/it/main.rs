@@ -1,5 +1,14 @@
 //! The one integration binary: a module for each surface. They use the public API, or the program itself.
 
+mod check;
+mod cli;
 mod documents;
+mod engine;
+mod examples;
 mod hostile;
+mod memory;
+mod samples;
+mod schema;
+mod signals;
 mod tidy;
+mod util;

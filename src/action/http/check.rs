@@ -7,7 +7,7 @@ use super::{
     spec::{BodySpec, HttpSpec, PagesSpec},
 };
 use crate::{
-    action::{Checked, Gives, Place},
+    action::{Checked, Gives, Place, files},
     lang::{Checker, Flavor, Template},
     limits::PAGES_MAX_DEFAULT,
     problem::UniqueMap,
@@ -26,7 +26,7 @@ pub(in crate::action) fn check(
 ) -> Option<Checked> {
     let at = |field: &str| format!("{path}.{field}");
     let Some((method, field, text)) = spec.method() else {
-        let help = "write one of get, post, put, patch, delete, head: get: \"/v1/patients\"";
+        let help = "write one of `get`, `post`, `put`, `patch`, `delete` and `head`, as in `get: \"/v1/patients\"`";
         checker.error(path, "an Http has exactly one method with its path", Some(help));
         return None;
     };
@@ -34,9 +34,10 @@ pub(in crate::action) fn check(
     let query = spec.query.as_ref().map_or(Some(Vec::new()), |map| texts(map, &at("query"), checker));
     let headers = spec.headers.as_ref().map_or(Some(Vec::new()), |map| check_headers(map, &at("headers"), checker));
     let body = check_body(spec, &method, &at("body"), checker);
+    let mut ok = true;
     if spec.timeout.is_some_and(Span::is_zero) {
-        checker.error(&at("timeout"), "timeout must be longer than nothing", Some("timeout: \"10s\""));
-        return None;
+        ok = false;
+        checker.error(&at("timeout"), "`timeout` must be longer than nothing", Some("write `timeout: \"10s\"`"));
     }
     // Filters see the answer that they judge.
     let before = std::mem::replace(&mut checker.scope_mut().response, true);
@@ -50,30 +51,33 @@ pub(in crate::action) fn check(
         checker.filter(&format!("{}.{field}", at("pages")), text).map(Expr::new)
     });
     checker.scope_mut().response = before;
-    let pages = match pages {
-        Ok(pages) => pages,
-        Err(problem) => {
-            if let Some((field, message, help)) = problem {
-                checker.error(&at(field), message, Some(help));
-            }
-            return None;
-        }
-    };
-    let to = match &spec.to {
-        None => None,
-        Some(to) => Some(checker.template_or_literal(&at("to"), to, Flavor::Text)?),
-    };
-    if to.is_some() && (spec.pages.is_some() || method == Method::HEAD) {
-        checker.error(&at("to"), "only one whole answer can be saved", Some("leave out pages, or use get"));
-        return None;
+    if let Err(Some((field, message, help))) = &pages {
+        checker.error(&at(field), *message, Some(help));
     }
+    let to = match &spec.to {
+        None => Some(None),
+        Some(to) => files::check_output(&at("to"), to, checker).map(Some),
+    };
+    if spec.to.is_some() && (spec.pages.is_some() || method == Method::HEAD) {
+        checker.error(&at("to"), "only one whole answer can be saved", Some("leave `pages` out, or use `get`"));
+        ok = false;
+    }
+    if spec.max_pages.is_some() && (spec.pages.is_none() || spec.max_pages == Some(0)) {
+        checker.error(
+            &at("max_pages"),
+            "`max_pages` is at least 1 and stands beside `pages`",
+            Some("write `max_pages: 50` beside `pages: ..`, or leave it out"),
+        );
+        ok = false;
+    }
+    if spec.into.as_ref().is_some_and(String::is_empty) {
+        checker.error(&at("into"), "`into` is the name of a field", Some("write `into: \"answer\"`"));
+        ok = false;
+    }
+    let (pages, to) = (pages.ok()?, to?);
     let (through, target) = target?;
     let (items, next, pages) = pages.map_or((None, None, None), |(items, next, plan)| (Some(items), next, Some(plan)));
     let most_pages = spec.max_pages.unwrap_or(PAGES_MAX_DEFAULT);
-    if spec.max_pages.is_some() && (pages.is_none() || most_pages == 0) {
-        checker.error(&at("max_pages"), "max_pages is at least 1 and goes with pages", Some("max_pages: 50"));
-        return None;
-    }
     let label = format!("{method} {text}");
     let judge = Judge {
         empty_if: empty_if?,
@@ -85,10 +89,6 @@ pub(in crate::action) fn check(
     };
     let list = pages.is_some();
     let gives = match &spec.into {
-        Some(name) if name.is_empty() => {
-            checker.error(&at("into"), "into is the name of a field", Some("into: \"answer\""));
-            return None;
-        }
         Some(name) => Gives::Into { name: name.clone(), list },
         None => Gives::Values,
     };
@@ -108,7 +108,7 @@ pub(in crate::action) fn check(
         judge,
         lost: Default::default(),
     };
-    Some(Checked { kind: "Http", action: Box::new(http), gives, writes })
+    ok.then(|| Checked { kind: "Http", action: Box::new(http), gives, writes })
 }
 
 /// Where the call goes, and the template of its path there.
@@ -129,23 +129,23 @@ fn check_target(
             return None;
         }
         if scheme.is_some() {
-            let help = "write the path alone, as in get: \"/v1/patients\"; where the service stands is its base";
+            let help = "write the path alone, as in `get: \"/v1/patients\"`: the service has the rest in its `base`";
             checker.error(at, "a call through a service has a path, not a URL", Some(help));
             return None;
         }
-        let template = checker.template_or_literal(at, text, Flavor::UrlPath)?;
+        let template = checker.text(at, text, Flavor::UrlPath)?;
         if template.is_literal() {
             let path = if text.starts_with('/') { text.to_owned() } else { format!("/{text}") };
             if let Err(problem) = url::usable(path.trim_end()) {
-                checker.error(at, problem, None);
+                checker.error(at, problem, Some("write the path as it is sent, percent-encoded: \"/v1/a%20b\""));
                 return None;
             }
         }
         return Some((Through::Named(via.clone()), template));
     }
-    const HELP: &str = "get: \"https://host/path\", or via: \"..\" with a service of that name";
+    const HELP: &str = "write `get: \"https://host.example/path\"`; for a path add `via: \"..\"` with a service, whose `base` may have params";
     let Some(scheme) = scheme else {
-        checker.error(at, "without via the whole URL is written out, as it is", Some(HELP));
+        checker.error(at, "without `via` this must be a whole URL, from http:// or https:// on", Some(HELP));
         return None;
     };
     // Scheme, host and port stand as they are; what follows them may be a template as any path.
@@ -165,13 +165,13 @@ fn check_target(
 fn check_body(spec: &HttpSpec, method: &Method, at: &str, checker: &mut Checker<'_>) -> Option<BodyPlan> {
     let Some(body) = &spec.body else { return Some(BodyPlan::None) };
     if matches!(*method, Method::GET | Method::HEAD) {
-        checker.error(at, "a GET or HEAD has no body", Some("write it into query, or use post"));
+        checker.error(at, "a GET or HEAD has no body", Some("write it into `query`, or use `post`"));
         return None;
     }
     Some(match body {
         BodySpec::Json => BodyPlan::Json,
         BodySpec::Form(fields) => BodyPlan::Form(texts(fields, at, checker)?),
-        BodySpec::Text(text) => BodyPlan::Text(checker.template_or_literal(at, text, Flavor::Text)?),
+        BodySpec::Text(text) => BodyPlan::Text(checker.text(at, text, Flavor::Text)?),
     })
 }
 
@@ -180,7 +180,7 @@ fn texts(map: &UniqueMap<String>, at: &str, checker: &mut Checker<'_>) -> Option
         .0
         .iter()
         .map(|(name, text)| {
-            let template = checker.template_or_literal(&format!("{at}[{name:?}]"), text, Flavor::Text);
+            let template = checker.text(&format!("{at}[{name:?}]"), text, Flavor::Text);
             template.map(|template| (name.clone(), template))
         })
         .collect();
@@ -201,7 +201,7 @@ fn check_pages(
     let Some(pages) = &spec.pages else { return Ok(None) };
     let in_query = |name: &String| spec.query.as_ref().is_some_and(|query| query.get(name).is_some());
     if *method == Method::HEAD {
-        return Err(Some(("pages", "the answer to HEAD has no elements", "use get")));
+        return Err(Some(("pages", "the answer to HEAD has no elements", "use `get`")));
     }
     const TWICE: &str = "the parameter of the pages stands in query too";
     let mut both = |items: &str, next: &str| {
@@ -212,7 +212,7 @@ fn check_pages(
         PagesSpec::Cursor(cursor) => {
             let (items, next) = both(&cursor.items, &cursor.next)?;
             if in_query(&cursor.param) {
-                return Err(Some(("pages", TWICE, "leave it out of query: the first page has none")));
+                return Err(Some(("pages", TWICE, "leave it out of `query`: the first page has none")));
             }
             (items, Some(next), PagesPlan::Cursor(cursor.param.clone()))
         }
@@ -222,7 +222,7 @@ fn check_pages(
                 return Err(Some((
                     "pages",
                     "BodyToken sends the token in a body",
-                    "add body: Json or body: Form({..})",
+                    "add `body: Json` or `body: Form({..})`",
                 )));
             }
             (items, Some(next), PagesPlan::BodyToken(token.field.clone()))
@@ -231,10 +231,10 @@ fn check_pages(
         PagesSpec::Offset(offset) => {
             let items = filter("items", &offset.items).ok_or(None)?;
             if in_query(&offset.param) {
-                return Err(Some(("pages", TWICE, "leave it out of query: it begins at 0")));
+                return Err(Some(("pages", TWICE, "leave it out of `query`: it begins at 0")));
             }
             if offset.size == 0 {
-                return Err(Some(("pages.size", "a page has at least one element", "size: 100")));
+                return Err(Some(("pages.size", "a page has at least one element", "write `size: 100`")));
             }
             (items, None, PagesPlan::Offset { param: offset.param.clone(), size: offset.size as usize })
         }

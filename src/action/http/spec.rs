@@ -139,8 +139,13 @@ impl HttpSpec {
         }
         Some(match crate::problem::closest(via, place.services.iter().map(String::as_str)) {
             Some(name) => format!("did you mean {name:?}?"),
-            None if place.services.is_empty() => "add it to services: [Service(name: .., base: ..)]".to_owned(),
-            None => format!("the services are {}", place.services.join(", ")),
+            None if place.services.is_empty() => {
+                format!("add `services: [Service(name: {via:?}, base: \"https://..\")]`")
+            }
+            None => format!(
+                "there are {}",
+                place.services.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+            ),
         })
     }
 }

@@ -302,7 +302,7 @@ fn what_beginners_write_is_explained() {
         (r#"Exec(argv: ["a"], into: "x")"#, "nothing is given"),
         (r#"Exec(argv: ["a"], success_codes: [256])"#, "0 to 255"),
         (r#"Exec(argv: ["a"], nice: 20)"#, "-20 to 19"),
-        (r#"Exec(argv: ["a"], env: {"LAMPLIGHTER_KEY": "x"})"#, "run[0].env.LAMPLIGHTER_KEY"),
+        (r#"Exec(argv: ["a"], env: {"LAMPLIGHTER_KEY": "x"})"#, "run[0].env[\"LAMPLIGHTER_KEY\"]"),
     ] {
         let finding = bench.finding(ron);
         assert!(finding.contains(part), "{ron}: {finding}");

@@ -156,10 +156,10 @@ fn the_check_knows_the_columns_and_refuses_two_of_one_name() {
     bench.put("p.csv", "id,name\n1,x,2\n");
     assert!(bench.finding(r#"Read(csv: "p.csv")"#).contains("Remark"));
     for (ron, part) in [
-        ("Read()", "0 kinds"),
-        (r#"Read(csv: "p.csv", lines: "x")"#, "2 kinds"),
+        ("Read()", "nothing says what is read"),
+        (r#"Read(csv: "p.csv", lines: "x")"#, "`csv` and `lines` say what is read"),
         (r#"Read(lines: "p.csv", delimiter: ";")"#, "only csv"),
-        (r#"Read(csv: "p.csv", delimiter: ";;")"#, "one character"),
+        (r#"Read(csv: "p.csv", delimiter: ";;")"#, "one plain character"),
     ] {
         assert!(bench.finding(ron).contains(part), "{ron}: {}", bench.finding(ron));
     }

@@ -177,8 +177,8 @@ fn an_unusable_output_is_found_by_the_check() {
         (r#"Write(json: "/tmp/x.json")"#, "begins with `/`"),
         (r#"Write(json: "/tmp/{{ key }}.json")"#, "begins with `/`"),
         (r#"Write(json: "{{ secret.token }}")"#, "secret"),
-        ("Write()", "0 formats"),
-        (r#"Write(json: "a", csv: "b")"#, "2 formats"),
+        ("Write()", "nothing says what is written"),
+        (r#"Write(json: "a", csv: "b")"#, "`json` and `csv` say what is written"),
         (r#"Render(template: "no.txt")"#, "no.txt"),
         (r#"Render(template: "t.txt", to: "x", into: "y")"#, "passes on"),
     ] {

@@ -1,0 +1,4 @@
+# the night of one patient
+.pages[]
+| {id: .id, minutes: (.minutes | lenght)}
+| select(.minutes > )

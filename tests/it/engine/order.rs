@@ -1,0 +1,105 @@
+//! `order: Input` (RUNS E3), and that no item is overtaken for long.
+
+use super::lab::{Done, Lab, What, ms, source};
+use lamplighter::item::RunOutcome;
+
+fn order_of(done: &Done, stage: &str) -> Vec<usize> {
+    let of = done.sunk.iter().filter(|(at, ..)| at == stage);
+    of.map(|(_, key, _)| key.trim_start_matches('P').split('/').next().and_then(|i| i.parse().ok()).expect("a number"))
+        .collect()
+}
+
+#[test]
+fn results_leave_in_the_order_of_arrival() {
+    for (buffer, waiting, retry) in [
+        (0, 0, ""),
+        (0, 16, "retry: Retry(max_attempts: 3, initial_interval: \"9ms\"), item_deadline: \"1m\","),
+        (
+            3,
+            2,
+            "retry: Retry(max_attempts: 3, initial_interval: \"20s\", max_interval: \"20s\"), item_deadline: \"10m\",",
+        ),
+    ] {
+        let lab = Lab::new(&format!(
+            "{}, Stage(name: \"work\", workers: 3, order: Input, buffer: {buffer}, waiting: {waiting}, tolerate: \"99\", {retry}
+                run: [Call(handler: \"act\", args: {{\"jit\": 20}}), Jq(filter: \"., .\")]),
+             Stage(name: \"end\", run: [Call(handler: \"sink\")])",
+            source(20, |i| if retry.is_empty() { String::new() } else { format!("\"fails\": {}", i % 4) })
+        ));
+        lab.seeds(40, |done| {
+            let order = order_of(done, "end");
+            assert!(order.is_sorted(), "seed {}: {order:?}", done.seed);
+            assert_eq!(order.len(), if retry.is_empty() { 40 } else { 30 });
+        });
+    }
+}
+
+#[test]
+fn one_slow_item_lets_as_many_go_on_as_may_be_open_and_no_more() {
+    for (workers, waiting) in [(2, 4), (1, 3), (3, 0)] {
+        let lab = Lab::new(&format!(
+            "{}, Stage(name: \"work\", workers: {workers}, waiting: {waiting}, buffer: 2, order: Input,
+                run: [Call(handler: \"act\")]),
+             Stage(name: \"end\", run: [Call(handler: \"sink\")])",
+            source(20, |i| format!("\"ms\": {}", if i == 0 { 1000 } else { 1 }))
+        ));
+        lab.seeds(30, |done| {
+            let before = done.of("work", What::Began).filter(|event| event.at < ms(1000)).count();
+            // With one worker the slow item itself holds the only work permit.
+            let expected = if workers == 1 { 1 } else { workers + waiting };
+            assert_eq!(before, expected, "workers {workers} waiting {waiting} seed {}", done.seed);
+            assert!(order_of(done, "end").is_sorted());
+        });
+    }
+}
+
+#[test]
+fn an_ordered_stage_that_is_closed_still_delivers_what_is_done_in_order() {
+    let lab = Lab::new(&format!(
+        "{}, Stage(name: \"work\", workers: 3, order: Input, deadline: \"30ms\", on_deadline: Continue, tolerate: \"99\",
+            run: [Call(handler: \"act\", args: {{\"jit\": 12}})]),
+         Stage(name: \"end\", run: [Call(handler: \"sink\")])",
+        source(20, |_| String::new())
+    ));
+    lab.seeds(60, |done| {
+        assert!(order_of(done, "end").is_sorted());
+        assert_eq!(done.sunk.len() as u64, done.counts("work").ok);
+        assert_eq!(done.outcome(), RunOutcome::Partial);
+    });
+}
+
+/// By how many later ones an item was overtaken at most between the end of its work in `before` and its work in `stage`.
+fn overtaken(done: &Done, before: &str, stage: &str) -> usize {
+    let arrived: std::collections::BTreeMap<&str, usize> = match before {
+        "list" => {
+            done.of(stage, What::Began).map(|event| (&*event.key, event.key.parse().expect("a number"))).collect()
+        }
+        _ => done.of(before, What::Ended).enumerate().map(|(place, event)| (&*event.key, place)).collect(),
+    };
+    let order: Vec<usize> = done.of(stage, What::Began).map(|event| arrived[&*event.key]).collect();
+    assert_eq!(order.len(), 400);
+    let mut most = 0;
+    for (place, item) in order.iter().enumerate() {
+        most = most.max(order[..place].iter().filter(|before| *before > item).count());
+    }
+    most
+}
+
+#[test]
+fn no_item_is_overtaken_for_long_when_all_are_ready_at_once() {
+    for (workers, buffer) in [(1, 1), (4, 0), (4, 1), (4, 4), (4, 16), (16, 2)] {
+        let lab = Lab::new(&format!(
+            "Stage(name: \"list\", key: \"{{{{ item }}}}\", run: [Jq(filter: \"range(400)\")]),
+             Stage(name: \"one\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")]),
+             Stage(name: \"two\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")]),
+             Stage(name: \"three\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")])"
+        ));
+        lab.seeds(8, |done| {
+            for (before, stage) in [("list", "one"), ("one", "two"), ("two", "three")] {
+                let most = overtaken(done, before, stage);
+                let bound = 2 * (workers + buffer);
+                assert!(most <= bound, "{most} at `{stage}`, workers {workers}, buffer {buffer}, seed {}", done.seed);
+            }
+        });
+    }
+}
