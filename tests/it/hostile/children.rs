@@ -28,9 +28,9 @@ fn an_argument_from_data_is_one_argument_and_never_an_option() {
         ended.fails(key, "data argv[2] begins with `-` from data");
     }
     ended.fails("2", "a NUL character").fails("3", "more than the system takes: give large values by `stdin`");
-    for place in 4..texts.len() {
+    for (place, text) in texts.iter().enumerate().skip(4) {
         let printed: String = serde_json::from_str(&night.read(&place.to_string())).expect("JSON");
-        assert_eq!(printed, format!("{}|", texts[place]));
+        assert_eq!(printed, format!("{text}|"));
     }
     let exec = r#"run: [Exec(argv: ["echo", "--", "{{ item.p }}"], stdout: Text), Write(json: "{{ key }}")]"#;
     each(&["-rf"], exec).run().is(0, "succeeded");

@@ -1,4 +1,5 @@
 //! A vendor that lies: real sockets, answers by the byte.
+#![allow(clippy::disallowed_methods, reason = "the vendor is no part of the program: it has threads of its own")]
 
 use super::bench::{Ended, Night};
 use serde_json::{Value, json};
