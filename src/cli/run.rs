@@ -158,7 +158,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     let mut signal = None;
     let record = loop {
         match next(&world, &mut run, &mut signals, &mut tap, picture.is_some()).await {
-            Next::Ended(record) => break record,
+            Next::Ended(record) => break *record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),
             Next::NoReader => run.cancel("stdout, which takes no more"),
@@ -181,7 +181,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
 }
 
 enum Next {
-    Ended(RunRecord),
+    Ended(Box<RunRecord>),
     Signal(u8),
     NoReader,
     Tick,
@@ -191,7 +191,7 @@ enum Next {
 const TICK: Duration = Duration::from_millis(100);
 
 async fn next(world: &World, run: &mut Run, signals: &mut Signals, tap: &mut Option<Tap>, ticks: bool) -> Next {
-    let ended = async { Next::Ended(run.await) };
+    let ended = async { Next::Ended(Box::new(run.await)) };
     let signal = async { Next::Signal(signals.next().await) };
     let gone = async {
         match tap {

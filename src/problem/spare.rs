@@ -111,7 +111,7 @@ fn blank(text: &mut String, hole: Range<usize>) {
     let end = if comma { hole.end + rest.len() - rest.trim_start().len() + 1 } else { hole.end };
     let blanks: String = text[hole.start..end]
         .chars()
-        .flat_map(|c| if matches!(c, '\n' | '\r') { [c].repeat(1) } else { [' '].repeat(c.len_utf8()) })
+        .flat_map(|c| if matches!(c, '\n' | '\r') { vec![c] } else { vec![' '; c.len_utf8()] })
         .collect();
     text.replace_range(hole.start..end, &blanks);
 }

@@ -181,11 +181,14 @@ fn bound_products(term: &mut Term<&str>) {
 
 /// True for a term that gives no text, whatever its input is.
 fn is_never_text(term: &Term<&str>) -> bool {
-    match term {
-        Term::Num(_) | Term::Neg(_) | Term::Arr(_) | Term::Obj(_) => true,
-        Term::BinOp(_, BinaryOp::Math(Math::Sub | Math::Div | Math::Rem), _) => true,
-        _ => false,
-    }
+    matches!(
+        term,
+        Term::Num(_)
+            | Term::Neg(_)
+            | Term::Arr(_)
+            | Term::Obj(_)
+            | Term::BinOp(_, BinaryOp::Math(Math::Sub | Math::Div | Math::Rem), _)
+    )
 }
 
 /// True for a written number that makes no text large at once.
