@@ -28,6 +28,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+/// Bytes of a name that cannot be used which its message quotes.
+const PATH_SHOWN_BYTES: usize = 200;
+
 /// How every temporary name begins; no output may be called so.
 const TEMPORARY_PREFIX: &str = ".lamplighter-";
 
@@ -121,7 +124,8 @@ impl Outputs {
     /// When it is dropped no file is left; the claim stays (it is the item's).
     pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Stop> {
         let safe = OutputPath::parse(path).map_err(|error| {
-            Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}"))
+            let shown = files::one_line(files::cut(path, PATH_SHOWN_BYTES));
+            Stop::given_up(Class::Data, format!("`{shown}` is no usable name of an output: {error}"))
         })?;
         self.claim(cx, &safe).await?;
         let world = self.0.world.clone();

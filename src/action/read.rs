@@ -172,8 +172,13 @@ fn head(file: &Path, delimiter: Option<u8>) -> Result<(Vec<String>, Option<usize
     let mut cutter = Csv::new(delimiter.unwrap_or_else(|| find_delimiter(block)), READ_BLOCK_BYTES);
     let mut rows = Vec::new();
     cutter.push(block, &mut rows)?;
-    if count < READ_BLOCK_BYTES {
-        cutter.end(&mut rows)?;
+    // What is wrong behind the header is said when it is read: it is the failure of a run, or of a row.
+    let whole = count < READ_BLOCK_BYTES;
+    if whole
+        && let Err(why) = cutter.end(&mut rows)
+        && rows.is_empty()
+    {
+        return Err(why);
     }
     let mut rows = rows.into_iter();
     let columns = header(rows.next())?;

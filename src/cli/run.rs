@@ -282,15 +282,15 @@ fn obey(run: &Run, number: u8, first: &mut Option<u8>) {
 
 /// Prints how the run ended.
 fn show(record: &RunRecord, out: &Path, arguments: &RunArguments) -> Result<(), Exit> {
-    let to_terminal = std::io::stdout().is_terminal();
-    if arguments.format == Format::Json {
-        if !to_terminal && std::io::stderr().is_terminal() {
-            say(&format!("{}\n", report::summary_line(record)));
-        }
-        return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
-    }
     // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
     let beside = arguments.until.is_some() || arguments.dry_run;
+    let watched = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+    if watched && (arguments.format == Format::Json || !beside) {
+        say(&report::summary_line(record));
+    }
+    if arguments.format == Format::Json {
+        return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
+    }
     let ink = if beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
     let mut text = report::painted(record, Look { ink, out: Some(out) });
     if arguments.dry_run {

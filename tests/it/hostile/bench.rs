@@ -56,7 +56,8 @@ impl Night {
     }
 
     pub fn out(&self, name: &str) -> PathBuf {
-        self.dir.path().join("out").join(name)
+        let root = self.dir.path().join("out");
+        if name.is_empty() { root } else { root.join(name) }
     }
 
     pub fn read(&self, name: &str) -> String {

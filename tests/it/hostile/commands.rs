@@ -19,7 +19,7 @@ fn arguments_that_make_no_sense_are_refused_before_anything_runs() {
         (&["--set", "l=[1"], "`l` takes a list"),
         (&["--set", "l={}"], "`l` takes a list, not an object"),
         (&["--set", "b=yes"], "`b` takes true or false"),
-        (&["--limit", "-1"], "--limit"),
+        (&["--limit", "-1"], "'-1'"),
         (&["--limit", "99999999999999999999"], "--limit"),
         (&["--deadline", "abc"], "--deadline"),
         (&["--due", "2026-02-30"], "is no time"),

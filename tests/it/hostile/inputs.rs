@@ -59,7 +59,7 @@ fn a_file_without_a_usable_header_is_refused_before_anything_runs() {
         (b"id,id\n1,2\n", "two columns are named \"id\""),
         (b"id,\xff\na,x\n", "its header is not UTF-8"),
         (&[0; 1000], "its header has a NUL character"),
-        (b"name\na\n", "`item.id` does not exist"),
+        (b"name\na\n", "`item` has no field `id`"),
     ] {
         let night = csv(r#"key: "{{ item.id }}","#);
         night.file("rows.csv", text);
@@ -116,7 +116,7 @@ fn each_bad_line_of_ndjson_is_one_failed_item() {
 #[test]
 fn a_json_file_that_breaks_off_fails_the_listing_and_what_came_before_is_done() {
     for (text, ok, says) in [
-        (r#"[1, {"a": tru}, 3]"#, 1, "line 1, column 9: this is no JSON"),
+        (r#"[1, {"a": tru}, 3]"#, 1, "line 1, column 10: this is no JSON"),
         ("[1,\n2, {\"a\"", 2, "line 2: the file ends inside its array"),
         ("[1,,2]", 1, "a value is missing"),
         ("[1, {]}, 2]", 1, "closes nothing"),
