@@ -15,6 +15,8 @@ pub const JQ_STACK_BYTES_MAX: usize = 512 << 10;
 pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
 /// Index up to which an assignment of jq lengthens an array: 16 MB of nulls.
 pub const JQ_INDEX_MAX: usize = 1 << 20;
+/// Longest text that a product (`"-" * .n`) makes in a jq filter, in bytes: the largest value of a gather by default.
+pub const JQ_TEXT_BYTES_MAX: usize = 16 << 20;
 /// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
 /// build needs 2 MiB for 800 prefix operators.
 pub const JQ_STEPS_MAX: usize = 2000;
@@ -83,6 +85,8 @@ pub const RETRY_AFTER_MAX_DEFAULT: Duration = Duration::from_secs(60);
 pub const BODY_BYTES_MAX: u64 = 256_000_000;
 /// Largest head of an answer that is read, in bytes. Real ones have 1 KB; browsers stop at 256 KB.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest path with its query that is asked for, in bytes. Servers refuse more than 8 to 32 KB; the parser of URLs 64 KB.
+pub const URL_BYTES_MAX: usize = 60_000;
 /// Ceiling of `max_attempts`.
 pub const ATTEMPTS_MAX: u32 = 100;
 /// Ceiling of a service's `max_in_flight`: the workers of four of the largest stages.
@@ -169,12 +173,13 @@ pub const CHILD_LAST_LINE_BYTES: usize = 200;
 pub const CHILD_DRAIN_IDLE: Duration = Duration::from_millis(200);
 /// So many of these waits at most: who floods the pipe after the exit is `leaked` too.
 pub const CHILD_DRAIN_TURNS: u32 = 5;
-/// A start that the system refused for now (no process, memory or file descriptor free) is tried again so often.
-pub const CHILD_START_TRIES: u32 = 10;
+/// What the system refused for now (no process, memory or file descriptor free) is tried again so often; not counted while
+/// children of the run hold some that will come back.
+pub const SCARCE_TRIES: u32 = 40;
 /// The first wait before it, doubled each time.
-pub const CHILD_START_WAIT: Duration = Duration::from_millis(50);
-/// The longest.
-pub const CHILD_START_WAIT_MAX: Duration = Duration::from_secs(5);
+pub const SCARCE_WAIT: Duration = Duration::from_millis(20);
+/// The longest: what a child gives back is used soon.
+pub const SCARCE_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How often at least a process group that ends is looked at.
 pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
 /// How often all processes are looked through for one that only nobody has reaped.

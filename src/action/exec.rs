@@ -5,19 +5,15 @@
 
 use super::{
     Action, Checked, Gives, ItemContext, Out, Place, Stop,
-    files::{cause, cut, preview, quoted, render},
+    files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
     process::{Running, Start, Started},
     pump::{LogLines, Pumps},
 };
 use crate::{
-    flow::WaitRefused,
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts, Flavor, Template},
-    limits::{
-        CHILD_DRAIN_IDLE, CHILD_DRAIN_TURNS, CHILD_LAST_LINE_BYTES, CHILD_START_TRIES, CHILD_START_WAIT,
-        CHILD_START_WAIT_MAX,
-    },
+    limits::{CHILD_DRAIN_IDLE, CHILD_DRAIN_TURNS, CHILD_LAST_LINE_BYTES, SCARCE_TRIES},
     problem::UniqueMap,
     units::Size,
     world::BoxFuture,
@@ -381,8 +377,8 @@ impl Exec {
     /// Starts the child; where the system has no process, memory or file descriptor for it now, waits and tries again.
     async fn start(&self, cx: &ItemContext, rendered: &Rendered) -> Result<Started, Stop> {
         let run = &cx.run;
-        let mut wait = CHILD_START_WAIT;
-        for _ in 0..CHILD_START_TRIES {
+        let mut scarcity = Scarcity::default();
+        loop {
             let (argv, env, cwd) = (rendered.argv.clone(), rendered.env.clone(), rendered.cwd.clone());
             let (base, stdin) = (absolute(&run.base_dir), rendered.stdin.is_some());
             let own_stderr = !matches!(self.stdout, StdoutSpec::Log);
@@ -399,7 +395,7 @@ impl Exec {
                 let program = find_program(&argv[0], &env, &base)
                     .map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
                 if makes_folder && !cwd.is_dir() {
-                    output::open_root(&cwd).map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
+                    output::open_root(&cwd)?;
                 }
                 let mut command = Command::new(&program);
                 // The path is complete: the standard library would else search it in a fork of the whole program.
@@ -419,18 +415,16 @@ impl Exec {
             if !for_now(&error) {
                 return Err(Stop::given_up(Class::Exit, message));
             }
-            log::warn!("{message}; trying again in {wait:?}");
-            match cx.slot.wait(wait).await {
-                Ok(()) => wait = (wait * 2).min(CHILD_START_WAIT_MAX),
-                Err(WaitRefused::PastDeadline) => return Err(Stop::PastDeadline),
-                Err(WaitRefused::Defer(wait)) => return Err(Stop::Defer { wait, attempts: cx.slot.attempts() }),
+            if !scarcity.wait(cx, &message).await? {
+                let program = program_name(&rendered.argv[0]);
+                return Err(Stop::failed(
+                    Class::Exit,
+                    format!(
+                        "the system had no process, memory or file descriptor for `{program}`, {SCARCE_TRIES} times"
+                    ),
+                ));
             }
         }
-        let program = program_name(&rendered.argv[0]);
-        Err(Stop::failed(
-            Class::Exit,
-            format!("the system had no process, memory or file descriptor for `{program}`, {CHILD_START_TRIES} times"),
-        ))
     }
 
     /// Serves the pipes until the child has ended and they are at their end, or are held open by somebody else.
@@ -545,13 +539,6 @@ fn ended(program: &str, status: ExitStatus, last_line: Option<String>) -> String
         Some(line) => format!("`{program}` {how}; last line: {}", cut(&line, CHILD_LAST_LINE_BYTES)),
         None => format!("`{program}` {how}"),
     }
-}
-
-/// The system may have what it lacks in a moment.
-fn for_now(error: &io::Error) -> bool {
-    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Where the program stands: beside the job file, at its path, or in one of the folders of the child's PATH.

@@ -4,11 +4,13 @@
 
 use super::{ItemContext, OutputError, OutputPath, Stop};
 use crate::{
+    flow::WaitRefused,
     item::{Class, Failure},
     lang::{Checker, Facts, Flavor, Template},
-    limits::READ_BLOCK_BYTES,
+    limits::{READ_BLOCK_BYTES, SCARCE_TRIES, SCARCE_WAIT, SCARCE_WAIT_MAX},
     world::World,
 };
+use rustix::io::Errno;
 use std::{
     fmt::Write as _,
     fs::File,
@@ -20,6 +22,7 @@ use std::{
 pub(super) struct Blocks {
     world: World,
     file: Option<File>,
+    path: PathBuf,
 }
 
 impl Blocks {
@@ -27,10 +30,19 @@ impl Blocks {
     ///
     /// # Errors
     /// Class `listing`: it is not there, not readable, or no regular file (a pipe could block for ever).
-    pub async fn open(world: &World, path: PathBuf) -> Result<Blocks, Stop> {
-        let opened = world.unblock(move || open_regular(&path)).await;
-        let file = opened.map_err(|message| Stop::given_up(Class::Listing, message))?;
-        Ok(Blocks { world: world.clone(), file: Some(file) })
+    pub async fn open(cx: &ItemContext, path: PathBuf) -> Result<Blocks, Stop> {
+        let mut scarcity = Scarcity::default();
+        let world = cx.run.world.clone();
+        loop {
+            let name = path.clone();
+            let (message, for_now) = match world.unblock(move || open_regular_or(&name)).await {
+                Ok(file) => return Ok(Blocks { world, file: Some(file), path }),
+                Err((error, message)) => (message, for_now(&error)),
+            };
+            if !for_now || !scarcity.wait(cx, &message).await? {
+                return Err(Stop::given_up(Class::Listing, message));
+            }
+        }
     }
 
     /// The next block; empty at the end.
@@ -53,8 +65,10 @@ impl Blocks {
                 )
             })
             .await;
-        let block =
-            block.map_err(|error| Stop::given_up(Class::Listing, format!("cannot read on: {}", cause(&error))))?;
+        let block = block.map_err(|error| {
+            let message = format!("cannot read on in `{}`: {}", self.path.display(), cause(&error));
+            Stop::given_up(Class::Listing, message)
+        })?;
         if !block.is_empty() {
             self.file = Some(file);
         }
@@ -64,17 +78,24 @@ impl Blocks {
 
 /// Opens a regular file for reading; the message names it.
 pub(super) fn open_regular(path: &Path) -> Result<File, String> {
+    open_regular_or(path).map_err(|(_, message)| message)
+}
+
+/// The same, with what the system said.
+fn open_regular_or(path: &Path) -> Result<File, (io::Error, String)> {
     use std::os::unix::fs::OpenOptionsExt;
     let name = path.display();
     // NONBLOCK: opening a pipe that nobody writes to must not hang.
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = File::options().read(true).custom_flags(flags).open(path);
-    let file = file.map_err(|error| format!("cannot open `{name}`: {}", cause(&error)))?;
-    match file.metadata() {
-        Ok(about) if about.is_file() => Ok(file),
-        Ok(_) => Err(format!("`{name}` is no regular file")),
-        Err(error) => Err(format!("cannot open `{name}`: {}", cause(&error))),
+    let named = |error: io::Error| {
+        let message = format!("cannot open `{name}`: {}", cause(&error));
+        (error, message)
+    };
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(named)?;
+    if file.metadata().map_err(named)?.is_file() {
+        return Ok(file);
     }
+    Err((io::ErrorKind::InvalidInput.into(), format!("`{name}` is no regular file")))
 }
 
 /// Reads until the block is full or the file ends.
@@ -144,6 +165,44 @@ pub(super) fn pool_is_lost() -> Stop {
         "all threads for jq and templates are taken by computations that never ended: mend the filters that time out, \
          then restart",
     )
+}
+
+/// How often something was tried that the system had no means for.
+#[derive(Default)]
+pub(super) struct Scarcity {
+    tries: u32,
+    refused: u32,
+}
+
+impl Scarcity {
+    /// Waits, without a work permit, until the system may have what it lacked; false when it was tried often enough. As
+    /// long as children of this run hold processes and descriptors, which come back, no try is counted.
+    ///
+    /// # Errors
+    /// When the wait would end past the item's deadline.
+    pub async fn wait(&mut self, cx: &ItemContext, what: &str) -> Result<bool, Stop> {
+        self.tries += u32::from(!cx.run.leftovers.hold_something());
+        if self.tries >= SCARCE_TRIES {
+            return Ok(false);
+        }
+        if self.refused == 0 {
+            log::warn!("{what}; it is tried again until there is room");
+        }
+        let wait = SCARCE_WAIT.saturating_mul(1 << self.refused.min(16)).min(SCARCE_WAIT_MAX);
+        self.refused += 1;
+        match cx.slot.wait(wait).await {
+            Ok(()) => Ok(true),
+            Err(WaitRefused::PastDeadline) => Err(Stop::PastDeadline),
+            Err(WaitRefused::Defer(wait)) => Err(Stop::Defer { wait, attempts: cx.slot.attempts() }),
+        }
+    }
+}
+
+/// The system may have what it lacks in a moment.
+pub(super) fn for_now(error: &io::Error) -> bool {
+    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What an error of the system says, without its number.

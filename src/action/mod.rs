@@ -6,6 +6,7 @@
 mod compute;
 mod exec;
 mod files;
+mod find;
 mod handler;
 mod http;
 mod items;

@@ -3,7 +3,10 @@
 //! `Http(to:)`, `Render(to:)` and `Write` create them here. Nothing is ever appended, no symlink below the root is
 //! followed, and a name appears only when the file is whole: temporary name, fsync, rename, fsync of the folder.
 
-use super::{ItemContext, Stop};
+use super::{
+    ItemContext, Stop,
+    files::{self, Scarcity},
+};
 use crate::{
     item::{Class, Key, Lineage, OutputRecord},
     limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
@@ -24,6 +27,9 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
+
+/// Bytes of a name that cannot be used which its message quotes.
+const PATH_SHOWN_BYTES: usize = 200;
 
 /// How every temporary name begins; no output may be called so.
 const TEMPORARY_PREFIX: &str = ".lamplighter-";
@@ -118,13 +124,22 @@ impl Outputs {
     /// When it is dropped no file is left; the claim stays (it is the item's).
     pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Stop> {
         let safe = OutputPath::parse(path).map_err(|error| {
-            Stop::given_up(Class::Data, format!("`{path}` is no usable name of an output: {error}"))
+            let shown = files::one_line(files::cut(path, PATH_SHOWN_BYTES));
+            Stop::given_up(Class::Data, format!("`{shown}` is no usable name of an output: {error}"))
         })?;
         self.claim(cx, &safe).await?;
         let world = self.0.world.clone();
-        let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());
-        let half = world.unblock(move || Half::create(&root, &name, &run, random)).await;
-        let half = half.map_err(|cause| failed(&safe, &cause))?;
+        let mut scarcity = Scarcity::default();
+        let half = loop {
+            let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());
+            let (stop, for_now) = match world.unblock(move || Half::create(&root, &name, &run, random)).await {
+                Ok(half) => break half,
+                Err((error, cause)) => (failed(&safe, &cause), files::for_now(&error)),
+            };
+            if !for_now || !scarcity.wait(cx, &format!("`{safe}` cannot be written for now")).await? {
+                return Err(stop);
+            }
+        };
         Ok(OutputFile { world, outputs: self.clone(), path: safe, block: Vec::new(), half: Some(half) })
     }
 
@@ -321,7 +336,7 @@ impl OutputFile {
 }
 
 impl Half {
-    fn create(root: &Path, path: &OutputPath, run: &str, random: u64) -> Result<Half, String> {
+    fn create(root: &Path, path: &OutputPath, run: &str, random: u64) -> Result<Half, Refused> {
         let mut folder = open_root(root)?;
         let mut parts = path.as_str().split('/').peekable();
         let mut part = parts.next();
@@ -333,12 +348,12 @@ impl Half {
         let run: String = run.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
         let temporary = format!("{TEMPORARY_PREFIX}{run}-{random:016x}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(text)?;
+        let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(refused)?;
         Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
     }
 
     fn append(&mut self, block: &[u8]) -> Result<(), String> {
-        self.file.write_all(block).map_err(|error| crate::action::files::cause(&error))?;
+        self.file.write_all(block).map_err(|error| files::cause(&error))?;
         self.hash.update(block);
         self.bytes += block.len() as u64;
         Ok(())
@@ -362,9 +377,15 @@ impl Drop for Half {
     }
 }
 
+/// What the system said, and the sentence about it.
+pub(super) type Refused = (std::io::Error, String);
+
 /// Opens the root folder, making it if needed. Blocks.
-pub(super) fn open_root(root: &Path) -> Result<OwnedFd, String> {
-    let name = |error: std::io::Error| format!("`{}`: {}", root.display(), crate::action::files::cause(&error));
+pub(super) fn open_root(root: &Path) -> Result<OwnedFd, Refused> {
+    let name = |error: std::io::Error| {
+        let message = format!("`{}`: {}", root.display(), files::cause(&error));
+        (error, message)
+    };
     if !root.is_dir() {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(name)?;
@@ -374,27 +395,36 @@ pub(super) fn open_root(root: &Path) -> Result<OwnedFd, String> {
 }
 
 /// Opens a folder inside `parent`, making it if needed, and never through a symlink.
-fn open_folder(parent: &OwnedFd, name: &str) -> Result<OwnedFd, String> {
+fn open_folder(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Refused> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => {
             match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
                 // Another worker may have been faster.
-                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent).map_err(text)?,
-                Err(errno) => return Err(format!("cannot make the folder `{name}`: {}", text(errno))),
+                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent).map_err(refused)?,
+                Err(errno) => {
+                    return Err((errno.into(), format!("cannot make the folder `{name}`: {}", text(errno))));
+                }
             }
             rustix::fs::openat(parent, name, flags, Mode::empty())
         }
         other => other,
     };
-    opened.map_err(|errno| match errno {
-        Errno::LOOP | Errno::NOTDIR => format!("`{name}` is a symlink or a file, not a folder"),
-        other => format!("cannot open the folder `{name}`: {}", text(other)),
+    opened.map_err(|errno| {
+        let message = match errno {
+            Errno::LOOP | Errno::NOTDIR => format!("`{name}` is a symlink or a file, not a folder"),
+            other => format!("cannot open the folder `{name}`: {}", text(other)),
+        };
+        (errno.into(), message)
     })
 }
 
+fn refused(errno: Errno) -> Refused {
+    (errno.into(), text(errno))
+}
+
 fn text(errno: Errno) -> String {
-    crate::action::files::cause(&errno.into())
+    files::cause(&errno.into())
 }
 
 fn failed(path: &OutputPath, cause: &str) -> Stop {

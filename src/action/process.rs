@@ -46,6 +46,8 @@ struct State {
     /// Without a number: a child that is being started or runs.
     groups: BTreeMap<u64, (Owner, Option<Pid>)>,
     next: u64,
+    /// Children that run.
+    running: usize,
     kill_at_once: bool,
 }
 
@@ -125,6 +127,12 @@ impl Leftovers {
         self.lock().groups.is_empty()
     }
 
+    /// True while a child of this run holds processes and file descriptors that it will give back.
+    pub(super) fn hold_something(&self) -> bool {
+        let state = self.lock();
+        state.running > 0 || state.groups.values().any(|(_, group)| group.is_some())
+    }
+
     /// Says that a child of `owner` is about to start: until the guard is dropped nobody takes it for gone, also when its
     /// start is given up half-way.
     pub(super) fn expect(&self, owner: Owner) -> Expected {
@@ -133,7 +141,7 @@ impl Leftovers {
         state.next += 1;
         state.groups.insert(number, (owner.clone(), None));
         drop(state);
-        Expected { leftovers: self.clone(), number, owner }
+        Expected { leftovers: self.clone(), number, owner, runs: false }
     }
 
     /// Takes over a group that must end: TERM and CONT now, KILL after the grace period.
@@ -179,10 +187,22 @@ pub(super) struct Expected {
     leftovers: Leftovers,
     number: u64,
     owner: Owner,
+    runs: bool,
+}
+
+impl Expected {
+    /// The child has started.
+    fn started(&mut self) {
+        self.runs = true;
+        self.leftovers.lock().running += 1;
+    }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
+        if self.runs {
+            self.leftovers.lock().running -= 1;
+        }
         self.leftovers.forget(self.number);
     }
 }
@@ -248,7 +268,7 @@ impl Start {
     ///
     /// # Errors
     /// What the system says: the program or a pipe could not be started or made.
-    pub fn start(mut self, expected: Expected) -> io::Result<Started> {
+    pub fn start(mut self, mut expected: Expected) -> io::Result<Started> {
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
         let (stdout, theirs) = pipe()?;
         let stderr = if self.own_stderr {
@@ -269,6 +289,7 @@ impl Start {
             None
         };
         let child = self.command.process_group(0).spawn()?;
+        expected.started();
         // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
         drop(self.command);
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive number");

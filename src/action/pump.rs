@@ -150,6 +150,10 @@ impl Pumps {
                 Some(count) => cutter.push(&block[..count], |line| lines.push((line.bytes.to_vec(), line.cut))),
                 None => cutter.end(|line| lines.push((line.bytes.to_vec(), line.cut))),
             }
+            if cutter.cut {
+                // No end of this line can make it fit.
+                return Err(too_large(program, "printed a line of", out.max_value()));
+            }
             let shown = lines.len().saturating_sub(CHILD_TAIL_LINES);
             for (bytes, cut) in &lines[shown..] {
                 self.lock().take(&Line { bytes, cut: *cut }, true, None);

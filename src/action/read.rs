@@ -6,12 +6,13 @@
 use super::{
     Action, Checked, Gives, ItemContext, Out, Place, Stop,
     files::{self, Blocks, cause},
+    find::find_files,
     rows::{BOM, Content, Csv, Cutter, Elements, Lines, Row},
 };
 use crate::{
     item::{Class, Failure, Value},
     lang::{Checker, Facts, Flavor, Template},
-    limits::{CSV_COLUMNS_MAX, GLOB_FILES_MAX, READ_BLOCK_BYTES},
+    limits::{CSV_COLUMNS_MAX, DEPTH_MAX, READ_BLOCK_BYTES},
     world::BoxFuture,
 };
 use sha2::{Digest, Sha256};
@@ -171,8 +172,13 @@ fn head(file: &Path, delimiter: Option<u8>) -> Result<(Vec<String>, Option<usize
     let mut cutter = Csv::new(delimiter.unwrap_or_else(|| find_delimiter(block)), READ_BLOCK_BYTES);
     let mut rows = Vec::new();
     cutter.push(block, &mut rows)?;
-    if count < READ_BLOCK_BYTES {
-        cutter.end(&mut rows)?;
+    // What is wrong behind the header is said when it is read: it is the failure of a run, or of a row.
+    let whole = count < READ_BLOCK_BYTES;
+    if whole
+        && let Err(why) = cutter.end(&mut rows)
+        && rows.is_empty()
+    {
+        return Err(why);
     }
     let mut rows = rows.into_iter();
     let columns = header(rows.next())?;
@@ -222,6 +228,9 @@ fn header(row: Option<Row>) -> Result<Vec<String>, String> {
     let (mut names, mut known) = (Vec::new(), HashSet::new());
     for field in fields {
         let name = String::from_utf8(field).map_err(|_| "its header is not UTF-8".to_owned())?.trim().to_owned();
+        if name.contains('\0') {
+            return Err("its header has a NUL character: this is no csv file, or no UTF-8".into());
+        }
         if !known.insert(name.clone()) {
             return Err(format!("two columns are named {name:?}"));
         }
@@ -243,7 +252,7 @@ impl Action for Read {
             if let Kind::Glob { digest } = self.kind {
                 return list_files(cx, &name, base, digest, out).await;
             }
-            let mut blocks = Blocks::open(&cx.run.world, base.join(&name)).await?;
+            let mut blocks = Blocks::open(cx, base.join(&name)).await?;
             let listing = |message: String| Stop::given_up(Class::Listing, format!("`{name}`: {message}"));
             let mut block = blocks.next().await?;
             let row_max = usize::try_from(out.max_value()).unwrap_or(usize::MAX);
@@ -310,6 +319,10 @@ impl Read {
             Content::Bytes(bytes) if self.kind == Kind::Ndjson && bytes.trim_ascii().is_empty() => return Ok(()),
             Content::Bytes(bytes) => match serde_json::from_slice(&bytes) {
                 Ok(value) => Ok(value),
+                // Whole, and only too deep for a value: what follows it is not touched by that.
+                Err(_) if deeper_than(&bytes, DEPTH_MAX - 1) => {
+                    Err(bad(Class::Data, format!("the value is nested deeper than {} levels", DEPTH_MAX - 1)))
+                }
                 Err(error) if self.kind == Kind::Json => {
                     // Where the text of a value is broken, what follows it cannot be trusted either.
                     let line = row.line + (error.line() as u64).saturating_sub(1);
@@ -324,6 +337,25 @@ impl Read {
             Err(failure) => out.bad(failure).await,
         }
     }
+}
+
+/// True when brackets of a JSON text stand deeper inside each other than `most`.
+fn deeper_than(text: &[u8], most: usize) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > most {
+            return true;
+        }
+    }
+    false
 }
 
 /// Files whose names fit the pattern, in byte order of their paths.
@@ -344,7 +376,7 @@ async fn list_files(
             Ok(about) if about.is_file() => about,
             Ok(_) => continue,
             // It went away since the folder was read.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => continue,
             Err(error) => {
                 out.bad(Failure::new(Class::Data, format!("{}: {}", path.display(), cause(&error)))).await?;
                 continue;
@@ -380,28 +412,8 @@ async fn list_files(
     Ok(())
 }
 
-fn find_files(pattern: &str, base: &Path) -> Result<Vec<PathBuf>, String> {
-    let pattern = if pattern.starts_with('/') {
-        pattern.to_owned()
-    } else {
-        let base = base.to_str().ok_or("the folder of the job file is not UTF-8")?;
-        format!("{}/{pattern}", glob::Pattern::escape(base))
-    };
-    // As a shell does: what begins with a dot is found only by a pattern that says so.
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let mut paths = Vec::new();
-    for path in glob::glob_with(&pattern, options).map_err(|error| error.msg.to_owned())? {
-        paths.push(path.map_err(|error| format!("{}: {}", error.path().display(), cause(error.error())))?);
-        if paths.len() > GLOB_FILES_MAX {
-            return Err(format!("it fits more than {GLOB_FILES_MAX} files: write a narrower pattern"));
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
 async fn sha256(cx: &ItemContext, path: PathBuf) -> Result<String, Stop> {
-    let mut blocks = Blocks::open(&cx.run.world, path).await?;
+    let mut blocks = Blocks::open(cx, path).await?;
     let mut hash = Sha256::new();
     loop {
         let block = blocks.next().await?;

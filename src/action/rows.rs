@@ -110,6 +110,8 @@ pub(super) struct Csv {
     field: Vec<u8>,
     size: usize,
     wrong: Option<Content>,
+    /// The last byte ended a line.
+    ends_line: bool,
 }
 
 /// Where in a record the next byte stands.
@@ -136,6 +138,7 @@ impl Csv {
             field: Vec::new(),
             size: 0,
             wrong: None,
+            ends_line: false,
         }
     }
 
@@ -234,11 +237,19 @@ impl Cutter for Csv {
         for byte in block {
             self.byte(*byte, rows);
         }
+        self.ends_line = block.last().map_or(self.ends_line, |byte| *byte == b'\n');
         Ok(())
     }
 
     fn end(&mut self, rows: &mut Vec<Row>) -> Result<(), String> {
-        if self.state == Place::Quoted {
+        if matches!(self.state, Place::Quoted) {
+            // A last line alone is one bad row; else the rows behind the quote are inside it, and nobody knows how many.
+            if self.line > self.begun_at + u64::from(self.ends_line) {
+                return Err(format!(
+                    "line {}: a quote is opened and never closed: the rows after it are lost",
+                    self.begun_at
+                ));
+            }
             self.malformed("a quote is opened and never closed");
         }
         self.end_record(rows);
@@ -429,8 +440,11 @@ mod tests {
         text.extend(b"\n1,2\n");
         text.extend(std::iter::repeat_n(b',', 5000));
         text.extend(b"\n3,4\n\"5,6\n7,8\n");
-        let (rows, _) = cut(Csv::new(b',', 100), &text, 64);
-        assert_eq!(shown(&rows), ["1:a|b", "2:too large", "3:1|2", "4:too large", "5:3|4", "6:malformed"]);
+        let (rows, end) = cut(Csv::new(b',', 100), &text, 64);
+        assert_eq!(shown(&rows), ["1:a|b", "2:too large", "3:1|2", "4:too large", "5:3|4"]);
+        assert!(end.is_err_and(|why| why.contains("line 6: a quote is opened and never closed")));
+        let (rows, end) = cut(Csv::new(b',', 100), b"a\n\"5\n", 64);
+        assert_eq!((shown(&rows).len(), end), (2, Ok(())), "nothing can be lost behind it");
         let (rows, _) = cut(Lines::new(100), &text, 64);
         assert_eq!(shown(&rows)[1..3], ["2:too large", "3:1,2"]);
     }

@@ -165,6 +165,9 @@ fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
                 return Err(Exit::Usage);
             }
             files.extend(found);
+        } else if !path.exists() {
+            complain(&format!("there is no file or folder {}", path.display()));
+            return Err(Exit::Usage);
         } else {
             files.push(path.clone());
         }

@@ -2,7 +2,7 @@
 
 use super::{Global, exit::Exit, print, settings::Settings};
 use lamplighter::job::{Job, Stage, StageKind};
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// Arguments of `graph`.
 #[derive(clap::Args)]
@@ -108,16 +108,12 @@ const MARGIN: usize = 20;
 
 fn svg(job: &Job) -> String {
     let columns = columns(job);
-    let mut rows: Vec<usize> = Vec::new();
-    let mut place = vec![(0, 0); job.stages.len()];
-    for (at, _) in stages(job) {
-        let column = columns[at];
-        rows.resize(rows.len().max(column + 1), 0);
-        place[at] = (MARGIN + column * (BOX.0 + GAP.0), MARGIN + rows[column] * (BOX.1 + GAP.1));
-        rows[column] += 1;
-    }
-    let width = 2 * MARGIN + rows.len() * (BOX.0 + GAP.0) - GAP.0;
-    let height = 2 * MARGIN + rows.iter().max().copied().unwrap_or(1) * (BOX.1 + GAP.1) - GAP.1;
+    let lanes = lanes(job, &columns);
+    let left = |column: usize| MARGIN + column * (BOX.0 + GAP.0);
+    let place: Vec<_> =
+        (0..job.stages.len()).map(|at| (left(columns[at]), MARGIN + lanes[at] * (BOX.1 + GAP.1))).collect();
+    let (last, lowest) = stages(job).fold((0, 0), |(x, y), (at, _)| (x.max(place[at].0), y.max(place[at].1)));
+    let (width, height) = (last + BOX.0 + MARGIN, lowest + BOX.1 + MARGIN);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"system-ui, sans-serif\">\n<title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
@@ -128,10 +124,12 @@ fn svg(job: &Job) -> String {
     for (from, to) in arrows(job) {
         let (x1, y1) = (place[from].0 + BOX.0, place[from].1 + BOX.1 / 2);
         let (x2, y2) = (place[to].0, place[to].1 + BOX.1 / 2);
-        let middle = x1.midpoint(x2);
+        // Straight on in its lane, which is free, then over to the lane of its end.
+        let turn = left(columns[to].saturating_sub(1)) + BOX.0;
+        let middle = turn.midpoint(x2);
         let _ = writeln!(
             text,
-            "<path d=\"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#64748b\" \
+            "<path d=\"M{x1} {y1}H{turn}C{middle} {y1} {middle} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#64748b\" \
              stroke-width=\"1.5\" marker-end=\"url(#tip)\"/>"
         );
     }
@@ -172,6 +170,58 @@ fn columns(job: &Job) -> Vec<usize> {
     columns
 }
 
+/// Lane of each stage: that of the first one that it reads, or the nearest that is free. An arrow that passes a column
+/// keeps its lane free there, so that none runs behind a box.
+fn lanes(job: &Job, columns: &[usize]) -> Vec<usize> {
+    let arrows = arrows(job);
+    let mut lanes = vec![0; job.stages.len()];
+    for column in 0..=columns.iter().copied().max().unwrap_or(0) {
+        let passing = arrows.iter().filter(|(from, to)| columns[*from] < column && column < columns[*to]);
+        let mut taken: BTreeSet<usize> = passing.map(|(from, _)| lanes[*from]).collect();
+        for (at, _) in stages(job).filter(|(at, _)| columns[*at] == column) {
+            let wanted = arrows.iter().find(|(_, to)| *to == at).map_or(0, |(from, _)| lanes[*from]);
+            // As many lanes as there are stages are enough for all of them.
+            let free = (wanted..).chain((0..wanted).rev()).take(2 * job.stages.len());
+            lanes[at] = free.into_iter().find(|lane| !taken.contains(lane)).unwrap_or(wanted);
+            taken.insert(lanes[at]);
+        }
+    }
+    lanes
+}
+
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lamplighter::action::Handlers;
+
+    #[test]
+    fn an_arrow_that_passes_a_column_has_its_lane_for_itself() {
+        let text = r#"Job(stages: [
+            Stage(name: "a", run: [Items(list: ["1"])]),
+            Stage(name: "b", run: [Log(message: "x")]),
+            Stage(name: "c", from: ["a"], run: [Log(message: "x")]),
+            Stage(name: "d", from: ["b"], run: [Log(message: "x")]),
+            Stage(name: "z", from: [], run: [Items(list: ["1"])]),
+            Stage(name: "e", from: ["a", "d", "c", "z"], gather: All, run: [Log(message: "x")]),
+            Stage(name: "f", from: ["c"], run: [Log(message: "x")]),
+        ])"#;
+        let job = Job::from_ron("net", text, ".".as_ref(), &Handlers::new()).expect("a good job").job;
+        let columns = columns(&job);
+        let lanes = lanes(&job, &columns);
+        for (from, to) in arrows(&job) {
+            for (at, stage) in stages(&job).filter(|(at, _)| columns[from] < columns[*at] && columns[*at] < columns[to])
+            {
+                assert_ne!(lanes[at], lanes[from], "{} stands in the way", stage.name);
+            }
+        }
+        for (one, _) in stages(&job) {
+            for (other, _) in stages(&job).filter(|(other, _)| *other != one) {
+                assert_ne!((columns[one], lanes[one]), (columns[other], lanes[other]));
+            }
+        }
+    }
 }

@@ -44,6 +44,23 @@ pub fn check(
     }
 }
 
+/// What is wrong with the meaning of a file of which fields were taken out: `any_params` and `after` where it cannot be
+/// known what they said.
+pub fn findings(
+    name: &str,
+    spec: &JobSpec,
+    base_dir: &Path,
+    surroundings: &Surroundings,
+    (any_params, after): (bool, bool),
+) -> Vec<Finding> {
+    let mut check = Check::new(base_dir, surroundings, params(spec));
+    check.any_params = any_params;
+    check.after =
+        after || spec.schedule.as_ref().is_some_and(|schedule| !schedule::jobs_before(schedule, "").is_empty());
+    check.job(spec, name, "");
+    check.findings
+}
+
 /// Checks what `lamplighter.ron` says for all jobs. Texts may name any param: the jobs are not known here.
 pub fn check_shared(
     services: &[ServiceSpec],

@@ -5,6 +5,7 @@
 
 mod check;
 mod config;
+mod further;
 mod plan;
 mod relations;
 mod spec;
@@ -16,8 +17,8 @@ pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, Stage
 use crate::{
     action::Handlers,
     item::Value,
-    limits::FILE_BYTES_MAX,
-    problem::{Level, Problem, Source, load, render, to_json},
+    limits::{FILE_BYTES_MAX, PROBLEMS_MAX},
+    problem::{Level, Problem, Source, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
 use std::{fmt, fs, path::Path};
@@ -104,7 +105,15 @@ impl Job {
     ) -> Result<CheckedJob, JobProblems> {
         match load::<JobSpec>(&source) {
             Ok(spec) => check::check(name, &spec, source, base_dir, surroundings),
-            Err(problems) => Err(JobProblems { source, problems }),
+            Err(mut problems) => {
+                // Single fields that cannot be read do not hide what is wrong with the others.
+                if let Some(spared) = without_wrong_fields::<JobSpec>(&source, &problems) {
+                    problems.extend(further::check(name, &spared, base_dir, surroundings));
+                    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+                    problems.truncate(PROBLEMS_MAX);
+                }
+                Err(JobProblems { source, problems })
+            }
         }
     }
 

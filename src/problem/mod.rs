@@ -11,6 +11,7 @@ mod locate;
 mod parse;
 mod render;
 pub mod schema;
+mod spare;
 mod suggest;
 #[cfg(test)]
 #[expect(dead_code, reason = "the small job format of the tests is read, not run")]
@@ -25,6 +26,7 @@ use std::ops::Range;
 pub use load::load;
 pub use locate::{locate, locate_in_text, locate_key};
 pub use render::{escape, render, to_json};
+pub use spare::{Spared, without_wrong_fields};
 pub use suggest::closest;
 pub use values::{Json, UniqueMap};
 

@@ -5,7 +5,7 @@ use crate::{
     action::{Checked, Gives, ItemContext, Out, Stop},
     item::{Class, Failure, Value},
     lang::{Facts, Secret},
-    limits::VALUES_PER_ITEM_MAX,
+    limits::{DEPTH_MAX, VALUES_PER_ITEM_MAX},
     world::BoxFuture,
 };
 use std::sync::{
@@ -20,7 +20,7 @@ const PREVIEWED_ITEMS: u32 = 3;
 const MASK: &str = "***";
 const MASK_IN_URL: &str = "%2A%2A%2A";
 
-/// What a dry run prints, and for how many items it did.
+/// What a dry run prints, and for how many items of each stage it did.
 pub struct DryRun {
     preview: Preview,
     /// By the place of the stage.
@@ -211,6 +211,21 @@ impl Out for Collected {
     fn max_value(&self) -> u64 {
         self.max_bytes
     }
+}
+
+/// What is wrong with a value that goes on to other stages: one that is nested deeper than the store can read back would
+/// break the run at a gather or after a long wait, so it is the failure of its item instead.
+pub fn too_deep(value: &Value) -> Option<Failure> {
+    fn within(value: &Value, levels: usize) -> bool {
+        match value {
+            Value::Array(items) => levels > 0 && items.iter().all(|item| within(item, levels - 1)),
+            Value::Object(fields) => levels > 0 && fields.values().all(|item| within(item, levels - 1)),
+            _ => true,
+        }
+    }
+    let most = DEPTH_MAX - 1;
+    let message = || format!("the item gave a value that is nested deeper than {most} levels: flatten it by Jq");
+    (!within(value, most)).then(|| Failure::new(Class::Data, message()))
 }
 
 /// How many bytes a value takes as compact JSON, within a few for texts with escapes.

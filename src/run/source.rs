@@ -138,12 +138,11 @@ impl Listing<'_> {
             let message = "a listed value has more bytes of JSON than `max_value` allows";
             return self.send(Listed::Bad(Failure::new(Class::TooLarge, message))).await;
         }
-        let value = Arc::new(value);
         if self.rest.is_empty() {
-            return self.send(Listed::Value(value)).await;
+            return self.send(listed(Arc::new(value))).await;
         }
         let mut facts = self.facts.clone();
-        facts.value = value;
+        facts.value = Arc::new(value);
         facts.response = self.response.clone();
         self.cx.value_place = self.index;
         self.index += 1;
@@ -154,7 +153,7 @@ impl Listing<'_> {
         match chain::work(self.rest, &mut self.cx, facts, within).await {
             Ok(values) => {
                 for value in values {
-                    self.send(Listed::Value(value)).await?;
+                    self.send(listed(value)).await?;
                 }
                 Ok(())
             }
@@ -162,6 +161,14 @@ impl Listing<'_> {
             Err(Stop::Failed { failure, .. }) => self.send(Listed::Bad(failure)).await,
             Err(other) => Err(other),
         }
+    }
+}
+
+/// A value that can be an item, or why it cannot.
+fn listed(value: Arc<Value>) -> Listed {
+    match chain::too_deep(&value) {
+        None => Listed::Value(value),
+        Some(failure) => Listed::Bad(failure),
     }
 }
 
@@ -200,11 +207,14 @@ async fn take_in(run: &Arc<RunState>, place: u16, receiver: Receiver<Listed>) {
             Ok(claims) => claims,
             Err(error) => {
                 run.store_failed(&error);
+                run.stage(place).incomplete.store(true, Ordering::Release);
                 return;
             }
         };
         for (item, claim) in named.into_iter().zip(claims) {
             if watch.now().is_some_and(|cut| matches!(cut, super::state::Cut::Cancelled(_))) {
+                // What was listed and is not taken in any more has no row: the counts are "at least".
+                run.stage(place).incomplete.store(true, Ordering::Release);
                 return;
             }
             if run.limit_reached(place) {

@@ -2,6 +2,7 @@
 //!
 //! Made by [`super::exchange`], judged by actions. Nothing of a body or a header ever goes into a message.
 
+use crate::limits::DURATION_MAX;
 use hyper::{HeaderMap, header};
 use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use serde_json::{Value, json};
@@ -60,6 +61,8 @@ impl Answer {
         let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).ok();
         let retry_after = self.header("retry-after").map(str::trim).and_then(|text| match text.parse::<u64>() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
+            // An absurd number is a number: the wait is cut to the service's `retry_after_max` like any other.
+            Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => Some(DURATION_MAX),
             Err(_) => http_date(text).and_then(until),
         });
         let reset = || {

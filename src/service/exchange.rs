@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     item::{Class, Failure},
-    limits::REDIRECTS_MAX,
+    limits::{REDIRECTS_MAX, URL_BYTES_MAX},
     world::{Awake, BoxFuture, Due, World},
 };
 use http_body_util::Full;
@@ -72,6 +72,15 @@ impl Service {
         let mut target = request.target.clone();
         let mut redirects = 0;
         loop {
+            // Queries and cursors are added behind the checked path.
+            if target.len() > URL_BYTES_MAX {
+                let message = format!(
+                    "{}: the path with its query has {} bytes, more than {URL_BYTES_MAX}: send large values in the body",
+                    request.label,
+                    target.len()
+                );
+                return Err(Failure::new(Class::Data, message));
+            }
             let (mut conn, response) = self.send(request, &target, &headers, &mut clock).await?;
             let redirect = match followed(request, &response, redirects, self.origin(), &target) {
                 None => None,

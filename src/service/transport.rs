@@ -6,12 +6,13 @@
 use super::{tls, url::Origin};
 use crate::{
     flow::Semaphore,
-    limits::{LOOKUP_KEPT, LOOKUPS_MAX},
+    limits::{LOOKUP_KEPT, LOOKUPS_MAX, SCARCE_WAIT},
     world::{Awake, World},
 };
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use futures_rustls::{TlsConnector, client::TlsStream, pki_types::ServerName};
 use hyper::rt::ReadBufCursor;
+use rustix::io::Errno;
 use smol::net::TcpStream;
 use std::{
     io,
@@ -64,9 +65,16 @@ impl Dialer {
         let addresses = self.addresses(world).await?;
         let mut last = "the name has no address".to_owned();
         for address in addresses {
-            match self.open(address).await {
-                Ok(stream) => return Ok(Io { stream, heard: Arc::default() }),
-                Err(error) => last = describe(&error),
+            loop {
+                match self.open(address).await {
+                    Ok(stream) => return Ok(Io { stream, heard: Arc::default() }),
+                    // Others give descriptors back; the caller bounds the time.
+                    Err(error) if is_scarce(&error) => world.sleep(SCARCE_WAIT).await,
+                    Err(error) => {
+                        last = describe(&error);
+                        break;
+                    }
+                }
             }
         }
         // The addresses may have changed: the next attempt looks them up again.
@@ -104,6 +112,13 @@ impl Dialer {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((world.awake(), found.clone()));
         Ok(found)
     }
+}
+
+/// No file descriptor or memory is free at the moment.
+fn is_scarce(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Io {

@@ -3,6 +3,7 @@
 //! Used by the checks of services and of `Http`, and by redirects and pages. A text from data can never change scheme,
 //! host or port here: an [`Origin`] is compared, never replaced.
 
+use crate::limits::URL_BYTES_MAX;
 use std::fmt;
 
 /// Scheme, host and port: the only place that a service ever talks to.
@@ -95,6 +96,9 @@ pub fn usable(target: &str) -> Result<(), String> {
         .find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' | '#'))
     {
         return Err(format!("the path has the character {bad:?}: it must be percent-encoded"));
+    }
+    if target.len() > URL_BYTES_MAX {
+        return Err(format!("the path with its query has {} bytes, more than {URL_BYTES_MAX}", target.len()));
     }
     let path = target.split('?').next().unwrap_or_default();
     let dots = |part: &str| matches!(part.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");

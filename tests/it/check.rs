@@ -199,8 +199,8 @@ fn what_is_no_file_of_text_is_refused_with_a_reason() {
         assert!(problems.problems[0].help.is_some(), "{problems}");
     }
     let (code, stdout, stderr) = check(all.path(), &["jobs/none.ron", "jobs/a.ron"]);
-    assert!(code == 2 && stderr.is_empty(), "{stdout}{stderr}");
-    assert!(stdout.contains("jobs/none.ron:1:1") && stdout.contains("jobs/a.ron: ok"), "{stdout}");
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("there is no file or folder jobs/none.ron"), "{stderr}");
 }
 
 #[test]
@@ -214,6 +214,56 @@ fn a_spec_built_in_rust_gets_the_same_problems_without_places() {
     let from_text = Job::from_ron("x", text, Path::new("."), &handlers()).expect_err("wrong").problems;
     assert_eq!(from_text.len(), problems.len());
     assert!(from_text.iter().all(|problem| !problem.span.is_empty()));
+}
+
+/// Where names of fields stand: `workers` of `workers: 4`, outside of texts and comments.
+fn fields(file: &str) -> Vec<std::ops::Range<usize>> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    for line in file.split_inclusive('\n') {
+        let code = &line[..line.find(" //").unwrap_or(if line.starts_with("//") { 0 } else { line.len() })];
+        for (colon, _) in code.match_indices(": ") {
+            let before = &code[..colon];
+            let begin = before.rfind(|c: char| !c.is_ascii_lowercase() && c != '_').map_or(0, |at| at + 1);
+            if before.matches('"').count() % 2 == 0 && begin < colon {
+                found.push(start + begin..start + colon);
+            }
+        }
+        start += line.len();
+    }
+    found
+}
+
+#[test]
+fn one_mistake_is_one_problem() {
+    let mut tried = 0;
+    for path in fs::read_dir("jobs").expect("the sample jobs").map(|entry| entry.expect("an entry").path()) {
+        if path.extension().is_none_or(|extension| extension != "ron") {
+            continue;
+        }
+        let good = fs::read_to_string(&path).expect("a sample");
+        for field in fields(&good) {
+            let mut misspelt = good.clone();
+            misspelt.replace_range(field.clone(), &format!("{}x", &good[field.clone()]));
+            let rest = &good[field.end + 2..];
+            let length = match rest.strip_prefix('"') {
+                Some(text) => text.find('"').expect("the end of a text") + 2,
+                None => rest.find([',', ')', '\n']).expect("the end of a value"),
+            };
+            let value = field.end + 2..field.end + 2 + length;
+            let mut wrong = good.clone();
+            wrong.replace_range(value.clone(), "7.5");
+            let simple = !good[value.clone()].contains(['(', '[', '{']);
+            for text in [Some(misspelt), simple.then_some(wrong)].into_iter().flatten() {
+                let problems =
+                    Job::from_ron("x", &text, Path::new("jobs"), &handlers()).expect_err("a mistake").problems;
+                assert_eq!(problems.len(), 1, "{}: {}: {problems:#?}", path.display(), &good[field.clone()]);
+                let near = problems[0].span.start.abs_diff(field.start);
+                assert!(near < 120, "{}: {problems:?}", path.display());
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 150, "{tried} mistakes");
 }
 
 /// Loads a text as a job of the folder of sample jobs; what comes of it can be shown, whatever it is.

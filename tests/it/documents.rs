@@ -167,35 +167,29 @@ impl Type {
 impl Reference {
     fn make() -> String {
         let mut reference = Reference::default();
-        for root in [JobSpec::schema(), Config::schema()] {
-            reference.meet_fields(root);
-            // Stages and all that stands in them come first; the kinds of schedules can wait.
-            let mut later = Vec::new();
-            loop {
-                if let Some(at) = reference.open.iter().position(|next| next.name() == "Stage") {
-                    later.extend(reference.open.drain(..at));
-                    let stage = reference.open.remove(0);
-                    later.append(&mut reference.open);
-                    reference.open.push(stage);
-                }
-                if reference.open.is_empty() {
-                    reference.open.append(&mut later);
-                }
-                if reference.open.is_empty() {
-                    break;
-                }
-                let next = reference.open.remove(0);
-                reference.write(next);
-            }
+        reference.meet_fields(JobSpec::schema());
+        reference.meet_fields(Config::schema());
+        while !reference.open.is_empty() {
+            let next = reference.open.remove(0);
+            reference.write(next);
         }
         reference.text
     }
 
+    /// Writes a type, and puts those that it names and that are new before all others; stages before everything.
     fn write(&mut self, next: Type) {
+        let mut later = std::mem::take(&mut self.open);
         match next {
             Type::Fields(schema) => self.fields(schema),
             Type::Choice(schema) => self.choice(schema),
         }
+        if let Some(at) = self.open.iter().position(|next| next.name() == "Stage") {
+            let stage = self.open.remove(at);
+            // An action is met in `Job` first, but it belongs to a stage.
+            let action = self.open.iter().position(|next| next.name() == "Action").map(|at| self.open.remove(at));
+            self.open.splice(0..0, [stage].into_iter().chain(action));
+        }
+        self.open.append(&mut later);
     }
 
     fn meet_fields(&mut self, schema: &'static FieldsSchema) {

@@ -3,7 +3,7 @@
 use super::{DataT, Facts, values};
 use crate::{
     lang::stats,
-    limits::{DEPTH_MAX, JQ_INDEX_MAX, JQ_STACK_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
+    limits::{DEPTH_MAX, JQ_INDEX_MAX, JQ_STACK_BYTES_MAX, JQ_TEXT_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
 };
 use jaq_core::{
     Bind, Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
@@ -56,6 +56,9 @@ pub const WHOLE: &str = "!whole";
 
 /// Name of the filter that [`super::syntax`] puts before each step of a path that is assigned to.
 pub const MAKE: &str = "_make";
+
+/// Name of the product that is bound; [`super::syntax`] puts it where a text could be repeated.
+pub const TIMES: &str = "!times";
 
 /// Functions of a gather.
 pub const GROUP: [(&str, usize); 4] = [("items", 0), ("items", 1), ("failures", 0), ("counts", 0)];
@@ -159,6 +162,11 @@ fn ours() -> Vec<Filter<RunPtr<Jq>>> {
             bome(delete_all(cv.1, &paths))
         }),
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
+        (TIMES, v(2), |mut cv| {
+            let right = cv.0.pop_var();
+            let left = cv.0.pop_var();
+            bome(times(left, right))
+        }),
         ("@csv", v(0), |cv| bome(row(&cv.1, "@csv", ",", |text| format!("\"{}\"", text.replace('"', "\"\""))))),
         ("@tsv", v(0), |cv| {
             bome(row(&cv.1, "@tsv", "\t", |text| {
@@ -285,6 +293,21 @@ fn extended(mut list: Arc<Vec<Val>>, index: &Num) -> Val {
         Arc::make_mut(&mut list).resize(index + 1, Val::Null);
     }
     Val::Arr(list)
+}
+
+/// A product; a text many times over is refused before it takes the memory.
+fn times(left: Val, right: Val) -> ValR<Val> {
+    if let (Val::TStr(text) | Val::BStr(text), Val::Num(factor)) | (Val::Num(factor), Val::TStr(text) | Val::BStr(text)) =
+        (&left, &right)
+        && let Some(factor) = Val::Num(factor.clone()).as_f64()
+        && text.len() as f64 * factor > JQ_TEXT_BYTES_MAX as f64
+    {
+        let bytes = text.len();
+        return Err(Error::str(format!(
+            "a text of {bytes} bytes times {factor} is longer than {JQ_TEXT_BYTES_MAX} bytes"
+        )));
+    }
+    left * right
 }
 
 /// `delpaths`: the paths are deleted from the last to the first, the other fields keep their order.

@@ -1,7 +1,7 @@
 //! Reads the text of a filter: parses it with jaq's parser, puts the guard into what repeats, and says in plain words what
 //! is wrong and where.
 
-use super::natives::{GUARD, MAKE, WHOLE};
+use super::natives::{GUARD, MAKE, TIMES, WHOLE};
 use crate::{
     lang::LangError,
     limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
@@ -152,6 +152,48 @@ fn guard_term(term: &mut Term<&str>) {
         }
     }
     each_child(term, &mut |child| guard_term(child));
+    bound_products(term);
+}
+
+/// Lets a product pass through [`TIMES`] where it could be a text many times over: `"-" * .n` with a number from data must
+/// not take all memory at once.
+fn bound_products(term: &mut Term<&str>) {
+    // Bound by its left side: `p *= f` is `f as $x | p |= . * $x`.
+    const FACTOR: &str = "$!factor";
+    let Term::BinOp(left, op, right) = term else { return };
+    if is_never_text(left) && is_never_text(right) || is_small(left) || is_small(right) {
+        return;
+    }
+    match op {
+        BinaryOp::Math(Math::Mul) => {
+            let args = vec![std::mem::take(&mut **left), std::mem::take(&mut **right)];
+            *term = Term::Call(TIMES, args);
+        }
+        BinaryOp::UpdateMath(Math::Mul) => {
+            let (target, factor) = (std::mem::take(left), std::mem::take(right));
+            let product = Term::Call(TIMES, vec![Term::Id, Term::Var(FACTOR)]);
+            let update = Term::BinOp(target, BinaryOp::Update, Box::new(product));
+            *term = Term::BinOp(factor, BinaryOp::Pipe(Some(Pattern::Var(FACTOR))), Box::new(update));
+        }
+        _ => {}
+    }
+}
+
+/// True for a term that gives no text, whatever its input is.
+fn is_never_text(term: &Term<&str>) -> bool {
+    matches!(
+        term,
+        Term::Num(_)
+            | Term::Neg(_)
+            | Term::Arr(_)
+            | Term::Obj(_)
+            | Term::BinOp(_, BinaryOp::Math(Math::Sub | Math::Div | Math::Rem), _)
+    )
+}
+
+/// True for a written number that makes no text large at once.
+fn is_small(term: &Term<&str>) -> bool {
+    matches!(term, Term::Num(digits) if digits.parse::<f64>().is_ok_and(|factor| factor <= 100.0))
 }
 
 /// True when a term calls something of this name, with whatever arguments.

@@ -1,0 +1,181 @@
+//! A folder with a job in it, and the program run on it under a watch.
+
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+/// A run that takes longer is a hang, in seconds.
+const HANG_AFTER: &str = "90";
+
+/// A job and its files in a folder of their own.
+pub struct Night {
+    pub dir: TempDir,
+    pub env: Vec<(String, String)>,
+    /// Shell text that is run before the program, in the shell that becomes it.
+    pub before: String,
+}
+
+/// How the program ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub record: Value,
+    pub stderr: String,
+}
+
+impl Night {
+    pub fn new(job: &str) -> Night {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("jobs")).expect("a job folder");
+        let night = Night { dir, env: Vec::new(), before: String::new() };
+        night.file("night.ron", job);
+        night
+    }
+
+    /// A job whose source reads items as JSON from a file, each with a field `k` as its key, into one worker stage `w`.
+    pub fn of(items: &Value, worker: &str) -> Night {
+        let source = r#"Stage(name: "s", key: "{{ item.k }}", max_value: "20MB", run: [Read(json: "items.json")])"#;
+        let night = Night::new(&format!("Job(stages: [{source}, Stage(name: \"w\", {worker})])"));
+        night.file("items.json", items.to_string());
+        night
+    }
+
+    /// Writes a file into the job folder.
+    pub fn file(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.jobs().join(name);
+        fs::create_dir_all(path.parent().expect("below the job folder")).expect("folders");
+        fs::write(&path, text).expect("a file");
+        path
+    }
+
+    pub fn jobs(&self) -> PathBuf {
+        self.dir.path().join("jobs")
+    }
+
+    pub fn out(&self, name: &str) -> PathBuf {
+        let root = self.dir.path().join("out");
+        if name.is_empty() { root } else { root.join(name) }
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.out(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Names of all files below the output folder, sorted.
+    pub fn outputs(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let root = self.out("");
+        let mut open = vec![root.clone()];
+        while let Some(folder) = open.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    open.push(path);
+                } else {
+                    names.push(path.strip_prefix(&root).expect("below").to_string_lossy().into_owned());
+                }
+            }
+        }
+        names.sort();
+        names
+    }
+
+    pub fn run(&self) -> Ended {
+        self.run_with(&[])
+    }
+
+    pub fn run_with(&self, arguments: &[&str]) -> Ended {
+        let script = format!("{}\nexec timeout -s KILL {HANG_AFTER} \"$@\"", self.before);
+        let mut command = Command::new("bash");
+        command.args(["-c", &script, "night", env!("CARGO_BIN_EXE_lamplighter"), "run"]);
+        command.arg(self.jobs().join("night.ron")).args(["--format", "json"]).args(arguments);
+        command.current_dir(self.dir.path()).env("LAMPLIGHTER_LOG", "info").envs(self.env.iter().cloned());
+        let output = command.output().expect("bash");
+        let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+        let record =
+            stdout.lines().last().map(|line| serde_json::from_str(line).expect("a record")).unwrap_or_default();
+        let ended =
+            Ended { code: output.status.code(), record, stderr: String::from_utf8_lossy(&output.stderr).into_owned() };
+        ended.holds_the_promise(self);
+        ended
+    }
+}
+
+impl Ended {
+    fn holds_the_promise(&self, night: &Night) {
+        let code = self.code.unwrap_or_else(|| panic!("it was killed: {}", self.stderr));
+        assert_ne!(code, 137, "a hang: {}", self.stderr);
+        assert!(code < 128, "ended with {code}: {}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        for name in night.outputs() {
+            assert!(!name.contains(".lamplighter-"), "{name} is left");
+        }
+        let Some(run) = self.record["run"].as_str() else { return };
+        assert_eq!(left_of(run), Vec::<u32>::new(), "processes of the run are left");
+        for stage in self.record["stages"].as_array().expect("stages") {
+            let count = |name: &str| stage[name].as_u64().expect(name);
+            let ends = ["ok", "empty", "failed", "timed_out", "cancelled", "not_reached", "held"];
+            assert_eq!(ends.iter().map(|end| count(end)).sum::<u64>(), count("items"), "{stage}");
+        }
+        for failure in self.record["failures"].as_array().expect("failures") {
+            assert_ne!(failure["class"], "panic", "{failure}");
+            assert!(failure["message"].as_str().is_none_or(|message| !message.contains('\u{1b}')), "{failure}");
+        }
+    }
+
+    pub fn count(&self, stage: &str, end: &str) -> u64 {
+        let stages = self.record["stages"].as_array().unwrap_or_else(|| panic!("no record: {}", self.stderr));
+        let found = stages.iter().find(|found| found["name"] == stage).expect(stage);
+        found[end].as_u64().expect(end)
+    }
+
+    pub fn complete(&self, stage: &str) -> bool {
+        let stages = self.record["stages"].as_array().expect("stages");
+        stages.iter().find(|found| found["name"] == stage).expect(stage)["complete"] == true
+    }
+
+    pub fn reason(&self) -> &str {
+        self.record["reason"].as_str().unwrap_or_default()
+    }
+
+    /// `class message` of the failure of this item.
+    pub fn failure(&self, key: &str) -> String {
+        let failures = self.record["failures"].as_array().unwrap_or_else(|| panic!("no record: {}", self.stderr));
+        let found = failures.iter().find(|failure| failure["key"] == key);
+        let found = found.unwrap_or_else(|| panic!("{key} is no failure: {}", self.record));
+        format!("{} {}", found["class"].as_str().unwrap_or("?"), found["message"].as_str().unwrap_or_default())
+    }
+
+    /// Asserts exit code and outcome.
+    pub fn is(&self, code: i32, outcome: &str) -> &Ended {
+        assert_eq!((self.code, self.record["outcome"].as_str()), (Some(code), Some(outcome)), "{}", self.stderr);
+        self
+    }
+
+    /// Asserts that nothing was run, and that this is said.
+    pub fn refused(&self, says: &str) {
+        assert_eq!((self.code, &self.record), (Some(2), &Value::Null), "{}", self.stderr);
+        assert!(self.stderr.contains(says), "{}", self.stderr);
+    }
+
+    /// Asserts that the item failed so.
+    pub fn fails(&self, key: &str, says: &str) -> &Ended {
+        let failure = self.failure(key);
+        assert!(failure.contains(says), "{key}: {failure}");
+        self
+    }
+}
+
+/// Live processes that were started by a run.
+fn left_of(run: &str) -> Vec<u32> {
+    let mark = format!("LAMPLIGHTER_RUN={run}");
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let ours = |path: &Path| {
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    processes.filter(|entry| ours(&entry.path())).filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}

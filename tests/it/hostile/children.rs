@@ -1,0 +1,182 @@
+//! Children that do not start, do not end, flood, hide and lie.
+
+use super::bench::Night;
+use serde_json::{Value, json};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+/// One item for each text, with its place as its key and the text as `p`.
+fn each(texts: &[&str], worker: &str) -> Night {
+    let items: Vec<Value> =
+        texts.iter().enumerate().map(|(place, text)| json!({"k": place.to_string(), "p": text})).collect();
+    Night::of(&json!(items), worker)
+}
+
+/// The script as the only child of one item.
+fn one(exec: &str, stage: &str) -> Night {
+    each(&[""], &format!("{stage} run: [Exec({exec}), Write(json: \"x.json\")]"))
+}
+
+#[test]
+fn an_argument_from_data_is_one_argument_and_never_an_option() {
+    let big = "x".repeat(200_000);
+    let texts = ["-rf", "--out=/x", "a\0b", &big, "; id", "$(id)", "a\nb", "", "'\"", "é"];
+    let exec = r#"run: [Exec(argv: ["printf", "%s|", "{{ item.p }}"], stdout: Text), Write(json: "{{ key }}")]"#;
+    let night = each(&texts, exec);
+    let ended = night.run();
+    ended.is(1, "failed");
+    for key in ["0", "1"] {
+        ended.fails(key, "data argv[2] begins with `-` from data");
+    }
+    ended.fails("2", "a NUL character").fails("3", "more than the system takes: give large values by `stdin`");
+    for (place, text) in texts.iter().enumerate().skip(4) {
+        let printed: String = serde_json::from_str(&night.read(&place.to_string())).expect("JSON");
+        assert_eq!(printed, format!("{text}|"));
+    }
+    let exec = r#"run: [Exec(argv: ["echo", "--", "{{ item.p }}"], stdout: Text), Write(json: "{{ key }}")]"#;
+    each(&["-rf"], exec).run().is(0, "succeeded");
+}
+
+#[test]
+fn what_cannot_be_started_is_named_with_its_cause() {
+    for (mode, body, says) in [
+        (0o644, &b"#!/bin/sh\n"[..], "it is not executable: chmod +x"),
+        (0o755, b"#!/no/such\n", "its interpreter `/no/such` is not there"),
+        (0o755, b"echo hi\n", "no program for this machine"),
+        (0o755, b"\x7fELFnonsense", "no program for this machine"),
+        (0o755, b"", "no program for this machine"),
+    ] {
+        let night = one(r#"argv: ["./x.sh"]"#, "");
+        let path = night.file("x.sh", body);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+        night.run().is(1, "failed").fails("0", "exit cannot start `").fails("0", says);
+    }
+    one(r#"argv: ["no-such-program"]"#, "").run().is(1, "failed").fails("0", "no program of that name in PATH");
+    one(r#"argv: ["./missing.sh"]"#, "").run().fails("0", "No such file or directory");
+    one(r#"argv: ["./"]"#, "").run().fails("0", "it is a folder");
+}
+
+#[test]
+fn large_and_broken_environment_and_folders_are_item_failures() {
+    let big = "x".repeat(200_000);
+    let night = each(&["a\0b", &big, "ok"], r#"run: [Exec(argv: ["true"], env: {"X": "{{ item.p }}"})]"#);
+    let ended = night.run();
+    ended.is(1, "failed").fails("0", "a NUL character").fails("1", "more than the system takes");
+    assert_eq!(ended.count("w", "ok"), 1);
+    let night = each(&["nope", "a\0b"], r#"run: [Exec(argv: ["true"], cwd: "{{ item.p }}")]"#);
+    night.run().is(1, "failed").fails("0", "there is no folder").fails("1", "a NUL character");
+}
+
+#[test]
+fn a_flood_without_a_line_end_is_read_in_flat_memory() {
+    let mut night = one(r#"sh: "head -c 300000000 /dev/zero""#, "");
+    night.before = "ulimit -v 400000".into();
+    night.run().is(0, "succeeded");
+    for stdout in ["Text", "Lines"] {
+        let mut night = one(&format!(r#"sh: "head -c 20000000000 /dev/zero", stdout: {stdout}"#), "");
+        night.before = "ulimit -v 400000".into();
+        night.run().is(1, "failed").fails("0", "too_large `sh` printed");
+    }
+    one(r#"argv: ["yes"], stdout: Lines"#, "").run().fails("0", "too_large the item gave more than 10000 values");
+    one(r#"argv: ["yes"]"#, "timeout: \"300ms\",").run().is(1, "failed").fails("0", "timeout");
+}
+
+#[test]
+fn a_grandchild_that_holds_or_floods_the_pipe_is_cut_off() {
+    for script in ["sleep 1000 & echo hi", "yes >&2 & echo hi", "(trap '' TERM HUP; sleep 1000) & echo hi"] {
+        let night = one(&format!("sh: {}, stdout: Text", json!(script)), "");
+        fs::write(night.dir.path().join("lamplighter.ron"), r#"Config(grace_period: "300ms")"#).expect("a file");
+        let ended = night.run();
+        ended.is(0, "succeeded");
+        assert!(ended.stderr.contains("leaked"), "{}", ended.stderr);
+        assert_eq!(night.read("x.json"), "\"hi\\n\"\n");
+    }
+}
+
+#[test]
+fn a_child_that_ignores_term_or_is_stopped_ends_with_its_timeout() {
+    for script in ["trap '' TERM; while :; do sleep 0.05; done", "kill -STOP $$; sleep 1000", "sleep 1000 & wait"] {
+        let night = one(&format!("sh: {}", json!(script)), "timeout: \"200ms\",");
+        fs::write(night.dir.path().join("lamplighter.ron"), r#"Config(grace_period: "300ms")"#).expect("a file");
+        night.run().is(1, "failed").fails("0", "timeout the attempt worked longer");
+    }
+}
+
+#[test]
+fn a_megabyte_each_way_neither_blocks_nor_is_lost() {
+    let text = "0123456789abcdef".repeat(65_536);
+    let exec = r#"max_value: "8MB", run: [Exec(argv: ["cat"], stdin: "{{ item.p }}", stdout: Text), Jq(filter: "length"), Write(json: "n")]"#;
+    let night = each(&[&text], exec);
+    night.run().is(0, "succeeded");
+    assert_eq!(night.read("n").trim(), "1048576");
+    let exec = r#"run: [Exec(sh: "exec 0<&-; echo done", stdin: "{{ item.p }}", stdout: Text), Write(json: "n")]"#;
+    let night = each(&[&text], exec);
+    night.run().is(0, "succeeded");
+    assert_eq!(night.read("n"), "\"done\\n\"\n");
+}
+
+#[test]
+fn codes_signals_and_broken_output_are_told_apart() {
+    let scripts = ["exit 3", "kill -9 $$", "kill -SEGV $$", "kill -PIPE $$", "echo oops >&2; exit 255", "exit 0"];
+    let ended = each(&scripts, r#"run: [Exec(argv: ["sh", "-c", "{{ item.p }}"])]"#).run();
+    ended.is(1, "failed").fails("0", "exit `sh` ended with code 3").fails("1", "signal 9").fails("2", "signal 11");
+    ended.fails("3", "signal 13").fails("4", "code 255; last line: oops");
+    assert_eq!(ended.count("w", "ok"), 1);
+    let scripts = ["echo", "echo 1 2", "echo NaN", "printf '\\377'", "echo {", "echo 1"];
+    let ended = each(&scripts, r#"run: [Exec(argv: ["sh", "-c", "{{ item.p }}"], stdout: Json)]"#).run();
+    assert_eq!((ended.count("w", "failed"), ended.count("w", "ok")), (5, 1));
+    ended.fails("2", "decode what `sh` printed is no JSON value: line 1, column 1");
+    let night = each(&["printf 'a\\n\\377\\nb'"], r#"run: [Exec(argv: ["sh", "-c", "{{ item.p }}"], stdout: Lines)]"#);
+    night.run().fails("0", "data line 2 that `sh` printed is not UTF-8");
+}
+
+#[test]
+fn few_descriptors_make_items_wait_and_fail_none() {
+    let items: Vec<Value> = (0..120).map(|k| json!({"k": k.to_string()})).collect();
+    let exec = r#"Exec(argv: ["sleep", "0.05"], stdin: "x", stdout: Text)"#;
+    let mut night = Night::of(&json!(items), &format!(r#"workers: 50, run: [{exec}, Write(json: "{{{{ key }}}}")]"#));
+    night.before = "ulimit -n 64".into();
+    let ended = night.run();
+    ended.is(0, "succeeded");
+    assert_eq!((ended.count("w", "ok"), night.outputs().len()), (120, 120));
+}
+
+#[test]
+fn two_hundred_children_at_once_are_all_reaped() {
+    let items: Vec<Value> = (0..200).map(|k| json!({"k": k.to_string()})).collect();
+    let ended = Night::of(&json!(items), r#"workers: 200, run: [Exec(argv: ["sleep", "0.5"])]"#).run();
+    ended.is(0, "succeeded");
+    assert_eq!(ended.count("w", "ok"), 200);
+}
+
+#[test]
+fn a_child_has_three_descriptors_and_nothing_of_our_environment() {
+    let mut night = one(r#"sh: "ls -x /proc/self/fd; env; tr '\\0' ' ' < /proc/$PPID/cmdline", stdout: Text"#, "");
+    // What the program itself inherited open is not ours to hide: only what it opened.
+    night.before =
+        r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; if (( fd > 2 )); then eval "exec $fd>&-"; fi; done"#.into();
+    night.env = vec![
+        ("LAMPLIGHTER_SECRET_TOKEN".into(), "canary-of-a-secret".into()),
+        ("SOMETHING_PRIVATE".into(), "canary-of-the-environment".into()),
+    ];
+    night.run().is(0, "succeeded");
+    let text: String = serde_json::from_str(&night.read("x.json")).expect("JSON");
+    assert!(!text.contains("canary"), "{text}");
+    // `ls` itself has the folder open that it lists.
+    let descriptors: Vec<_> = text.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(descriptors, ["0", "1", "2", "3"]);
+}
+
+#[test]
+fn a_secret_reaches_a_child_only_where_it_was_asked_for() {
+    let mut night = one(
+        r#"sh: "test ${#TOKEN} = 18; if grep -q \"$TOKEN\" /proc/$$/cmdline /proc/$PPID/cmdline; then exit 9; fi""#,
+        "",
+    );
+    let text = fs::read_to_string(night.jobs().join("night.ron")).expect("a job");
+    night.file("night.ron", text.replace("Exec(", "Exec(env: {\"TOKEN\": \"{{ secret.token }}\"}, "));
+    night.run().refused("the secret `token` is not there");
+    night.env = vec![("LAMPLIGHTER_SECRET_TOKEN".into(), "canary-of-a-secret".into())];
+    let ended = night.run();
+    ended.is(0, "succeeded");
+    assert!(!ended.record.to_string().contains("canary"));
+}
