@@ -190,3 +190,53 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::sim::Sim;
+
+    #[test]
+    fn the_work_clock_stands_still_while_the_item_waits() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        let slot = Slot::new(world.clone(), WorkPermits::new(1), true);
+        let second = Duration::from_secs(1);
+        sim.run(async {
+            slot.permits.as_ref().expect("of a stage").acquire_returning().await;
+            slot.begin_item(None, 0);
+            slot.begin_attempt();
+            let began = world.awake();
+            assert_eq!(slot.timeout_at(5 * second), Some(began + 5 * second));
+            world.sleep(2 * second).await;
+            slot.parked(async {
+                world.sleep(60 * second).await;
+                assert_eq!((slot.timeout_at(5 * second), slot.is_parked()), (None, true));
+            })
+            .await;
+            // Two of five seconds are used up.
+            assert_eq!(slot.timeout_at(5 * second), Some(world.awake() + 3 * second));
+            slot.begin_attempt();
+            assert_eq!(slot.timeout_at(5 * second), Some(world.awake() + 5 * second));
+            assert!(slot.end_item());
+        })
+        .expect("no deadlock");
+    }
+
+    #[test]
+    fn a_wait_is_refused_past_the_deadline_and_leaves_memory_when_it_is_long() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        let slot = Slot::new(world.clone(), WorkPermits::new(1), true);
+        sim.run(async {
+            slot.permits.as_ref().expect("of a stage").acquire_returning().await;
+            slot.begin_item(Some(world.boot() + Duration::from_secs(30)), 0);
+            assert_eq!(slot.wait(Duration::from_secs(31)).await, Err(WaitRefused::PastDeadline));
+            let long = WAIT_IN_MEMORY_MAX + Duration::from_millis(1);
+            assert_eq!(slot.wait(long).await, Err(WaitRefused::Defer(long)));
+            assert_eq!(slot.wait(WAIT_IN_MEMORY_MAX).await, Ok(()));
+        })
+        .expect("no deadlock");
+        assert_eq!(sim.elapsed(), WAIT_IN_MEMORY_MAX);
+    }
+}

@@ -48,6 +48,20 @@ fn an_item_that_comes_back_goes_before_new_ones() {
 }
 
 #[test]
+fn an_item_that_comes_back_goes_before_workers_that_wait_for_a_new_one() {
+    let lab = Lab::new(&format!(
+        "{}, Stage(name: \"work\", workers: 1, buffer: 4, retry: Retry(max_attempts: 2, initial_interval: \"15ms\", jitter: Exact),
+            run: [Call(handler: \"act\", args: {{\"ms\": 10}})])",
+        source(12, |i| if i < 2 { "\"fails\": 1".into() } else { String::new() })
+    ));
+    lab.seeds(40, |done| {
+        // P0 fails at 10, P1 at 20; P2 works until 30, P0 until 40: by then P1 is back, and the worker of P2 waits for a permit.
+        assert_eq!((done.began("work", "P0"), done.began("work", "P1")), (vec![0, 30], vec![10, 40]));
+        assert_eq!(done.elapsed, ms(140));
+    });
+}
+
+#[test]
 fn permits_are_all_there_again_whatever_was_cut() {
     // Timeouts, panics, failures and waits in turn; then all workers work at once again.
     let lab = Lab::new(&format!(

@@ -102,3 +102,20 @@ fn the_timeout_of_a_source_ends_a_listing_that_hangs() {
         assert_eq!((done.elapsed, done.sunk.len()), (ms(1000), 1));
     });
 }
+
+#[test]
+fn while_the_machine_sleeps_deadlines_go_on_and_timeouts_stand_still() {
+    let sleeps = |fields: &str| {
+        let lab = one(fields, "\"ms\": 1000");
+        lab.run_with(
+            1,
+            super::lab::options(),
+            super::lab::Script::Suspend(ms(500), std::time::Duration::from_secs(3600)),
+        )
+    };
+    assert_eq!(sleeps("timeout: \"1500ms\"").counts("work").ok, 1);
+    assert_eq!(sleeps("item_deadline: \"30m\"").counts("work").timed_out, 1);
+    assert_eq!(sleeps("deadline: \"30m\", on_deadline: Continue").counts("work").timed_out, 1);
+    let done = sleeps("deadline: \"30m\"");
+    assert_eq!((done.outcome(), done.elapsed), (RunOutcome::DeadlineExceeded, ms(500)));
+}

@@ -14,7 +14,7 @@ use lamplighter::{
 };
 use std::{
     collections::BTreeMap,
-    future::poll_fn,
+    future::{Future, poll_fn},
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
@@ -36,7 +36,6 @@ pub struct Event {
     pub stage: String,
     pub key: String,
     pub what: What,
-    pub attempt: u32,
     /// Since the run was started.
     pub at: Duration,
     pub value: Value,
@@ -64,6 +63,8 @@ pub enum Script {
     Cancel(Duration, usize),
     /// The same twice: the first reason stays.
     CancelTwice(Duration, usize),
+    /// The machine sleeps after the first time for the second.
+    Suspend(Duration, Duration),
     /// Its handle is dropped then.
     Drop(Duration, usize),
 }
@@ -208,7 +209,20 @@ impl Lab {
                     seen.cut_at = Some((at, seen.events.len()));
                 })
             };
-            let record = poll_fn(|cx| Pin::new(lock(&slot).as_mut().expect("it runs")).poll(cx)).await;
+            let mut suspend = match script {
+                Script::Suspend(after, long) => Some((Box::pin(world.sleep(after)), long)),
+                _ => None,
+            };
+            let record = poll_fn(|cx| {
+                if let Some((due, long)) = &mut suspend
+                    && due.as_mut().poll(cx).is_ready()
+                {
+                    sim.suspend(*long);
+                    suspend = None;
+                }
+                Pin::new(lock(&slot).as_mut().expect("it runs")).poll(cx)
+            })
+            .await;
             cutter.cancel().await;
             lock(&slot).take();
             Some(record)
@@ -378,7 +392,7 @@ impl Drop for Running {
 fn note(seen: &mut Seen, call: &Call, what: What) {
     let at = call.world().awake().0 - seen.start;
     let (stage, key) = (call.stage.to_string(), call.key.to_string());
-    seen.events.push(Event { stage, key, what, attempt: call.attempt, at, value: (*call.value).clone() });
+    seen.events.push(Event { stage, key, what, at, value: (*call.value).clone() });
 }
 
 /// Holds the bounds of memory from inside a handler.
