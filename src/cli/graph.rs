@@ -192,3 +192,36 @@ fn lanes(job: &Job, columns: &[usize]) -> Vec<usize> {
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lamplighter::action::Handlers;
+
+    #[test]
+    fn an_arrow_that_passes_a_column_has_its_lane_for_itself() {
+        let text = r#"Job(stages: [
+            Stage(name: "a", run: [Items(list: ["1"])]),
+            Stage(name: "b", run: [Log(message: "x")]),
+            Stage(name: "c", from: ["a"], run: [Log(message: "x")]),
+            Stage(name: "d", from: ["b"], run: [Log(message: "x")]),
+            Stage(name: "z", from: [], run: [Items(list: ["1"])]),
+            Stage(name: "e", from: ["a", "d", "c", "z"], gather: All, run: [Log(message: "x")]),
+            Stage(name: "f", from: ["c"], run: [Log(message: "x")]),
+        ])"#;
+        let job = Job::from_ron("net", text, ".".as_ref(), &Handlers::new()).expect("a good job").job;
+        let columns = columns(&job);
+        let lanes = lanes(&job, &columns);
+        for (from, to) in arrows(&job) {
+            for (at, stage) in stages(&job).filter(|(at, _)| columns[from] < columns[*at] && columns[*at] < columns[to])
+            {
+                assert_ne!(lanes[at], lanes[from], "{} stands in the way", stage.name);
+            }
+        }
+        for (one, _) in stages(&job) {
+            for (other, _) in stages(&job).filter(|(other, _)| *other != one) {
+                assert_ne!((columns[one], lanes[one]), (columns[other], lanes[other]));
+            }
+        }
+    }
+}

@@ -34,16 +34,16 @@ struct Arguments {
 #[derive(Args, Clone)]
 struct Global {
     /// The configuration [default: lamplighter.ron, if it is there]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Where things are", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the job files [default: jobs]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Where things are", value_name = "DIR")]
     jobs: Option<PathBuf>,
     /// Folder for what a run keeps while it runs [default: the output folder]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Where things are", value_name = "DIR")]
     state: Option<PathBuf>,
     /// Folder below which outputs are written [default: out beside the job folder]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Where things are", value_name = "DIR")]
     out: Option<PathBuf>,
 }
 

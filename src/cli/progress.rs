@@ -51,11 +51,11 @@ impl Picture {
         let (rows, above, below) = fold(rows, size.1.saturating_sub(4));
         let mut lines = vec![self.title(job, progress)];
         if above > 0 {
-            lines.push(self.ink.paint(Tone::Faint, &format!("  {above} more stages have ended")));
+            lines.push(self.ink.paint(Tone::Faint, &format!("  {} ended", stages(above))));
         }
         lines.extend(self.align(&rows, size.0));
         if below > 0 {
-            lines.push(self.ink.paint(Tone::Faint, &format!("  {below} more stages")));
+            lines.push(self.ink.paint(Tone::Faint, &format!("  {}", stages(below))));
         }
         lines.iter().map(|line| cut(line, size.0)).collect()
     }
@@ -322,6 +322,11 @@ impl Pace {
     }
 }
 
+/// Stages that are not shown.
+fn stages(n: usize) -> String {
+    if n == 1 { "1 more stage".to_owned() } else { format!("{n} more stages") }
+}
+
 fn spinner(elapsed: Duration) -> &'static str {
     const STEPS: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
     STEPS[(elapsed.as_millis() / 100) as usize % STEPS.len()]
@@ -428,7 +433,7 @@ mod tests {
         let frame = picture().frame("big", &progress, (80, 10));
         assert!(frame.len() < 10, "{frame:#?}");
         assert!(frame.iter().any(|line| line.contains("now")), "{frame:#?}");
-        assert!(frame.iter().any(|line| line.contains("25 more stages have ended")), "{frame:#?}");
+        assert!(frame.iter().any(|line| line.contains("25 more stages ended")), "{frame:#?}");
         assert!(frame.iter().any(|line| line.contains("30 more stages")), "{frame:#?}");
     }
 

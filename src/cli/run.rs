@@ -158,7 +158,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     let mut signal = None;
     let record = loop {
         match next(&world, &mut run, &mut signals, &mut tap, picture.is_some()).await {
-            Next::Ended(record) => break record,
+            Next::Ended(record) => break *record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),
             Next::NoReader => run.cancel("stdout, which takes no more"),
@@ -181,7 +181,7 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
 }
 
 enum Next {
-    Ended(RunRecord),
+    Ended(Box<RunRecord>),
     Signal(u8),
     NoReader,
     Tick,
@@ -191,7 +191,7 @@ enum Next {
 const TICK: Duration = Duration::from_millis(100);
 
 async fn next(world: &World, run: &mut Run, signals: &mut Signals, tap: &mut Option<Tap>, ticks: bool) -> Next {
-    let ended = async { Next::Ended(run.await) };
+    let ended = async { Next::Ended(Box::new(run.await)) };
     let signal = async { Next::Signal(signals.next().await) };
     let gone = async {
         match tap {
@@ -282,15 +282,15 @@ fn obey(run: &Run, number: u8, first: &mut Option<u8>) {
 
 /// Prints how the run ended.
 fn show(record: &RunRecord, out: &Path, arguments: &RunArguments) -> Result<(), Exit> {
-    let to_terminal = std::io::stdout().is_terminal();
-    if arguments.format == Format::Json {
-        if !to_terminal && std::io::stderr().is_terminal() {
-            say(&format!("{}\n", report::summary_line(record)));
-        }
-        return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
-    }
     // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
     let beside = arguments.until.is_some() || arguments.dry_run;
+    let watched = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
+    if watched && (arguments.format == Format::Json || !beside) {
+        say(&report::summary_line(record));
+    }
+    if arguments.format == Format::Json {
+        return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
+    }
     let ink = if beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
     let mut text = report::painted(record, Look { ink, out: Some(out) });
     if arguments.dry_run {

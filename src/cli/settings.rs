@@ -186,11 +186,13 @@ impl Settings {
                 return Err(format!("{} can be read by others: chmod 600 {}", path.display(), path.display()));
             }
             return match fs::read_to_string(&path) {
+                Ok(text) if text.trim().is_empty() => Err(format!("the secret {} is empty", path.display())),
                 Ok(text) => Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r'])))),
                 Err(error) => Err(format!("the secret {} cannot be read: {error}", path.display())),
             };
         }
-        Ok(env::var(Settings::secret_variable(name)).ok().map(Secret::new))
+        // An empty variable is how a shell script says that there is none.
+        Ok(env::var(Settings::secret_variable(name)).ok().filter(|value| !value.is_empty()).map(Secret::new))
     }
 
     /// Where the file of a secret would be.

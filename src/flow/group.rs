@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// A set of tasks with one owner. Dropping it cancels what still runs; [`Group::join`] waits for all, also for those that
+/// A set of tasks with one owner. Dropping its last clone cancels what still runs; [`Group::join`] waits for all, also for those that
 /// are added while it waits. A task that panics ends alone; its message is kept.
 #[derive(Clone)]
 pub struct Group {

@@ -49,7 +49,19 @@ impl<T> Inbox<T> {
     /// # Cancel safety
     /// When the future is dropped before it is ready, the item was not put in; it is dropped with the future.
     pub async fn send(&self, item: T) -> Result<(), T> {
+        self.send_with(item, |_| {}).await
+    }
+
+    /// The same; `on_turn` sees the item when its turn has come: items go in in the order in which it is called.
+    ///
+    /// # Errors
+    /// As [`Inbox::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Inbox::send`].
+    pub async fn send_with(&self, mut item: T, on_turn: impl FnOnce(&mut T)) -> Result<(), T> {
         let _turn = self.turn.acquire().await;
+        on_turn(&mut item);
         match &self.idle {
             None => self.items.0.send(item).await.map_err(|error| error.0),
             Some((_, tokens)) => {

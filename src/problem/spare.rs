@@ -109,9 +109,70 @@ fn blank(text: &mut String, hole: Range<usize>) {
     let rest = &text[hole.end..];
     let comma = rest.trim_start().starts_with(',');
     let end = if comma { hole.end + rest.len() - rest.trim_start().len() + 1 } else { hole.end };
-    let blanks: String = text[hole.start..end]
-        .chars()
-        .flat_map(|c| if matches!(c, '\n' | '\r') { vec![c] } else { [' '].repeat(c.len_utf8()) })
-        .collect();
+    let mut blanks = String::with_capacity(end - hole.start);
+    for c in text[hole.start..end].chars() {
+        match c {
+            '\n' | '\r' => blanks.push(c),
+            c => blanks.extend(std::iter::repeat_n(' ', c.len_utf8())),
+        }
+    }
     text.replace_range(hole.start..end, &blanks);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::spec! {
+        /// A file.
+        pub struct ProbeSpec as "Probe" {
+            /// How many.
+            count: Option<u32>, example "1";
+            /// Its parts.
+            parts: Option<Vec<PartSpec>>, example "[Part(name: \"a\")]";
+        }
+    }
+
+    crate::spec! {
+        /// A part.
+        pub struct PartSpec as "Part" {
+            /// Its name.
+            name: String, example "\"a\"";
+            /// How large.
+            size: Option<u32>, example "1";
+        }
+    }
+
+    /// What was removed, and the counts and names that are left.
+    fn spared(text: &str) -> Option<(Vec<String>, Option<u32>, Vec<String>)> {
+        let source = Source::new("x", text);
+        let problems = load::<ProbeSpec>(&source).expect_err("it is wrong");
+        let spared = without_wrong_fields::<ProbeSpec>(&source, &problems)?;
+        assert_eq!(spared.source.text.len(), text.len());
+        assert_eq!(spared.source.text.matches('\n').count(), text.matches('\n').count());
+        let parts = spared.value.parts.unwrap_or_default();
+        assert!(parts.iter().all(|part| part.size.is_none_or(|size| size > 0)));
+        Some((spared.removed, spared.value.count, parts.into_iter().map(|part| part.name).collect()))
+    }
+
+    #[test]
+    fn fields_that_cannot_be_read_are_taken_out_and_bytes_keep_their_places() {
+        let text = "Probe(\n  colour: \"gr\u{fc}n\",\n  count: \"4\" ,\n  parts: [Part(name: \"a\", size: 1.5), Part(name: \"b\")],\n)";
+        let removed = vec!["colour".to_owned(), "count".to_owned(), "parts[0].size".to_owned()];
+        assert_eq!(spared(text), Some((removed, None, vec!["a".to_owned(), "b".to_owned()])));
+    }
+
+    #[test]
+    fn where_more_than_a_field_is_wrong_nothing_is_guessed() {
+        for text in [
+            "Probe(count: 4 parts: [])",
+            "Probe(parts: [Part(size: 1)])",
+            "Probe(parts: [Bart(name: \"a\", x: 1)])",
+            "Probe(count: 4",
+            "Grobe(count: 4)",
+            "",
+        ] {
+            assert_eq!(spared(text), None, "{text}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 const COMPARED_BYTES_MAX: usize = 64;
 
 /// The candidate that `written` most probably means: the same but for capitals, `-` and `_`, or at most two typing errors
-/// away (one in a name of up to four letters). Of equally near ones the first.
+/// away (one in a name of up to four letters), of equally near ones the first; else the only one that begins so.
 pub fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if written.is_empty() || written.len() > COMPARED_BYTES_MAX {
         return None;
@@ -13,14 +13,19 @@ pub fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>)
     let plain = |name: &str| name.replace(['-', '_', ' '], "").to_lowercase();
     let most = if written.chars().count() <= 4 { 1 } else { 2 };
     let written = plain(written);
-    let mut best = None;
+    let (mut best, mut longer) = (None, Vec::new());
     for candidate in candidates {
+        if written.len() >= 3 && plain(candidate).starts_with(&written) {
+            longer.push(candidate);
+        }
         let distance = strsim::osa_distance(&written, &plain(candidate));
         if distance <= most && distance < candidate.chars().count() && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
     }
-    best.map(|(_, candidate)| candidate)
+    // A name that was cut short: `Fail` for `Failed`, `grace` for `grace_period`.
+    let whole = if let [only] = longer[..] { Some(only) } else { None };
+    best.map(|(_, candidate)| candidate).or(whole)
 }
 
 /// "`a`, `b` and `c`", at most twelve of them.
@@ -49,6 +54,8 @@ mod tests {
             ("maxAttempts", Some("max_attempts")),
             ("form", Some("from")),
             ("nmae", Some("name")),
+            ("tolera", Some("tolerate")),
+            ("max", Some("max_attempts")),
             ("colour", None),
             ("db", None),
             ("", None),

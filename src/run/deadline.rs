@@ -13,7 +13,8 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
     let Some(bound) = plan.deadline else { return };
     let began = *stage.began.wait().await;
     run.world().until(Due::Boot(began + bound)).await;
-    if stage.has_ended() {
+    // T3: until its last item is settled; delivery behind it is not its time.
+    if stage.has_ended() || stage.all_settled() {
         return;
     }
     log::warn!(
@@ -22,7 +23,7 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
         "stage is at its deadline of {bound:?}"
     );
     if plan.on_deadline_continue {
-        run.close(place, true);
+        run.close(place);
     } else {
         run.cancel(CancelReason::StageDeadline(stage.name.to_string()));
     }
@@ -41,7 +42,7 @@ pub async fn watch_run(run: Arc<RunState>) {
     run.deadline_passed.store(true, Ordering::Release);
     for place in &running {
         if run.plan(*place).on_deadline_continue && !run.plan(*place).is_gather() {
-            run.close(*place, true);
+            run.close(*place);
         }
     }
     let spared = spared(&run);
@@ -53,9 +54,11 @@ pub async fn watch_run(run: Arc<RunState>) {
     hold(&run, deadline + grace / 2).await;
     // Listings go on after a close so that gaps have names, but the report must come out before the end.
     for place in places(&run).filter(|at| run.plan(*at).is_source() && !run.stage(*at).has_ended()) {
-        run.close(place, true);
+        run.close(place);
     }
     hold(&run, deadline + grace).await;
+    // The grace period is over: what is cut now is not asked again.
+    run.context.leftovers.kill_now();
     run.cancel(CancelReason::RunDeadline);
     std::future::pending().await
 }

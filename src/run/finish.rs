@@ -24,6 +24,9 @@ use std::{
 /// changes no outcome (RUNS D5).
 pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
     for (place, notice) in run.job.on_finish.iter().enumerate() {
+        if run.killed.is_settled() {
+            return;
+        }
         if !notice.when.contains(&record.outcome) || run.dry.is_some() {
             continue;
         }

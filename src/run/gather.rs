@@ -76,15 +76,9 @@ async fn feed(run: &Arc<RunState>, place: u16) -> Result<(), StoreError> {
         }
         _ => {
             let token = Token::arrive(run, place, Lineage::listed(place, 0), Key::all(), null());
-            send(run, place, token).await;
+            token.send(run).await;
             Ok(())
         }
-    }
-}
-
-async fn send(run: &RunState, place: u16, token: Token) {
-    if let Err(token) = run.stage(place).inbox.send(token).await {
-        drop(token);
     }
 }
 
@@ -171,7 +165,7 @@ async fn send_groups(run: &Arc<RunState>, place: u16, rows: &RunStore) -> Result
             let mut token = Token::arrive(run, place, Lineage::listed(place, ordinal), key, null());
             token.body_mut().group = Some(text);
             ordinal += 1;
-            send(run, place, token).await;
+            token.send(run).await;
         }
     }
 }

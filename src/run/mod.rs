@@ -29,12 +29,12 @@ pub use state::CancelReason;
 
 use crate::{
     action::{Leftovers, Outputs, RunContext},
-    flow::{Group, Latch},
+    flow::{Group, Latch, panic_text},
     item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::SUMMARY_LIST_MAX,
-    world::{Task, World},
+    world::{BoxFuture, Task, World},
 };
 use event_listener::Event;
 use futures_lite::FutureExt;
@@ -43,6 +43,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -232,9 +233,6 @@ impl RunState {
         self.run_stages().await;
         self.context.leftovers.join().await;
         let record = self.record().await;
-        if let Some(rows) = self.store.opened() {
-            let _ = rows.forget().await;
-        }
         log::info!(
             target: "lamplighter::run",
             run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
@@ -243,12 +241,13 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record).await;
         self.context.leftovers.join().await;
+        self.store.end().await;
         record
     }
 
     /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
     async fn open_for_outputs(&self) {
-        let many = |stage: &Stage| !stage.is_source() && !matches!(stage.kind, StageKind::GatherAll);
+        let many = |stage: &Stage| !matches!(stage.kind, StageKind::GatherAll);
         let writes = |stage: &Stage| many(stage) && stage.actions.iter().any(|action| action.writes);
         if self.dry.is_none() && self.job.stages.iter().any(writes) {
             match self.rows().await {
@@ -266,11 +265,7 @@ impl RunState {
                 self.stage(place).ended.settle(());
                 continue;
             }
-            match self.plan(place).kind {
-                StageKind::Source => stages.spawn(source::run_source(self.clone(), place)),
-                StageKind::Worker => stages.spawn(worker::run_stage(self.clone(), place)),
-                StageKind::GatherAll | StageKind::GatherBy(_) => stages.spawn(gather::run_gather(self.clone(), place)),
-            }
+            stages.spawn(self.clone().run_stage(place));
             if self.plan(place).deadline.is_some() {
                 self.group.spawn(deadline::watch_stage(self.clone(), place));
             }
@@ -282,6 +277,22 @@ impl RunState {
         };
         joined.or(deadline::watch_run(self.clone())).await;
         self.group.cancel().await;
+    }
+
+    /// One stage, whatever its kind. If it panics, which is a defect, the run ends by name and nobody waits for it.
+    async fn run_stage(self: Arc<RunState>, place: u16) {
+        let run = self.clone();
+        let stage: BoxFuture<'static, ()> = match self.plan(place).kind {
+            StageKind::Source => Box::pin(source::run_source(run, place)),
+            StageKind::Worker => Box::pin(worker::run_stage(run, place)),
+            StageKind::GatherAll | StageKind::GatherBy(_) => Box::pin(gather::run_gather(run, place)),
+        };
+        if let Err(panic) = AssertUnwindSafe(stage).catch_unwind().await {
+            self.died(&format!("stage `{}`", self.stage(place).name), &panic_text(&*panic));
+            if !self.stage(place).has_ended() {
+                worker::end_stage(&self, place);
+            }
+        }
     }
 
     async fn record(&self) -> RunRecord {

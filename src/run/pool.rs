@@ -1,10 +1,14 @@
 //! The workers of a stage: as many as may be open, started only when they are needed.
 
 use super::{state::RunState, worker};
-use crate::flow::Group;
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use crate::flow::{Group, panic_text};
+use futures_lite::FutureExt;
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Starts workers in the stage's group: at first as many as may work at once, and one more whenever an item begins to wait
@@ -43,7 +47,13 @@ impl SlotPool {
         let taken =
             self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.most).then_some(live + 1));
         if taken.is_ok() {
-            self.group.spawn(worker::work_through(self.run.clone(), self.place, self.clone()));
+            let (run, place) = (self.run.clone(), self.place);
+            let work = worker::work_through(run.clone(), place, self.clone());
+            self.group.spawn(async move {
+                if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(&*panic));
+                }
+            });
         }
     }
 }

@@ -44,13 +44,15 @@ fn open_private(folder: &Path, limit: u64) -> Result<(Sqlite, Vec<String>), Stor
 pub struct Rows {
     choice: StoreChoice,
     opened: OnceLock<Result<RunStore, StoreError>>,
+    /// The private one, to close it.
+    private: OnceLock<Arc<Sqlite>>,
     /// One who opens at a time.
     turn: Semaphore,
 }
 
 impl Rows {
     pub fn new(choice: StoreChoice) -> Rows {
-        Rows { choice, opened: OnceLock::new(), turn: Semaphore::new(1) }
+        Rows { choice, opened: OnceLock::new(), private: OnceLock::new(), turn: Semaphore::new(1) }
     }
 
     /// The store of `run`.
@@ -71,6 +73,18 @@ impl Rows {
         self.opened.get().and_then(|opened| opened.clone().ok())
     }
 
+    /// The run is over: a private store ends with its thread and its file, another one forgets the run.
+    pub async fn end(&self) {
+        match (self.private.get(), self.opened()) {
+            (Some(private), _) => private.close().await,
+            (None, Some(rows)) => {
+                // A store that cannot forget any more was said to be broken before.
+                let _ = rows.forget().await;
+            }
+            (None, None) => {}
+        }
+    }
+
     async fn open(&self, run: &RunState) -> Result<RunStore, StoreError> {
         let store: Arc<dyn Store> = match &self.choice {
             StoreChoice::Given(store) => store.clone(),
@@ -82,7 +96,10 @@ impl Rows {
                 for remark in remarks {
                     log::warn!(target: "lamplighter::store", run = run.context.id.as_str(); "{remark}");
                 }
-                Arc::new(store)
+                let store = Arc::new(store);
+                // Opened once, by the turn.
+                let _ = self.private.set(store.clone());
+                store
             }
         };
         Ok(RunStore::new(store, &run.context.id))

@@ -98,8 +98,6 @@ pub struct StageState {
     pub incomplete: AtomicBool,
     /// Its deadline passed with `Continue`, or all its readers are closed: it takes no more.
     pub closed: AtomicBool,
-    /// The deadline closed it (not its readers).
-    pub closed_by_deadline: AtomicBool,
     /// When its first item was taken, or its listing began.
     pub began: Latch<Boot>,
     /// All its tasks are joined.
@@ -140,7 +138,8 @@ impl StageState {
         StageState {
             place,
             name: stage.name.clone(),
-            inbox: Inbox::new(stage.buffer, stage.workers),
+            // Every worker may have put its token for a hand-over into it.
+            inbox: Inbox::new(stage.buffer, stage.workers + stage.waiting),
             permits: WorkPermits::new(stage.workers),
             order: Order::default(),
             arrived: AtomicU64::new(0),
@@ -148,7 +147,6 @@ impl StageState {
             fed: AtomicBool::new(false),
             incomplete: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            closed_by_deadline: AtomicBool::new(false),
             began: Latch::new(),
             ended: Latch::new(),
             deferred: AtomicU64::new(0),
@@ -174,6 +172,11 @@ impl StageState {
 
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Everything that will arrive has arrived and is settled: what is left is delivery.
+    pub fn all_settled(&self) -> bool {
+        self.fed.load(Ordering::Acquire) && self.arrived.load(Ordering::Acquire) == self.counts().settled()
     }
 
     pub fn has_ended(&self) -> bool {
@@ -230,11 +233,8 @@ impl RunState {
 
     /// Closes a stage: it goes on pulling and settles each item `not_reached`. A worker stage all of whose readers are
     /// closed closes too (RUNS D1).
-    pub fn close(&self, place: u16, by_deadline: bool) {
+    pub fn close(&self, place: u16) {
         let stage = self.stage(place);
-        if by_deadline {
-            stage.closed_by_deadline.store(true, Ordering::Release);
-        }
         if stage.closed.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -242,7 +242,7 @@ impl RunState {
         self.changed.notify(usize::MAX);
         for parent in &self.plan(place).from {
             if !self.plan(*parent).is_source() && self.all_readers_are_closed(*parent) {
-                self.close(*parent, false);
+                self.close(*parent);
             }
         }
     }
@@ -267,6 +267,14 @@ impl RunState {
         }
         if let Outcome::Failed(Class::Output) = end.outcome {
             self.note_broken(end.message.unwrap_or("a file could not be written").to_owned());
+        }
+        {
+            let failures = lock(&self.failures);
+            let is_behind = failures.last_key_value().is_some_and(|((at, last), _)| (*at, last) < (place, end.lineage));
+            if failures.len() >= SUMMARY_LIST_MAX && is_behind {
+                drop(failures);
+                return self.check_fail_fast(place);
+            }
         }
         let named = FailureRecord {
             stage: stage.name.to_string(),
@@ -298,6 +306,15 @@ impl RunState {
         {
             self.cancel(CancelReason::FailFast(stage.name.to_string()));
         }
+    }
+
+    /// A task of the run panicked outside the fence of an item: a defect of this program. The run ends by name, so that
+    /// nobody waits for what will not come.
+    pub fn died(&self, what: &str, panic: &str) {
+        let message = format!("{what} panicked: {panic}; this is a defect of Lamplighter");
+        log::error!(target: "lamplighter::run", run = self.context.id.as_str(); "{message}");
+        self.note_broken(format!("lost: {message}"));
+        self.cancel(CancelReason::Broken(Failure::new(Class::Lost, message)));
     }
 
     /// Remembers the first thing that makes the run `failed` by itself.

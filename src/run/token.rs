@@ -38,11 +38,22 @@ impl Token {
     /// Makes an item of the stage at `place` and counts its arrival.
     pub fn arrive(run: &Arc<RunState>, place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Token {
         run.arrive(place);
-        let mut token = Token::open(run, place, lineage, key, value);
-        if run.plan(place).ordered {
-            token.body_mut().order = Some(run.stage(place).order.take());
+        Token::open(run, place, lineage, key, value)
+    }
+
+    /// Sends it into the inbox of its stage; when that is closed its drop settles it. In a stage with `order: Input` it
+    /// takes its place as it goes in, so that places have the order of the inbox.
+    pub async fn send(self, run: &RunState) {
+        let place = self.body().place;
+        let (stage, ordered) = (run.stage(place), run.plan(place).ordered);
+        let take_place = |token: &mut Token| {
+            if ordered {
+                token.body_mut().order = Some(stage.order.take());
+            }
+        };
+        if let Err(token) = stage.inbox.send_with(self, take_place).await {
+            drop(token);
         }
-        token
     }
 
     /// Takes back an item that was deferred: it arrived before.

@@ -17,8 +17,14 @@ use crate::{
     store::{Row, RowEnd},
     world::Boot,
 };
-use futures_lite::{FutureExt, future::yield_now};
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use futures_lite::{
+    FutureExt,
+    future::{poll_once, yield_now},
+};
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
 /// Runs the stage at `place` until its inbox has ended and nothing waits in the store any more; afterwards every item that
 /// arrived is settled.
@@ -31,17 +37,19 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     while stage.deferred.load(Ordering::Acquire) > 0 {
         super::deferred::run_round(&run, place).await;
     }
-    // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1).
+    // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1). Nobody takes
+    // any more, so they must not wait for room.
+    stage.inbox.close();
     for parent in &run.plan(place).from {
         run.stage(*parent).ended.wait().await;
     }
     end_stage(&run, place);
 }
 
-/// Joins the workers; one that panicked is a defect of this program and fails the run by name.
+/// Joins the workers; one that panicked has cancelled the run.
 pub async fn join(run: &RunState, place: u16, group: &Group) {
     if let Err(panic) = group.join().await {
-        run.note_broken(format!("lost: a worker of stage `{}` panicked: {panic}", run.stage(place).name));
+        run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic);
     }
 }
 
@@ -62,7 +70,8 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         }
         run.note_broken(format!("lost: {lost} items of stage `{}` arrived and were never settled", stage.name));
     }
-    if arrived < plan.min_items && run.cancel.get().is_none() {
+    let whole = run.options.limit.is_none() && run.options.key.is_none();
+    if whole && arrived < plan.min_items && run.cancel.get().is_none() {
         run.note_broken(format!(
             "too_few_items: stage `{}` had {arrived} items, and `min_items` is {}",
             stage.name, plan.min_items
@@ -280,12 +289,24 @@ impl Worker {
                 // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
                 pool.add_if_spare();
             }
-            order.turn().await;
+            let cancelled = async {
+                self.run.cancel.wait().await;
+            };
+            order.turn().or(cancelled).await;
             deliver(&self.run, self.place, children).await;
             return false;
         }
-        deliver(&self.run, self.place, children).await;
-        held && stage.permits.keep_for_next()
+        let mut delivery = pin!(deliver(&self.run, self.place, children));
+        if poll_once(&mut delivery).await.is_some() {
+            return held && stage.permits.keep_for_next();
+        }
+        // What waits for room behind it does no work: items that come back from a wait may need its permit, and the room
+        // may need them (two stages on one service).
+        if held {
+            stage.permits.release_working();
+        }
+        delivery.await;
+        false
     }
 
     /// The end of the last wait that an item may begin: the earliest of its own, the stage's and the run's deadline.
@@ -546,9 +567,7 @@ pub async fn deliver(run: &Arc<RunState>, place: u16, children: Vec<Child>) {
                 continue;
             }
             let token = Token::arrive(run, *reader, child.lineage.clone(), child.key.clone(), child.value.clone());
-            if let Err(token) = run.stage(*reader).inbox.send(token).await {
-                drop(token);
-            }
+            token.send(run).await;
         }
     }
 }

@@ -240,7 +240,6 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_run() {
         (&["vendor-sim", "--listen", "here"], "here"),
         (&["completions", "cmd"], "cmd"),
         (&["graph", "thre"], "did you mean `three`?"),
-        (&["check", "nowhere"], "nowhere"),
         (&["--jobs", "nowhere", "check"], "there is no job file in nowhere"),
     ] {
         let done = place.run(arguments).exits(2).says(told);
@@ -267,6 +266,7 @@ fn with_secret() -> (Place, Scripted) {
 fn a_secret_comes_from_a_credential_a_private_file_or_the_environment() {
     let (place, _vendor) = with_secret();
     place.run(&["run", "ask"]).exits(2);
+    finish(place.command(&["run", "ask"]).env("LAMPLIGHTER_SECRET_VENDOR_TOKEN", "")).exits(2).says("is not there");
     place.run_with_token(&["run", "ask"]).exits(0);
     place.write("credentials/vendor_token", "one\n");
     finish(place.command(&["run", "ask"]).env("CREDENTIALS_DIRECTORY", place.path("credentials"))).exits(0);
@@ -277,6 +277,8 @@ fn a_secret_comes_from_a_credential_a_private_file_or_the_environment() {
     place.run_with_token(&["run", "ask"]).exits(2).says("chmod 600 secrets/vendor_token");
     mode(0o600).expect("a mode");
     place.run(&["run", "ask"]).exits(0);
+    fs::write(place.path("secrets/vendor_token"), "\n").expect("a file");
+    place.run(&["run", "ask"]).exits(2).says("secrets/vendor_token is empty");
 }
 
 #[test]
@@ -437,6 +439,7 @@ fn check_tells_every_problem_of_every_file_in_both_formats() {
         "{problems}"
     );
     place.run(&["check", "jobs/good.ron"]).exits(0);
+    place.run(&["check", "nowhere.ron"]).exits(2).prints("nowhere.ron");
     place.run(&["check", "jobs/good.ron", "jobs/bad.ron"]).exits(2);
     // A secret that is not there is a remark at most: the gateway may have it.
     place.write("remark/later.ron", r#"Job(stages: [Stage(name: "rows", run: [Read(csv: "absent.csv")])])"#);

@@ -9,6 +9,7 @@ mod hostile;
 mod memory;
 mod samples;
 mod schema;
+mod services;
 mod signals;
 mod tidy;
 mod util;

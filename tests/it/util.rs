@@ -1,6 +1,8 @@
 //! What tests of the program share: a temporary folder to run it in, the program as a child process, a simulated vendor,
 //! and a scripted one.
 
+#![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
+
 use lamplighter::item::Value;
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,7 @@ use std::{
 };
 
 /// A program that takes longer than this hangs: it is killed, and its test fails.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lamplighter");
