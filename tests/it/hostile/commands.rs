@@ -77,14 +77,14 @@ fn what_is_no_job_file_is_refused() {
     fs::remove_file(&path).expect("removed");
     night.run().refused("night.ron");
     symlink("/dev/zero", &path).expect("a symlink");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
     fs::remove_file(&path).expect("removed");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a fifo");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("a folder");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
 }
 
 #[test]
