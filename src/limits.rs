@@ -83,6 +83,8 @@ pub const DOWNLOAD_BYTES_DEFAULT: u64 = 1_000_000_000;
 pub const RETRY_AFTER_MAX_DEFAULT: Duration = Duration::from_secs(60);
 /// Ceiling of `max_body`, in bytes: an answer is held in memory, beside those of all other workers.
 pub const BODY_BYTES_MAX: u64 = 256_000_000;
+/// Reads of a connection that were ready at once, of 8 KiB at most, after which others have their turn.
+pub const READS_BEFORE_YIELD: u32 = 16;
 /// Largest head of an answer that is read, in bytes. Real ones have 1 KB; browsers stop at 256 KB.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest path with its query that is asked for, in bytes. Servers refuse more than 8 to 32 KB; the parser of URLs 64 KB.

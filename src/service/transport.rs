@@ -6,7 +6,7 @@
 use super::{tls, url::Origin};
 use crate::{
     flow::Semaphore,
-    limits::{LOOKUP_KEPT, LOOKUPS_MAX, SCARCE_WAIT},
+    limits::{LOOKUP_KEPT, LOOKUPS_MAX, READS_BEFORE_YIELD, SCARCE_WAIT},
     world::{Awake, World},
 };
 use futures_lite::io::{AsyncRead, AsyncWrite};
@@ -37,6 +37,8 @@ pub(super) struct Dialer {
 pub(super) struct Io {
     stream: Stream,
     heard: Arc<AtomicBool>,
+    /// Reads in a row that did not have to wait.
+    ready: u32,
 }
 
 enum Stream {
@@ -67,7 +69,7 @@ impl Dialer {
         for address in addresses {
             loop {
                 match self.open(address).await {
-                    Ok(stream) => return Ok(Io { stream, heard: Arc::default() }),
+                    Ok(stream) => return Ok(Io { stream, heard: Arc::default(), ready: 0 }),
                     // Others give descriptors back; the caller bounds the time.
                     Err(error) if is_scarce(&error) => world.sleep(SCARCE_WAIT).await,
                     Err(error) => {
@@ -149,10 +151,18 @@ impl hyper::rt::Read for Io {
         let mut bytes = [0; 8192];
         let room = bytes.len().min(buf.remaining());
         let this = self.get_mut();
-        let count = ready!(match &mut this.stream {
+        if this.ready == READS_BEFORE_YIELD {
+            // A server that floods us faster than we read must not keep the thread from timers and other calls.
+            this.ready = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
-        })?;
+        };
+        this.ready = if read.is_ready() { this.ready + 1 } else { 0 };
+        let count = ready!(read)?;
         if count > 0 {
             this.heard.store(true, Ordering::Relaxed);
         }

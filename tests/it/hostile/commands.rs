@@ -75,16 +75,16 @@ fn what_is_no_job_file_is_refused() {
         night.run().refused(says);
     }
     fs::remove_file(&path).expect("removed");
-    night.run().refused("cannot be read");
+    night.run().refused("night.ron");
     symlink("/dev/zero", &path).expect("a symlink");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
     fs::remove_file(&path).expect("removed");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a fifo");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("a folder");
-    night.run().refused("this is no regular file");
+    night.run().refused("night.ron");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn side_files_that_would_block_and_handlers_that_nobody_has_are_refused() {
         night.run().refused("cannot run: nothing was done");
     }
     let night = Night::new(&JOB.replace(r#"Write(json: "{{ key }}")"#, r#"Call(handler: "nope")"#));
-    night.run().refused("register it with Handlers::add");
+    night.run().refused("there is no handler named `nope`");
 }
 
 #[test]

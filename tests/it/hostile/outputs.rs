@@ -90,11 +90,10 @@ fn an_output_folder_that_is_a_symlink_or_not_there_yet_is_used() {
 }
 
 #[test]
-fn an_output_folder_that_is_a_file_fails_the_run_by_name() {
+fn an_output_folder_that_is_a_file_is_refused_by_name() {
     let night = written(&["a"]);
     fs::write(night.out(""), "x").expect("a file");
-    let ended = night.run();
-    assert!(ended.is(1, "failed").reason().contains("/out"), "{}", ended.reason());
+    night.run().refused("/out: it is a file");
     assert_eq!(fs::read_to_string(night.out("")).expect("a file"), "x");
 }
 
