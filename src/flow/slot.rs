@@ -125,6 +125,23 @@ impl Slot {
         result
     }
 
+    /// Like [`Slot::parked`], for what others may want as well (a place in flight): when no work permit is free at once what
+    /// `future` gave is dropped, so that nobody holds it while waiting for one. `None` then: the permit is there, and the
+    /// caller asks again.
+    ///
+    /// # Cancel safety
+    /// As [`Slot::parked`].
+    pub async fn parked_for<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let parked = self.park();
+        let result = future.await;
+        if !parked || self.try_unpark() {
+            return Some(result);
+        }
+        drop(result);
+        self.unpark().await;
+        None
+    }
+
     /// Waits `duration` without a work permit, if the item's deadline allows it.
     ///
     /// # Errors
@@ -175,10 +192,22 @@ impl Slot {
         true
     }
 
+    fn try_unpark(&self) -> bool {
+        let taken = self.permits.as_ref().is_none_or(WorkPermits::try_returning);
+        if taken {
+            self.work_again();
+        }
+        taken
+    }
+
     async fn unpark(&self) {
         if let Some(permits) = &self.permits {
             permits.acquire_returning().await;
         }
+        self.work_again();
+    }
+
+    fn work_again(&self) {
         let now = self.world.awake();
         let mut state = self.lock();
         state.working = true;

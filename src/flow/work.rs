@@ -81,6 +81,25 @@ impl WorkPermits {
         Acquire { permits: self.clone(), lane: Lane::Returning, id: None }
     }
 
+    /// A working permit for an item that comes back, if it need not wait for one.
+    pub fn try_returning(&self) -> bool {
+        let mut state = self.lock();
+        if !state.returning.is_empty() {
+            return false;
+        }
+        if state.working + state.pulling < state.permits {
+            state.working += 1;
+            return true;
+        }
+        if state.pulling == 0 {
+            return false;
+        }
+        let idle = State::revoke_one(&mut state);
+        drop(state);
+        idle.into_iter().for_each(Waker::wake);
+        true
+    }
+
     /// Asks, in each poll of an idle worker before it looks for an item, whether it still holds its permit; if it does,
     /// the waker is kept and woken when the permit is taken away.
     pub fn poll_pulling(&self, cx: &Context<'_>) -> Pulled {
@@ -170,6 +189,14 @@ impl WorkPermits {
 }
 
 impl State {
+    /// Takes the permit of an idle worker for an item; whom to wake.
+    fn revoke_one(state: &mut State) -> Vec<Waker> {
+        state.pulling -= 1;
+        state.working += 1;
+        state.revoked += 1;
+        std::mem::take(&mut state.idle)
+    }
+
     fn grant_next(state: &mut State) -> Option<Waker> {
         if state.working + state.pulling >= state.permits {
             return None;
@@ -219,10 +246,7 @@ impl Future for Acquire {
                 return Poll::Ready(());
             }
             Lane::Returning if state.returning.is_empty() && state.pulling > 0 => {
-                state.pulling -= 1;
-                state.working += 1;
-                state.revoked += 1;
-                let idle = std::mem::take(&mut state.idle);
+                let idle = State::revoke_one(&mut state);
                 drop(state);
                 idle.into_iter().for_each(Waker::wake);
                 return Poll::Ready(());

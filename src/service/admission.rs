@@ -1,7 +1,7 @@
 //! The way into a service: the rate, then the in-flight limit, each in the order of arrival.
 //!
 //! Called by [`super::call`] before each attempt. An item that has to wait does so without its work permit; nothing waits
-//! for the rate while it holds an in-flight permit, and everything gives itself back on drop.
+//! while it holds an in-flight permit, also not for its work permit (RUNS T5), and everything gives itself back on drop.
 
 use super::rate::Windows;
 use crate::{
@@ -52,37 +52,61 @@ impl Admission {
     /// # Cancel safety
     /// Dropping it gives the place in the queue back; nothing was counted.
     pub(super) async fn enter(&self, slot: &Slot) -> Result<Admitted, WaitRefused> {
-        let Some(rate) = &self.rate else {
-            let Some(in_flight) = &self.in_flight else { return Ok(Admitted(None)) };
-            return Ok(Admitted(Some(match in_flight.try_acquire() {
-                Some(permit) => permit,
-                None => slot.parked(in_flight.acquire()).await,
-            })));
-        };
-        if let Some(_turn) = rate.turn.try_acquire() {
-            let mut windows = rate.windows();
-            let now = self.world.awake();
-            let permit = self.in_flight.as_ref().map(Semaphore::try_acquire);
-            if windows.ready_at(now) <= now && !matches!(permit, Some(None)) {
-                windows.record(now);
-                return Ok(Admitted(permit.flatten()));
+        loop {
+            if let Some(admitted) = self.at_once() {
+                return Ok(admitted);
+            }
+            let place = self.rate.as_ref().map(|rate| (rate, Place::behind(&rate.waiting)));
+            if let Some((rate, place)) = &place {
+                self.in_time(rate, place.ahead, slot)?;
+            }
+            let waited = slot.parked_for(async {
+                let turn = match &self.rate {
+                    Some(rate) => {
+                        let turn = rate.turn.acquire().await;
+                        self.in_time(rate, 0, slot)?;
+                        let ready = rate.windows().ready_at(self.world.awake());
+                        self.world.until(Due::Awake(ready)).await;
+                        Some(turn)
+                    }
+                    None => None,
+                };
+                let permit = match &self.in_flight {
+                    Some(in_flight) => Some(in_flight.acquire().await),
+                    None => None,
+                };
+                Ok((turn, permit))
+            });
+            if let Some(waited) = waited.await {
+                let (_turn, permit) = waited?;
+                if let Some(rate) = &self.rate {
+                    rate.windows().record(self.world.awake());
+                }
+                return Ok(Admitted(permit));
             }
         }
-        let place = Place::behind(&rate.waiting);
-        self.in_time(rate, place.ahead, slot)?;
-        slot.parked(async {
-            let _turn = rate.turn.acquire().await;
-            self.in_time(rate, 0, slot)?;
-            let ready = rate.windows().ready_at(self.world.awake());
-            self.world.until(Due::Awake(ready)).await;
-            let permit = match &self.in_flight {
-                Some(in_flight) => Some(in_flight.acquire().await),
-                None => None,
-            };
-            rate.windows().record(self.world.awake());
-            Ok(Admitted(permit))
-        })
-        .await
+    }
+
+    /// Lets a call in that need not wait, and counts it.
+    fn at_once(&self) -> Option<Admitted> {
+        let turn = match &self.rate {
+            Some(rate) => Some((rate, rate.turn.try_acquire()?)),
+            None => None,
+        };
+        let now = self.world.awake();
+        if let Some((rate, _)) = &turn
+            && rate.windows().ready_at(now) > now
+        {
+            return None;
+        }
+        let permit = match &self.in_flight {
+            Some(in_flight) => Some(in_flight.try_acquire()?),
+            None => None,
+        };
+        if let Some((rate, _turn)) = turn {
+            rate.windows().record(now);
+        }
+        Some(Admitted(permit))
     }
 
     /// Whether a call with so many before it can leave before the item's deadline.
@@ -123,7 +147,10 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{Awake, Task, sim::Sim};
+    use crate::{
+        flow::WorkPermits,
+        world::{Awake, Task, sim::Sim},
+    };
     use std::sync::Arc;
 
     /// Lets `calls` in, each of which takes `took`; when each began, in the order of arrival.
@@ -152,6 +179,40 @@ mod tests {
         .expect("ends");
         assert_eq!(sim.leaked(), 0);
         Arc::into_inner(begun).expect("all have ended").into_inner().expect("lock")
+    }
+
+    #[test]
+    fn a_call_without_a_work_permit_gives_its_place_in_flight_to_others() {
+        let sim = Sim::new(7);
+        let world = sim.world();
+        let done = sim.run(async {
+            let admission = Arc::new(Admission::new(world.clone(), &[], Some(1)));
+            let other = Slot::free(world.clone());
+            let permits = WorkPermits::new(1);
+            permits.acquire_returning().await;
+            let slot = Slot::new(world.clone(), permits.clone(), false);
+            slot.begin_item(None, 0);
+            let first = admission.enter(&other).await.expect("a place is free");
+            let waiting = {
+                let (admission, world) = (admission.clone(), world.clone());
+                world.clone().spawn(async move {
+                    drop(admission.enter(&slot).await.expect("let in"));
+                    assert!(world.awake() >= Awake(Duration::from_secs(1_060)), "only with a work permit");
+                    assert!(slot.end_item());
+                })
+            };
+            world.sleep(Duration::from_secs(1)).await;
+            // It waits without its permit, which another item takes now for a minute.
+            permits.acquire_returning().await;
+            drop(first);
+            world.sleep(Duration::from_secs(1)).await;
+            drop(admission.enter(&other).await.expect("nobody holds the place"));
+            assert!(world.awake() < Awake(Duration::from_secs(1_010)));
+            world.sleep(Duration::from_secs(60)).await;
+            permits.release_working();
+            waiting.await;
+        });
+        assert_eq!(done, Ok(()));
     }
 
     #[test]
