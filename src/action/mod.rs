@@ -233,6 +233,22 @@ pub struct ItemContext {
 }
 
 impl ItemContext {
+    /// The context of a worker of a stage, before its first item.
+    pub fn new(run: Arc<RunContext>, slot: Arc<Slot>, stage: Arc<str>, stage_place: u16) -> ItemContext {
+        ItemContext {
+            run,
+            slot,
+            stage,
+            stage_place,
+            key: None,
+            lineage: Lineage::listed(stage_place, 0),
+            action_place: 0,
+            value_place: 0,
+            attempt: 1,
+            tail: std::sync::Mutex::default(),
+        }
+    }
+
     /// The idempotency key of the call that runs now: the same over retries and resume (RUNS S6).
     pub fn idempotency_key(&self) -> String {
         use sha2::{Digest, Sha256};

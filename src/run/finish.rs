@@ -15,10 +15,7 @@ use crate::{
     world::Due,
 };
 use futures_lite::FutureExt;
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 /// Runs the notices that this outcome asks for, one after the other, each in its own time. What fails is logged and
 /// changes no outcome (RUNS D5).
@@ -49,18 +46,9 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
 async fn send(run: &Arc<RunState>, notice: &Notice, place: usize, record: &RunRecord) -> Result<(), String> {
     let slot = Arc::new(Slot::free(run.world().clone()));
     slot.begin_item(Some(run.world().boot() + ON_FINISH_TIMEOUT), 0);
-    let mut cx = ItemContext {
-        run: run.context.clone(),
-        slot,
-        stage: format!("on_finish[{place}]").into(),
-        stage_place: u16::MAX,
-        key: None,
-        lineage: Lineage::listed(u16::MAX, place as u64),
-        action_place: 0,
-        value_place: 0,
-        attempt: 1,
-        tail: Mutex::default(),
-    };
+    let stage = format!("on_finish[{place}]").into();
+    let mut cx = ItemContext::new(run.context.clone(), slot, stage, u16::MAX);
+    cx.lineage = Lineage::listed(u16::MAX, place as u64);
     let facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
     let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
     match chain::work(&notice.actions, &mut cx, facts, within).await {

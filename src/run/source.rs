@@ -17,7 +17,7 @@ use crate::{
 };
 use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::zip;
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 /// One thing that a listing gave.
 enum Listed {
@@ -44,18 +44,7 @@ async fn list(run: &Arc<RunState>, place: u16, sender: Sender<Listed>) {
         return;
     };
     let slot = Arc::new(Slot::free(run.world().clone()));
-    let context = || ItemContext {
-        run: run.context.clone(),
-        slot: slot.clone(),
-        stage: stage.name.clone(),
-        stage_place: place,
-        key: None,
-        lineage: Lineage::listed(place, 0),
-        action_place: 0,
-        value_place: 0,
-        attempt: 1,
-        tail: Mutex::default(),
-    };
+    let context = || ItemContext::new(run.context.clone(), slot.clone(), stage.name.clone(), place);
     let waits_until = plan.deadline.map(|bound| run.world().boot() + bound);
     let waits_until = [waits_until, run.context.deadline].into_iter().flatten().min();
     slot.begin_item(waits_until, 0);

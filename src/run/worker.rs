@@ -23,7 +23,7 @@ use futures_lite::{
 };
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 /// Runs the stage at `place` until its inbox has ended and nothing waits in the store any more; afterwards every item that
@@ -225,18 +225,7 @@ impl Worker {
         let (stage, plan) = (run.stage(place), run.plan(place));
         let world = run.world().clone();
         let slot = Arc::new(Slot::new(world.clone(), stage.permits.clone(), !plan.ordered));
-        let cx = ItemContext {
-            run: run.context.clone(),
-            slot,
-            stage: stage.name.clone(),
-            stage_place: place,
-            key: None,
-            lineage: Lineage::listed(place, 0),
-            action_place: 0,
-            value_place: 0,
-            attempt: 1,
-            tail: Mutex::default(),
-        };
+        let cx = ItemContext::new(run.context.clone(), slot, stage.name.clone(), place);
         let watch = CutWatch::new(run.clone(), place);
         Worker { alarms: Alarms::new(&world), run, place, cx, watch, pool }
     }

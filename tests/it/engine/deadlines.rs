@@ -202,3 +202,16 @@ fn a_listing_that_never_ends_is_stopped_in_time_for_the_report() {
         assert_eq!(done.sunk[0].2["counts"]["list"]["complete"], false);
     });
 }
+
+#[test]
+fn a_stage_whose_items_are_all_settled_is_not_late_while_it_delivers() {
+    let lab = Lab::new(&format!(
+        "{}, Stage(name: \"work\", workers: 4, deadline: \"20ms\", run: [Call(handler: \"act\", args: {{\"ms\": 5}})]),
+         Stage(name: \"slow\", buffer: 0, run: [Call(handler: \"act\", args: {{\"ms\": 100}})])",
+        source(4, |_| String::new())
+    ));
+    lab.seeds(30, |done| {
+        assert_eq!(done.outcome(), RunOutcome::Succeeded, "seed {}: {}", done.seed, done.reason());
+        assert_eq!(done.counts("slow").ok, 4);
+    });
+}

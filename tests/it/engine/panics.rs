@@ -1,7 +1,14 @@
 //! A panic is one item's failure, never the run's end.
 
-use super::lab::{Lab, source};
-use lamplighter::item::RunOutcome;
+use super::lab::{Lab, options, source};
+use lamplighter::{
+    action::{Call, CallError, Handlers},
+    item::{RunOutcome, Value},
+    job::Job,
+    run::Runner,
+    world::sim::Sim,
+};
+use std::{path::Path, sync::Arc, time::Duration};
 
 #[test]
 fn a_panic_in_a_handler_is_that_items_failure() {
@@ -45,4 +52,42 @@ fn a_panic_in_the_report_fails_the_run() {
         assert_eq!(done.outcome(), RunOutcome::Failed);
         assert!(done.reason().contains("gather `all` failed"), "{}", done.reason());
     });
+}
+
+/// A handler's future that panics when it is dropped before its end: outside the fence of its item.
+struct Spring;
+
+impl Drop for Spring {
+    fn drop(&mut self) {
+        // resume_unwind is silent: the test prints nothing.
+        std::panic::resume_unwind(Box::new("sprung"));
+    }
+}
+
+#[test]
+fn a_panic_outside_the_fence_of_an_item_ends_the_run_by_name_and_nobody_waits() {
+    let handlers = Handlers::new()
+        .add("trap", |call: Call| async move {
+            let spring = Spring;
+            call.sleep(Duration::from_secs(3600)).await;
+            std::mem::forget(spring);
+            Ok::<Value, CallError>(Value::Null)
+        })
+        .expect("one handler");
+    let text = r#"Job(stages: [
+        Stage(name: "list", run: [Jq(filter: "range(50)")]),
+        Stage(name: "work", workers: 1, timeout: "1s", run: [Call(handler: "trap")]),
+        Stage(name: "all", gather: All, run: [Jq(filter: "counts")]),
+    ])"#;
+    let job = Arc::new(Job::from_ron("trap", text, Path::new("."), &handlers).expect("a job").job);
+    for seed in 0..40 {
+        let sim = Sim::new(seed);
+        let run = Runner::new(sim.world()).start(&job, options()).expect("starts");
+        let record = sim.run(run).unwrap_or_else(|stalled| panic!("seed {seed}: {stalled:?}"));
+        assert_eq!(record.outcome, RunOutcome::Failed, "seed {seed}");
+        let reason = record.reason.unwrap_or_default();
+        assert!(reason.contains("a worker of stage `work` panicked: sprung"), "seed {seed}: {reason}");
+        assert!(sim.elapsed() < Duration::from_secs(60), "seed {seed}");
+        assert_eq!(sim.leaked(), 0, "seed {seed}");
+    }
 }
