@@ -68,6 +68,10 @@ impl Drop for Spring {
 fn a_panic_outside_the_fence_of_an_item_ends_the_run_by_name_and_nobody_waits() {
     let handlers = Handlers::new()
         .add("trap", |call: Call| async move {
+            if call.key.as_str() == "1" {
+                // The first item waits for its second attempt while the second one is sprung with the only permit.
+                return Err(CallError::retry("later"));
+            }
             let spring = Spring;
             call.sleep(Duration::from_secs(3600)).await;
             std::mem::forget(spring);
@@ -76,7 +80,8 @@ fn a_panic_outside_the_fence_of_an_item_ends_the_run_by_name_and_nobody_waits() 
         .expect("one handler");
     let text = r#"Job(stages: [
         Stage(name: "list", run: [Jq(filter: "range(50)")]),
-        Stage(name: "work", workers: 1, timeout: "1s", run: [Call(handler: "trap")]),
+        Stage(name: "work", workers: 1, timeout: "1s",
+            retry: Retry(max_attempts: 2, initial_interval: "5s", jitter: Exact), run: [Call(handler: "trap")]),
         Stage(name: "all", gather: All, run: [Jq(filter: "counts")]),
     ])"#;
     let job = Arc::new(Job::from_ron("trap", text, Path::new("."), &handlers).expect("a job").job);
