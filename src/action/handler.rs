@@ -190,10 +190,7 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
         .map(|(name, value)| Some((name.clone(), Tree::check(&value.0, &format!("{path}.args[{name:?}]"), checker)?)))
         .collect();
     let args = args.into_iter().collect::<Option<Vec<_>>>()?;
-    let gives = match &spec.into {
-        Some(name) => Gives::Into { name: name.clone(), list: false },
-        None => Gives::Values,
-    };
+    let gives = Gives::named(spec.into.as_ref(), false);
     let action = CallAction { name: spec.handler.clone(), handler: handler?, args };
     Some(Checked { kind: "Call", action: Box::new(action), gives, writes: false })
 }

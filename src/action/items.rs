@@ -64,10 +64,7 @@ pub(super) fn check(spec: &ItemsSpec, path: &str, _place: &Place<'_>, checker: &
             return None;
         }
     };
-    let gives = match &spec.into {
-        Some(name) => Gives::Into { name: name.clone(), list: true },
-        None => Gives::Values,
-    };
+    let gives = Gives::named(spec.into.as_ref(), true);
     Some(Checked { kind: "Items", action: Box::new(items), gives, writes: false })
 }
 

@@ -38,10 +38,7 @@ pub(super) fn check(spec: &JqSpec, path: &str, _place: &Place<'_>, checker: &mut
             return None;
         }
     };
-    let gives = match &spec.into {
-        Some(name) => Gives::Into { name: name.clone(), list: false },
-        None => Gives::Values,
-    };
+    let gives = Gives::named(spec.into.as_ref(), false);
     Some(Checked { kind: "Jq", action: Box::new(Jq { filter, lost: Lost::default() }), gives, writes: false })
 }
 

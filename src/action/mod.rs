@@ -99,6 +99,13 @@ pub enum Gives {
     },
 }
 
+impl Gives {
+    /// Values, or the field that `into` names; `list`: the field always holds a list.
+    fn named(into: Option<&String>, list: bool) -> Gives {
+        into.map_or(Gives::Values, |name| Gives::Into { name: name.clone(), list })
+    }
+}
+
 /// The work of an action. Shared by all workers of its stage.
 pub trait Action: Send + Sync {
     /// Works on `facts.value` and hands what it gives to `out`.

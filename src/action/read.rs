@@ -111,10 +111,7 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
     if name.is_literal() {
         check_input(kind, text, &at, place, checker)?;
     }
-    let gives = match &spec.into {
-        Some(name) => Gives::Into { name: name.clone(), list: true },
-        None => Gives::Values,
-    };
+    let gives = Gives::named(spec.into.as_ref(), true);
     Some(Checked { kind: "Read", action: Box::new(Read { kind, name }), gives, writes: false })
 }
 

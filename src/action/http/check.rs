@@ -88,10 +88,7 @@ pub(in crate::action) fn check(
         empty_is_null: method != Method::GET,
     };
     let list = pages.is_some();
-    let gives = match &spec.into {
-        Some(name) => Gives::Into { name: name.clone(), list },
-        None => Gives::Values,
-    };
+    let gives = Gives::named(spec.into.as_ref(), list);
     let writes = to.is_some();
     let (query, headers, body) = (query?, headers?, body?);
     let parts = Parts { label: label.clone(), target, query, headers, body, to };
