@@ -139,7 +139,10 @@ impl Ask {
         match fs::metadata(&self.file) {
             Ok(about) if about.is_file() => {}
             Ok(_) => return Err(self.failed(class, "it is no regular file")),
-            Err(error) => return Err(self.failed(class, &cause(&error))),
+            Err(error) => {
+                let message = format!("cannot open {}: {}", self.file.display(), cause(&error));
+                return Err(self.failed(class, &message));
+            }
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(&self.file, flags).and_then(|mut connection| {
