@@ -8,6 +8,7 @@ mod text;
 
 use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files};
 use crate::{
+    flow::Semaphore,
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts, Flavor, Level, RunFacts, Template},
     limits::{SQL_LOCK_WAIT, SQL_LOCK_WAIT_MAX, SQL_LOCKED_MAX, VALUES_PER_ITEM_MAX},
@@ -69,6 +70,8 @@ struct Sql {
     sql: Arc<str>,
     /// Fields that are bound.
     names: Vec<String>,
+    /// Whose turn it is to write: SQLite has one writer, and lets those who wait pass each other by.
+    turns: Semaphore,
 }
 
 /// See [`super::check`].
@@ -96,7 +99,7 @@ pub(super) fn check(spec: &SqlSpec, path: &str, place: &Place<'_>, checker: &mut
         Does::Query => Gives::named(spec.into.as_ref(), true),
         Does::Execute => Gives::PassesOn,
     };
-    let action = Sql { db, does, sql: sql.as_str().into(), names };
+    let action = Sql { db, does, sql: sql.as_str().into(), names, turns: Semaphore::new(1) };
     Some(Checked { kind: "Sql", action: Box::new(action), gives, writes: false })
 }
 
@@ -250,7 +253,7 @@ impl Action for Sql {
             };
             let _cut = Cut(cut);
             match self.does {
-                Does::Execute => when_free(cx, &ask, Ask::execute).await,
+                Does::Execute => when_free(cx, &ask, Some(&self.turns), Ask::execute).await,
                 Does::Query => {
                     let most = match &cx.key {
                         // A source may give any number of rows, an item no more than it is allowed to.
@@ -260,7 +263,7 @@ impl Action for Sql {
                             Most { rows: VALUES_PER_ITEM_MAX, row_bytes: bytes, bytes }
                         }
                     };
-                    give(cx, when_free(cx, &ask, move |ask| ask.rows(most)).await?, out).await
+                    give(cx, when_free(cx, &ask, None, move |ask| ask.rows(most)).await?, out).await
                 }
             }
         })
@@ -319,18 +322,33 @@ impl Drop for Cut {
     }
 }
 
-/// Does `work` on the blocking pool; again and again as long as others hold the database, up to a bound. The wait counts
-/// as work: the attempt's timeout holds for it.
+/// Does `work` on the blocking pool, in its turn where there are `turns`; again and again as long as others hold the
+/// database, up to a bound. These waits count as work: the attempt's timeout holds for them.
+///
+/// # Cancel safety
+/// A turn that was taken is given back when the thread has ended: what comes next never runs beside what was cut.
 async fn when_free<T: Send + 'static>(
     cx: &ItemContext,
     ask: &Ask,
+    turns: Option<&Semaphore>,
     work: impl Fn(&Ask) -> Result<T, Trouble> + Copy + Send + 'static,
 ) -> Result<T, Stop> {
     let world = &cx.run.world;
+    let mut turn = match turns {
+        Some(turns) => Some(turns.acquire().await),
+        None => None,
+    };
     let (began, mut wait) = (world.awake(), SQL_LOCK_WAIT);
     loop {
         let theirs = ask.clone();
-        match world.unblock(move || work(&theirs)).await {
+        let (held, done) = world
+            .unblock(move || {
+                let done = work(&theirs);
+                (turn, done)
+            })
+            .await;
+        turn = held;
+        match done {
             Ok(done) => return Ok(done),
             Err(Trouble::Failed(failure)) => return Err(Stop::Failed { failure, given_up: true }),
             Err(Trouble::Cut) => return Err(Stop::Cut),

@@ -215,6 +215,25 @@ fn a_locked_database_is_waited_for_and_then_is_a_timeout_that_a_stage_repeats() 
 }
 
 #[test]
+fn items_of_one_stage_write_in_turns_however_many_they_are() {
+    let bench = bench("CREATE TABLE t (id INTEGER PRIMARY KEY, x)");
+    let action: Arc<dyn Action> = bench.action(&execute("INSERT INTO t SELECT :id, max(id) FROM t")).into();
+    let ids = 0..60;
+    let tasks = ids.clone().map(|id| {
+        let (action, cx, facts) = (action.clone(), bench.item("k"), bench.facts(json!({"id": id})));
+        bench.executor.spawn(async move { action.run(&cx, &facts, &mut Given::default()).await })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    bench.block_on(async {
+        for task in tasks {
+            assert_eq!(task.await, Ok(()));
+        }
+    });
+    // Each saw what the one before had written: nobody was passed by.
+    assert_eq!(count(&bench, "SELECT count(*) FROM t WHERE x IS id - 1 OR id = 0"), 60);
+}
+
+#[test]
 fn a_statement_without_end_stops_when_it_is_cut() {
     let bench = bench("CREATE TABLE t (id INTEGER PRIMARY KEY)");
     let endless = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)";
