@@ -240,6 +240,8 @@ pub struct ItemContext {
     pub attempt: u32,
     /// Last lines of output of the item's last child, for reports.
     pub tail: std::sync::Mutex<String>,
+    /// Databases that its actions have written, kept open for the next item.
+    databases: sql::Databases,
 }
 
 impl ItemContext {
@@ -256,6 +258,7 @@ impl ItemContext {
             value_place: 0,
             attempt: 1,
             tail: std::sync::Mutex::default(),
+            databases: sql::Databases::default(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A SQLite file for as long as one statement takes: opened, asked, closed.
+//! A SQLite file: opened, asked one statement.
 //!
 //! Everything here blocks, on the blocking pool. Two rules keep other users of the file safe. A lock is held no longer
 //! than the statement runs: rows that nobody takes yet wait in a private file, never in an open cursor, or a slow stage
@@ -17,6 +17,7 @@ use rusqlite::{
 use std::{
     ffi::OsString,
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -38,6 +39,12 @@ pub struct Ask {
     pub values: Arc<Vec<(String, Bound)>>,
     /// Nobody waits for the answer any more.
     pub cut: Arc<AtomicBool>,
+}
+
+/// An open database, and which file it is: one that was put in its place is another.
+pub struct Open {
+    connection: Connection,
+    identity: (u64, u64),
 }
 
 /// Bounds of what is read: more is a failure `too_large`, never a part of the rows.
@@ -83,8 +90,8 @@ impl Ask {
     /// # Errors
     /// See [`Trouble`]; class `listing` where the database or the statement is at fault.
     pub fn rows(&self, most: Most) -> Result<Rows, Trouble> {
-        let connection = self.open(Class::Listing)?;
-        let mut statement = self.prepare(&connection, Class::Listing)?;
+        let open = self.open(Class::Listing, None)?;
+        let mut statement = self.prepare(&open.connection, Class::Listing)?;
         if !statement.readonly() {
             return Err(self.failed(Class::Listing, "`query` reads, and this statement writes: use `execute`"));
         }
@@ -116,41 +123,49 @@ impl Ask {
         Ok(rows)
     }
 
-    /// Changes rows: all that the statement says, durably, or nothing.
+    /// Changes rows: all that the statement says, durably, or nothing. `kept` is what the last one has left open; it
+    /// stays open when this one is done.
     ///
     /// # Errors
     /// See [`Trouble`]; class `output` where the database is at fault, `data` where the statement or the values are.
-    pub fn execute(&self) -> Result<(), Trouble> {
-        let connection = self.open(Class::Output)?;
-        let mut statement = self.prepare(&connection, Class::Data)?;
+    pub fn execute(&self, kept: &mut Option<Open>) -> Result<(), Trouble> {
+        let open = self.open(Class::Output, kept.take())?;
+        let mut statement = self.prepare(&open.connection, Class::Data)?;
         if statement.readonly() || statement.column_count() > 0 {
             return Err(self.failed(Class::Data, "`execute` changes rows and gives none: use `query` to read"));
         }
         self.bind(&mut statement)?;
-        statement.raw_execute().map(drop).map_err(|error| self.trouble(error, Class::Output, true))
+        statement.raw_execute().map_err(|error| self.trouble(error, Class::Output, true))?;
+        drop(statement);
+        *kept = Some(open);
+        Ok(())
     }
 
-    /// Opens the file, which must be there. It is written too where only reading is asked for: what a writer that was
-    /// killed has left is then rolled back.
-    fn open(&self, class: Class) -> Result<Connection, Trouble> {
+    /// Opens the file, which must be there, or takes what is open if it is still that file. It is opened for writing also
+    /// where only reading is asked for: what a writer that was killed has left is then rolled back.
+    fn open(&self, class: Class, kept: Option<Open>) -> Result<Open, Trouble> {
         if self.cut.load(Ordering::Relaxed) {
             return Err(Trouble::Cut);
         }
-        match fs::metadata(&self.file) {
-            Ok(about) if about.is_file() => {}
+        let identity = match fs::metadata(&self.file) {
+            Ok(about) if about.is_file() => (about.dev(), about.ino()),
             Ok(_) => return Err(self.failed(class, "it is no regular file")),
             Err(error) => {
                 let message = format!("cannot open {}: {}", self.file.display(), cause(&error));
                 return Err(self.failed(class, &message));
             }
-        }
+        };
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags(&self.file, flags).and_then(|mut connection| {
+        let opened = match kept.filter(|kept| kept.identity == identity) {
+            Some(kept) => Ok(kept.connection),
+            None => Connection::open_with_flags(&self.file, flags),
+        };
+        let opened = opened.and_then(|mut connection| {
             // Waiting for a lock is done outside, where it can be cut.
             connection.busy_timeout(Duration::ZERO)?;
             let cut = self.cut.clone();
             connection.progress_handler(SQL_OPS_BEFORE_LOOK, Some(move || cut.load(Ordering::Relaxed)))?;
-            Ok(connection)
+            Ok(Open { connection, identity })
         });
         opened.map_err(|error| self.trouble(error, class, false))
     }

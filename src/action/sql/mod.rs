@@ -6,21 +6,23 @@
 mod database;
 mod text;
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files};
+use super::{Action, Checked, Gives, ItemContext, Leftovers, Out, Owner, Place, Stop, files};
 use crate::{
     flow::Semaphore,
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts, Flavor, Level, RunFacts, Template},
-    limits::{SQL_LOCK_WAIT, SQL_LOCK_WAIT_MAX, SQL_LOCKED_MAX, VALUES_PER_ITEM_MAX},
+    limits::{LEFTOVER_UNKILLABLE_AFTER, SQL_LOCK_WAIT, SQL_LOCK_WAIT_MAX, SQL_LOCKED_MAX, VALUES_PER_ITEM_MAX},
     problem::closest,
-    world::BoxFuture,
+    world::{BoxFuture, World},
 };
-use database::{Ask, Most, Refused, Rows, Trouble};
+use database::{Ask, Most, Open, Refused, Rows, Trouble};
+use futures_lite::future::or;
 use rusqlite::types::Value as Bound;
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -72,6 +74,52 @@ struct Sql {
     names: Vec<String>,
     /// Whose turn it is to write: SQLite has one writer, and lets those who wait pass each other by.
     turns: Semaphore,
+    /// What the last one has left open, as long as a worker keeps it.
+    last: Mutex<Weak<Kept>>,
+}
+
+/// Databases that a worker keeps open from one item to the next, by the place of the action: closing one may take as
+/// many syncs of the disk as an item. They are closed when the last worker of the stage ends.
+#[derive(Default)]
+pub(super) struct Databases(Mutex<BTreeMap<u16, Arc<Kept>>>);
+
+/// A database that the workers of a stage share; one uses it at a time.
+struct Kept {
+    file: PathBuf,
+    open: Mutex<Option<Open>>,
+    world: World,
+    leftovers: Leftovers,
+    owner: Owner,
+}
+
+impl Kept {
+    /// Works with what is open.
+    fn with<T>(&self, work: impl FnOnce(&mut Option<Open>) -> T) -> T {
+        let mut open = lock(&self.open).take();
+        let done = work(&mut open);
+        *lock(&self.open) = open;
+        done
+    }
+}
+
+impl Drop for Kept {
+    /// Closing blocks, so it is done on the blocking pool; the run waits for it as for a process that ends.
+    fn drop(&mut self) {
+        let Some(open) = lock(&self.open).take() else { return };
+        let (world, expected) = (self.world.clone(), self.leftovers.expect(self.owner.clone()));
+        let close = async move {
+            let closed = world.unblock(move || drop(open));
+            // A disk that hangs is not waited for.
+            or(closed, world.sleep(LEFTOVER_UNKILLABLE_AFTER)).await;
+            drop(expected);
+        };
+        self.world.spawn(close).detach();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// See [`super::check`].
@@ -99,7 +147,7 @@ pub(super) fn check(spec: &SqlSpec, path: &str, place: &Place<'_>, checker: &mut
         Does::Query => Gives::named(spec.into.as_ref(), true),
         Does::Execute => Gives::PassesOn,
     };
-    let action = Sql { db, does, sql: sql.as_str().into(), names, turns: Semaphore::new(1) };
+    let action = Sql { db, does, sql: sql.as_str().into(), names, turns: Semaphore::new(1), last: Mutex::default() };
     Some(Checked { kind: "Sql", action: Box::new(action), gives, writes: false })
 }
 
@@ -253,7 +301,10 @@ impl Action for Sql {
             };
             let _cut = Cut(cut);
             match self.does {
-                Does::Execute => when_free(cx, &ask, Some(&self.turns), Ask::execute).await,
+                Does::Execute => {
+                    let kept = self.kept(cx, &ask.file);
+                    when_free(cx, &ask, Some(&self.turns), move |ask| kept.with(|open| ask.execute(open))).await
+                }
                 Does::Query => {
                     let most = match &cx.key {
                         // A source may give any number of rows, an item no more than it is allowed to.
@@ -284,6 +335,20 @@ impl Action for Sql {
 }
 
 impl Sql {
+    /// What another worker or the item before has left open, or room for it.
+    fn kept(&self, cx: &ItemContext, file: &Path) -> Arc<Kept> {
+        let mut last = lock(&self.last);
+        let kept = last.upgrade().filter(|kept| kept.file == file).unwrap_or_else(|| {
+            let (world, leftovers) = (cx.run.world.clone(), cx.run.leftovers.clone());
+            let owner = (cx.stage_place, cx.lineage.clone());
+            let kept = Arc::new(Kept { file: file.to_owned(), open: Mutex::default(), world, leftovers, owner });
+            *last = Arc::downgrade(&kept);
+            kept
+        });
+        lock(&cx.databases.0).insert(cx.action_place, kept.clone());
+        kept
+    }
+
     /// What is bound, with its type.
     fn values(&self, value: &Value) -> Result<Vec<(String, Bound)>, Failure> {
         let data = |message: String| Failure::new(Class::Data, message);
@@ -331,7 +396,7 @@ async fn when_free<T: Send + 'static>(
     cx: &ItemContext,
     ask: &Ask,
     turns: Option<&Semaphore>,
-    work: impl Fn(&Ask) -> Result<T, Trouble> + Copy + Send + 'static,
+    work: impl Fn(&Ask) -> Result<T, Trouble> + Clone + Send + 'static,
 ) -> Result<T, Stop> {
     let world = &cx.run.world;
     let mut turn = match turns {
@@ -340,7 +405,7 @@ async fn when_free<T: Send + 'static>(
     };
     let (began, mut wait) = (world.awake(), SQL_LOCK_WAIT);
     loop {
-        let theirs = ask.clone();
+        let (theirs, work) = (ask.clone(), work.clone());
         let (held, done) = world
             .unblock(move || {
                 let done = work(&theirs);

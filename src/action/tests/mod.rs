@@ -195,6 +195,7 @@ impl Bench {
             value_place: 0,
             attempt: 1,
             tail: std::sync::Mutex::default(),
+            databases: Default::default(),
         }
     }
 

@@ -234,6 +234,32 @@ fn items_of_one_stage_write_in_turns_however_many_they_are() {
 }
 
 #[test]
+fn a_database_that_is_written_stays_open_as_long_as_its_workers_and_no_longer() {
+    let bench = bench("PRAGMA journal_mode = WAL; CREATE TABLE t (id INTEGER PRIMARY KEY)");
+    let (first, second) = (bench.item("a"), bench.item("b"));
+    let action = bench.action(&execute("INSERT INTO t VALUES (:id)"));
+    let mut id = 0;
+    let mut insert = |cx: &ItemContext| {
+        id += 1;
+        let facts = bench.facts(json!({"id": id}));
+        assert_eq!(bench.block_on(action.run(cx, &facts, &mut Given::default())), Ok(()));
+        open_files(&bench.path("q.db"))
+    };
+    assert_eq!((insert(&first), insert(&second), insert(&first)), (1, 1, 1));
+    // Another file in its place is another database.
+    database(&bench, &format!("VACUUM INTO '{}'", bench.path("new.db").display()));
+    std::fs::rename(bench.path("new.db"), bench.path("q.db")).expect("renames");
+    assert_eq!(insert(&second), 1);
+    drop(first);
+    assert_eq!(open_files(&bench.path("q.db")), 1);
+    drop(second);
+    assert!(!bench.run.leftovers.is_empty(), "the run waits for it");
+    bench.block_on(bench.run.leftovers.join());
+    assert_eq!(open_files(&bench.path("q.db")), 0);
+    assert_eq!(count(&bench, "SELECT count(*) FROM t"), 4);
+}
+
+#[test]
 fn a_statement_without_end_stops_when_it_is_cut() {
     let bench = bench("CREATE TABLE t (id INTEGER PRIMARY KEY)");
     let endless = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n)";
