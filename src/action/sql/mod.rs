@@ -20,6 +20,7 @@ use futures_lite::future::or;
 use rusqlite::types::Value as Bound;
 use std::{
     collections::BTreeMap,
+    future::Future,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -103,17 +104,12 @@ impl Kept {
 }
 
 impl Drop for Kept {
-    /// Closing blocks, so it is done on the blocking pool; the run waits for it as for a process that ends.
+    /// Closing blocks, so it is done on the blocking pool.
     fn drop(&mut self) {
         let Some(open) = lock(&self.open).take() else { return };
-        let (world, expected) = (self.world.clone(), self.leftovers.expect(self.owner.clone()));
-        let close = async move {
-            let closed = world.unblock(move || drop(open));
-            // A disk that hangs is not waited for.
-            or(closed, world.sleep(LEFTOVER_UNKILLABLE_AFTER)).await;
-            drop(expected);
-        };
-        self.world.spawn(close).detach();
+        let world = self.world.clone();
+        let close = async move { world.unblock(move || drop(open)).await };
+        wait_for(&self.world, &self.leftovers, self.owner.clone(), close);
     }
 }
 
@@ -291,15 +287,13 @@ impl Action for Sql {
         Box::pin(async move {
             let values = self.values(&facts.value).map_err(|failure| Stop::Failed { failure, given_up: true })?;
             let name = files::render(cx, &self.db, facts, "db").await?;
-            let cut = Arc::new(AtomicBool::new(false));
             let ask = Ask {
                 file: file(&cx.run.base_dir, &name),
                 name,
                 sql: self.sql.clone(),
                 values: Arc::new(values),
-                cut: cut.clone(),
+                cut: Arc::default(),
             };
-            let _cut = Cut(cut);
             match self.does {
                 Does::Execute => {
                     let kept = self.kept(cx, &ask.file);
@@ -340,8 +334,8 @@ impl Sql {
         let mut last = lock(&self.last);
         let kept = last.upgrade().filter(|kept| kept.file == file).unwrap_or_else(|| {
             let (world, leftovers) = (cx.run.world.clone(), cx.run.leftovers.clone());
-            let owner = (cx.stage_place, cx.lineage.clone());
-            let kept = Arc::new(Kept { file: file.to_owned(), open: Mutex::default(), world, leftovers, owner });
+            let kept = Kept { file: file.to_owned(), open: Mutex::default(), world, leftovers, owner: owner(cx) };
+            let kept = Arc::new(kept);
             *last = Arc::downgrade(&kept);
             kept
         });
@@ -378,20 +372,47 @@ impl Sql {
     }
 }
 
-/// Says to the thread that works for a future that the future was dropped.
-struct Cut(Arc<AtomicBool>);
+/// Says to the thread that works for a future that the future was dropped, and lets the run wait for its end: no
+/// statement runs beside the next attempt, or behind its run.
+struct Cut<'a> {
+    cx: &'a ItemContext,
+    flag: Arc<AtomicBool>,
+    /// Closed as long as no thread works.
+    ended: async_channel::Receiver<()>,
+}
 
-impl Drop for Cut {
+impl Drop for Cut<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.flag.store(true, Ordering::Relaxed);
+        if !self.ended.is_closed() {
+            let ended = self.ended.clone();
+            wait_for(&self.cx.run.world, &self.cx.run.leftovers, owner(self.cx), async move {
+                let _ = ended.recv().await;
+            });
+        }
     }
+}
+
+fn owner(cx: &ItemContext) -> Owner {
+    (cx.stage_place, cx.lineage.clone())
+}
+
+/// Lets the run, and the next attempt of the owner, wait for the end of something as for a process that ends; not for
+/// ever, where a disk hangs.
+fn wait_for(world: &World, leftovers: &Leftovers, owner: Owner, end: impl Future<Output = ()> + Send + 'static) {
+    let (expected, late) = (leftovers.expect(owner), world.clone());
+    let wait = async move {
+        or(end, late.sleep(LEFTOVER_UNKILLABLE_AFTER)).await;
+        drop(expected);
+    };
+    world.spawn(wait).detach();
 }
 
 /// Does `work` on the blocking pool, in its turn where there are `turns`; again and again as long as others hold the
 /// database, up to a bound. These waits count as work: the attempt's timeout holds for them.
 ///
 /// # Cancel safety
-/// A turn that was taken is given back when the thread has ended: what comes next never runs beside what was cut.
+/// See [`Cut`]. A turn that was taken is given back when the thread has ended.
 async fn when_free<T: Send + 'static>(
     cx: &ItemContext,
     ask: &Ask,
@@ -403,12 +424,18 @@ async fn when_free<T: Send + 'static>(
         Some(turns) => Some(turns.acquire().await),
         None => None,
     };
+    let mut cut = Cut { cx, flag: ask.cut.clone(), ended: async_channel::bounded(1).1 };
     let (began, mut wait) = (world.awake(), SQL_LOCK_WAIT);
     loop {
         let (theirs, work) = (ask.clone(), work.clone());
+        let (working, ended) = async_channel::bounded::<()>(1);
+        cut.ended = ended;
         let (held, done) = world
             .unblock(move || {
                 let done = work(&theirs);
+                // What it keeps open is let go before anybody hears that it has ended.
+                drop(work);
+                drop(working);
                 (turn, done)
             })
             .await;

@@ -280,11 +280,9 @@ fn a_statement_without_end_stops_when_it_is_cut() {
             Err(Stop::Cut)
         };
         assert_eq!(bench.block_on(or(action.run(&cx, &facts, &mut given), cut)), Err(Stop::Cut), "{ron}");
-        bench.block_on(async {
-            while open_files(&bench.path("q.db")) > 0 {
-                world.sleep(Duration::from_millis(1)).await;
-            }
-        });
+        // The next attempt, and the end of the run, wait for it.
+        bench.block_on(bench.run.leftovers.gone((cx.stage_place, cx.lineage.clone())));
+        assert_eq!(open_files(&bench.path("q.db")), 0);
         assert_eq!(count(&bench, "SELECT count(*) FROM t"), 0);
     }
 }
