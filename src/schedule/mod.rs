@@ -1,8 +1,14 @@
-//! When a job is due: what authors write, checked for its shape. Called by `job`; nothing here looks at a clock.
+//! When a job is due: what authors write, checked, and the instants that follow from it. Nothing here looks at a clock:
+//! every answer is a function of given times.
 
+mod calendar;
 mod cron;
 
+pub use calendar::{Firing, Moved};
+
 use crate::units::Span;
+use cron::Cron;
+use jiff::{Timestamp, tz::TimeZone};
 use std::{ops::Range, time::Duration};
 
 crate::choice! {
@@ -121,6 +127,33 @@ crate::choice! {
     }
 }
 
+/// When something is due by the calendar of a zone.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    cron: Cron,
+    zone: TimeZone,
+}
+
+impl Calendar {
+    /// A cron expression in a zone. `seed` tells machines and jobs apart where it says `H`.
+    ///
+    /// # Errors
+    /// What is wrong with the expression; the path is empty.
+    pub fn cron(text: &str, zone: TimeZone, seed: u64) -> Result<Calendar, Mistake> {
+        match Cron::parse(text, seed) {
+            Ok(cron) => Ok(Calendar { cron, zone }),
+            Err(wrong) => {
+                Err(Mistake { path: String::new(), within: wrong.within, message: wrong.message, help: wrong.help })
+            }
+        }
+    }
+
+    /// The first firing behind `after`; `None` when there is none within a hundred years.
+    pub fn next(&self, after: Timestamp) -> Option<Firing> {
+        calendar::next(&self.cron, &self.zone, after)
+    }
+}
+
 /// A mistake in a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -141,7 +174,7 @@ pub fn check(spec: &ScheduleSpec, path: &str, mistakes: &mut Vec<Mistake>) {
     };
     match spec {
         ScheduleSpec::Cron(text) => {
-            if let Some(wrong) = cron::check(text) {
+            if let Err(wrong) = Cron::parse(text, 0) {
                 add(path, wrong.within, wrong.message, &wrong.help);
             }
         }
@@ -191,7 +224,7 @@ pub fn is_due_within(spec: &ScheduleSpec, span: Duration) -> bool {
     match spec {
         ScheduleSpec::Every(every) => !every.is_zero() && every.get() < span,
         ScheduleSpec::Cron(text) => {
-            cron::check(text).is_none() && span >= DAY && cron::times_a_day(text).is_some_and(|times| times > 1)
+            span >= DAY && Cron::parse(text, 0).is_ok_and(|cron| cron.times_a_day() > 1)
         }
         ScheduleSpec::AnyOf(list) => list.iter().any(|spec| is_due_within(spec, span)),
         _ => false,
