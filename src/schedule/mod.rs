@@ -3,12 +3,13 @@
 
 mod calendar;
 mod cron;
+mod due;
 
 pub use calendar::{Firing, Moved};
+pub use due::{Calendar, seed};
 
 use crate::units::Span;
 use cron::Cron;
-use jiff::{Timestamp, tz::TimeZone};
 use std::{ops::Range, time::Duration};
 
 crate::choice! {
@@ -127,33 +128,6 @@ crate::choice! {
     }
 }
 
-/// When something is due by the calendar of a zone.
-#[derive(Clone, Debug)]
-pub struct Calendar {
-    cron: Cron,
-    zone: TimeZone,
-}
-
-impl Calendar {
-    /// A cron expression in a zone. `seed` tells machines and jobs apart where it says `H`.
-    ///
-    /// # Errors
-    /// What is wrong with the expression; the path is empty.
-    pub fn cron(text: &str, zone: TimeZone, seed: u64) -> Result<Calendar, Mistake> {
-        match Cron::parse(text, seed) {
-            Ok(cron) => Ok(Calendar { cron, zone }),
-            Err(wrong) => {
-                Err(Mistake { path: String::new(), within: wrong.within, message: wrong.message, help: wrong.help })
-            }
-        }
-    }
-
-    /// The first firing behind `after`; `None` when there is none within a hundred years.
-    pub fn next(&self, after: Timestamp) -> Option<Firing> {
-        calendar::next(&self.cron, &self.zone, after)
-    }
-}
-
 /// A mistake in a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -223,9 +197,7 @@ pub fn is_due_within(spec: &ScheduleSpec, span: Duration) -> bool {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     match spec {
         ScheduleSpec::Every(every) => !every.is_zero() && every.get() < span,
-        ScheduleSpec::Cron(text) => {
-            span >= DAY && Cron::parse(text, 0).is_ok_and(|cron| cron.times_a_day() > 1)
-        }
+        ScheduleSpec::Cron(text) => span >= DAY && Cron::parse(text, 0).is_ok_and(|cron| cron.times_a_day() > 1),
         ScheduleSpec::AnyOf(list) => list.iter().any(|spec| is_due_within(spec, span)),
         _ => false,
     }

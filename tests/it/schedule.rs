@@ -8,7 +8,7 @@ use jiff::{
 use lamplighter::schedule::Calendar;
 use std::fs;
 
-use super::util::repository;
+use super::util::{Place, repository};
 
 #[test]
 fn every_public_vector_holds() {
@@ -222,4 +222,48 @@ fn a_minute_oracle_agrees_in_the_first_zones() {
 #[test]
 fn a_minute_oracle_agrees_in_the_other_zones() {
     oracle(&ZONES[10..]);
+}
+
+#[test]
+fn next_prints_instants_with_their_offset_as_json() {
+    let arguments =
+        ["next", "--cron", "30 2 * * *", "--timezone", "Europe/Berlin", "--from", "2026-10-24T12:00:00Z", "-n", "2"];
+    let json = [&arguments[..], &["--format", "json"]].concat();
+    let done = Place::new().run(&json).exits(0);
+    assert_eq!(done.json(), serde_json::json!(["2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00"]));
+    Place::new().run(&arguments).exits(0).prints("Sun 2026-10-25 02:30:00 +02:00").prints("due the first time only");
+}
+
+#[test]
+fn next_refuses_a_bad_expression_and_a_zone_that_is_not_there() {
+    let next = |expression: &str, zone: &str| Place::new().run(&["next", "--cron", expression, "--timezone", zone]);
+    next("0 22-4 * * *", "UTC").exits(2).says("the range `22-4` runs backwards: write `22-23,0-4`");
+    next("30 2 30 2 *", "UTC").exits(2).says("never fires");
+    next("0 2 * * *", "Europe/Berln").exits(2).says("did you mean Europe/Berlin?");
+}
+
+#[test]
+fn next_says_of_each_job_when_it_is_due_or_what_it_waits_for() {
+    let place = Place::with_job(
+        "a",
+        "Job(schedule: Cron(\"30 2 * * *\"), timezone: \"Europe/Berlin\", run: [Log(message: \"x\")])",
+    );
+    place.write("jobs/b.ron", "Job(schedule: AnyOf([Every(\"15m\"), After(job: \"a\")]), run: [Log(message: \"x\")])");
+    let done = place.run(&["next", "--from", "2027-03-27T12:00:00Z", "-n", "1"]).exits(0);
+    let done = done.prints("a  Sun 2027-03-28 03:00:00 +02:00").prints("02:30 does not exist on 2027-03-28");
+    done.prints("b  every 15m 0s, counted from the start of the daemon").prints("b  after runs of `a`");
+    place.write("jobs/0.ron", "Job(");
+    place.run(&["next"]).exits(2).says("jobs/0.ron").prints("b  after runs of `a`");
+    let done = place.run(&["next", "b", "--format", "json"]).exits(0);
+    assert_eq!(done.json()[1], serde_json::json!({"job": "b", "at": null, "remark": "after runs of `a`"}));
+}
+
+#[test]
+fn a_zone_is_known_where_the_system_has_no_tz_database() {
+    let place = Place::new();
+    let arguments = ["next", "--cron", "0 2 * * *", "--timezone", "Asia/Tokyo", "-n", "1", "--format", "json"];
+    let mut command = place.command(&arguments);
+    command.env("TZDIR", "/nonexistent");
+    let done = super::util::finish(&mut command).exits(0);
+    assert!(done.json()[0].as_str().expect("a text").ends_with("T02:00:00+09:00"));
 }
