@@ -4,9 +4,11 @@
 mod calendar;
 mod cron;
 mod due;
+mod plan;
 
 pub use calendar::{Firing, Moved};
 pub use due::{Calendar, seed};
+pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
 
 use crate::units::Span;
 use cron::Cron;
