@@ -68,6 +68,8 @@ pub const GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// A wait longer than this leaves memory: the item is put into the store and read back later.
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
+/// Firings of one job that are looked at when they have passed; older ones are one record together.
+pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 

@@ -8,6 +8,7 @@ mod examples;
 mod hostile;
 mod memory;
 mod samples;
+mod schedule;
 mod schema;
 mod services;
 mod signals;
