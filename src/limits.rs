@@ -188,6 +188,9 @@ pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
 pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
 /// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more.
 pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// What the kernel adds to a child's badness when memory runs out, of 1000: it should take a child, and not the program
+/// that still has to write the report.
+pub const CHILD_OOM_SCORE: &str = "500";
 /// Values that a computation hands over at once.
 pub const COMPUTE_BATCH: usize = 16;
 /// Computations of one action that may be abandoned without an end; then it fails `stuck`.

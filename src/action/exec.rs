@@ -7,7 +7,7 @@ use super::{
     Action, Checked, Gives, ItemContext, Out, Place, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
-    process::{Running, Start, Started},
+    process::{Leftovers, Running, Start, Started},
     pump::{LogLines, Pumps},
 };
 use crate::{
@@ -480,7 +480,7 @@ impl Exec {
                 result?;
             }
             if exited {
-                drain(world, pumps, pipes, program).await?;
+                drain(world, &cx.run.leftovers, pumps, pipes, program).await?;
             } else {
                 running.exited(world).await;
             }
@@ -493,6 +493,7 @@ impl Exec {
 /// After the exit: what is still in the pipes is read; who else holds them open is not waited for.
 async fn drain(
     world: &crate::world::World,
+    leftovers: &Leftovers,
     pumps: &Pumps,
     mut pipes: std::pin::Pin<&mut impl Future<Output = Result<(), Stop>>>,
     program: &str,
@@ -514,6 +515,7 @@ async fn drain(
             log::warn!(
                 "leaked: `{program}` has ended and left a process behind that holds its output open; it is ended"
             );
+            leftovers.note_leaked();
             pumps.cut();
             return pipes.await;
         }

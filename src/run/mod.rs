@@ -168,7 +168,7 @@ impl Runner {
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
-            leftovers: Leftovers::new(world.clone(), options.grace),
+            leftovers: Leftovers::new(world.clone(), options.grace, &id),
             id,
             job: job.name.to_string(),
             deadline: Some(started + options.deadline.unwrap_or(job.deadline)),
@@ -324,6 +324,7 @@ impl RunState {
             failures,
             outputs,
             outputs_total,
+            leaked: self.context.leftovers.leaked(),
         }
     }
 }
