@@ -33,7 +33,7 @@ use crate::{
     item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
-    limits::SUMMARY_LIST_MAX,
+    limits::{LEFTOVER_UNKILLABLE_AFTER, SUMMARY_LIST_MAX},
     world::{BoxFuture, Task, World},
 };
 use event_listener::Event;
@@ -127,7 +127,7 @@ impl Runner {
     }
 
     fn state(&self, job: &Arc<Job>, mut options: RunOptions) -> Result<RunState, StartError> {
-        let world = self.world.clone();
+        let world = self.world.fork();
         let (wall, started) = (world.wall(), world.boot());
         for name in &job.secrets {
             if !options.secrets.contains_key(name) {
@@ -242,7 +242,21 @@ impl RunState {
         finish::notify(&self, &record).await;
         self.context.leftovers.join().await;
         self.store.end().await;
+        self.let_go().await;
         record
+    }
+
+    /// Blocking work that nobody waited for any more ends before the run does: what it opened is closed and what was
+    /// temporary is gone. Only the kernel can keep it longer.
+    async fn let_go(&self) {
+        let patience = async {
+            self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+            log::warn!(
+                target: "lamplighter::run", run = self.context.id.as_str();
+                "a file or a name look-up hangs inside the kernel: it is not waited for, and what it has open stays open"
+            );
+        };
+        self.world().idle().or(patience).await;
     }
 
     /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
@@ -288,7 +302,7 @@ impl RunState {
             StageKind::GatherAll | StageKind::GatherBy(_) => Box::pin(gather::run_gather(run, place)),
         };
         if let Err(panic) = AssertUnwindSafe(stage).catch_unwind().await {
-            self.died(&format!("stage `{}`", self.stage(place).name), &panic_text(&*panic));
+            self.died(&format!("stage `{}`", self.stage(place).name), &panic_text(panic));
             if !self.stage(place).has_ended() {
                 worker::end_stage(&self, place);
             }
