@@ -59,6 +59,10 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
         Err(exit) => return exit,
     };
     let out = options.out.clone();
+    if let Err(error) = runtime::has_means() {
+        complain(&format!("{error}: nothing was done"));
+        return Exit::Io;
+    }
     let executor = Arc::new(Executor::new());
     let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options));
     match end {
