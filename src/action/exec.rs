@@ -412,6 +412,10 @@ impl Exec {
                 Ok(started) => return Ok(started),
                 Err(refused) => refused,
             };
+            if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) {
+                // Somebody is writing the program just now: of use to repeat, where the stage says so.
+                return Err(Stop::failed(Class::Exit, message));
+            }
             if !for_now(&error) {
                 return Err(Stop::given_up(Class::Exit, message));
             }
