@@ -30,6 +30,11 @@ fn templates_that_nest_without_measure_are_refused() {
         ("blocks", nested("{% if 1 %}", "x", "{% endif %}", 30_000)),
         ("loops", nested("{% for a in [1] %}", "x", "{% endfor %}", 20_000)),
         ("filters", format!("{{{{ 1{} }}}}", "|string".repeat(50_000))),
+        ("sums", format!("{{{{ 1{} }}}}", " + 1".repeat(50_000))),
+        ("sums in brackets", format!("{{{{ {}1{} }}}}", "(".repeat(100), " + 1 + 1 + 1 + 1 + 1 + 1 + 1)".repeat(100))),
+        ("branches", format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 1 %}x".repeat(50_000))),
+        ("tests", format!("{{{{ 1{} }}}}", " is defined".repeat(50_000))),
+        ("indices", format!("{{{{ item{} }}}}", "[0]".repeat(50_000))),
         ("fields", format!("{{{{ item{} }}}}", ".a".repeat(50_000))),
         ("calls", format!("{{{{ {} }}}}", nested("range(", "1", ")", 50_000))),
         ("macros", "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(1) }}".to_owned()),
@@ -66,12 +71,13 @@ fn filters_that_nest_without_measure_are_refused() {
 #[test]
 fn values_that_nest_without_measure_are_refused_wherever_they_come_from() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-    let night = action(r#"Exec(argv: ["cat"], stdin: "{{ params.deep }}", stdout: Json)"#);
-    let text = std::fs::read_to_string(night.jobs().join("night.ron")).expect("a job");
-    night.file("night.ron", text.replacen("Job(", &format!("Job(params: {{\"deep\": {}}}, ", json!(deep)), 1));
+    let night = Night::of(
+        &json!([{"k": "a", "deep": deep}]),
+        r#"run: [Exec(argv: ["cat"], stdin: "{{ item.deep }}", stdout: Json)]"#,
+    );
     night.run().is(1, "failed").fails("a", "decode what `cat` printed is no JSON value");
     let night = action(r#"Items(list: [{"a": 1}])"#);
-    let ended = night.run_with(&["--set", &format!("l={deep}")]);
+    let ended = night.run_with(&["--set", &format!("l={}", &deep[..60_000])]);
     assert_eq!(ended.code, Some(2), "{}", ended.stderr);
     let night = action(&format!("Items(list: [{deep}])"));
     night.run().refused("at most 128 brackets");
