@@ -2,7 +2,10 @@
 
 use super::bench::Night;
 use serde_json::json;
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// A run of this script as the only child, with a grace period of 300 ms; `stage` are further fields of its stage.
 fn script(script: &str, stage: &str) -> Night {
@@ -67,5 +70,55 @@ fn a_grandchild_that_holds_or_floods_the_pipe_is_counted_as_leaked() {
     for (text, leaked) in [("sleep 1000 & echo hi", 1), ("yes >&2 & echo hi", 1), ("sleep 0.01 & echo hi", 0)] {
         let ended = script(text, "").run();
         assert_eq!(ended.is(0, "succeeded").record["leaked"], leaked, "{text}");
+    }
+}
+
+/// A cgroup that is delegated to whoever stands in it, as systemd does for a unit with `Delegate=yes`.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    /// `None` where there is none to be had: it needs root and version 2 with `cgroup.kill`.
+    fn new(name: &str) -> Option<Delegated> {
+        let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+        let root = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?.split(' ').nth(1)?;
+        let path = Path::new(root).join(format!("lamplighter-test-{name}-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let group = Delegated(path);
+        let mark = rustix::fs::setxattr(&group.0, "user.delegate", b"1", rustix::fs::XattrFlags::empty());
+        (mark.is_ok() && group.0.join("cgroup.kill").exists()).then_some(group)
+    }
+
+    fn processes(&self) -> String {
+        fs::read_to_string(self.0.join("cgroup.procs")).expect("a list")
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Fault 33: in a delegated cgroup not even a process that took away the mark of its run outlives it.
+#[test]
+fn what_hides_from_its_run_is_killed_where_a_cgroup_is_delegated() {
+    let Some(group) = Delegated::new("hides") else {
+        // See docs/DESIGN.md, "Faults that tests do not produce".
+        eprintln!("skipped: there is no cgroup that could be delegated");
+        return;
+    };
+    for (text, leaked) in [
+        ("env -i setsid sh -c 'cd /; exec sleep 1000' >/dev/null 2>&1 & sleep 0.2; echo hi", 1),
+        ("env -i setsid sh -c 'cd /; trap \"\" TERM; sleep 1000 & kill -STOP $$' >/dev/null 2>&1 & sleep 0.2", 2),
+        ("echo hi", 0),
+    ] {
+        let mut night = script(text, "");
+        night.before = format!("echo $$ > {}/cgroup.procs", group.0.display());
+        let ended = night.run();
+        assert_eq!(ended.is(0, "succeeded").record["leaked"], leaked, "{text}: {}", ended.stderr);
+        assert_eq!(group.processes(), "", "{text}");
+        let inside = fs::read_dir(&group.0).expect("a folder").flatten();
+        assert_eq!(inside.filter(|entry| entry.path().is_dir()).count(), 0, "its cgroup is gone");
     }
 }
