@@ -50,8 +50,17 @@ impl Group {
     /// The message of the first task that panicked.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the one task it waits for; the others go with the group.
+    /// Dropping the future cancels every task.
     pub async fn join(&self) -> Result<(), String> {
+        /// Tasks may hold clones of their group: it would never go by itself.
+        struct Cut<'a>(&'a Group);
+        impl Drop for Cut<'_> {
+            fn drop(&mut self) {
+                let tasks = std::mem::take(&mut lock(&self.0.state).tasks);
+                drop(tasks);
+            }
+        }
+        let _cut = Cut(self);
         loop {
             let task = lock(&self.state).tasks.pop();
             match task {

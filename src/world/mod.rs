@@ -153,22 +153,22 @@ pub trait Ports: Send + Sync + 'static {
 
 /// A cheap handle to the ports.
 #[derive(Clone)]
-pub struct World(Arc<dyn Ports>, Arc<Blocking>);
+pub struct World(Arc<dyn Ports>, Arc<Live>);
 
-/// Blocking work that was begun and has not ended, and those who wait for the last of it.
+/// Tasks and blocking work that were begun and have not ended, and those who wait for the last of them.
 #[derive(Default)]
-struct Blocking {
+struct Live {
     count: AtomicUsize,
     ended: Event,
 }
 
-/// One piece of it. Dropped with the work, run or not.
-struct Begun(Arc<Blocking>);
+/// One of them. Dropped with it, run or not.
+struct Begun(Arc<Live>);
 
 impl Begun {
-    fn new(blocking: &Arc<Blocking>) -> Begun {
-        blocking.count.fetch_add(1, Ordering::AcqRel);
-        Begun(blocking.clone())
+    fn new(live: &Arc<Live>) -> Begun {
+        live.count.fetch_add(1, Ordering::AcqRel);
+        Begun(live.clone())
     }
 }
 
@@ -230,13 +230,13 @@ impl World {
         poll_fn(|cx| alarm.poll(cx, due)).await;
     }
 
-    /// The same world, which knows of its own blocking work only: for one run.
+    /// The same world, which knows of its own tasks and blocking work only: for one run.
     pub fn fork(&self) -> World {
         World(self.0.clone(), Arc::default())
     }
 
-    /// Returns when no blocking work of this world and its clones is left, waited for or not: no file that it has opened
-    /// is open then, and no temporary one there.
+    /// Returns when no task and no blocking work of this world and its clones is left, waited for or not: no file that
+    /// they have opened is open then, and no temporary one there. Not to be awaited in a task of this world.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -252,7 +252,11 @@ impl World {
 
     /// Spawns on this world's executor. Dropping the task cancels it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
-        self.0.spawn(Box::pin(future))
+        let begun = Begun::new(&self.1);
+        self.0.spawn(Box::pin(async move {
+            let _begun = begun;
+            future.await;
+        }))
     }
 
     /// 64 random bits.
