@@ -391,7 +391,7 @@ fn a_request_that_is_dropped_at_any_poll_is_whole_or_not_there() {
                 ];
                 for future in &mut asked {
                     for _ in 0..polls {
-                        if poll_once(future).await.is_some() {
+                        if poll_once(&mut *future).await.is_some() {
                             break;
                         }
                     }

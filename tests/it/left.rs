@@ -199,3 +199,37 @@ fn children() -> Vec<String> {
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
+
+#[test]
+fn what_is_left_is_seen() {
+    let dir = tempfile::tempdir().expect("a folder");
+    nothing_of(dir.path(), Some("a-run"));
+    fs::create_dir(temporary_folder(dir.path())).expect("a folder");
+    let start = |change: &dyn Fn(&mut Command)| {
+        let mut command = Command::new("sleep");
+        change(command.arg("60").env_clear());
+        command.spawn().expect("sleep")
+    };
+    for change in [
+        &|command: &mut Command| drop(command.current_dir(dir.path())) as &dyn Fn(&mut Command),
+        &|command: &mut Command| drop(command.env("HOME", dir.path())),
+        &|command: &mut Command| drop(command.env("LAMPLIGHTER_RUN", "what-is-left-is-seen")),
+    ] {
+        let mut child = start(change);
+        let found = processes_of(dir.path(), Some("what-is-left-is-seen"));
+        assert_eq!(found, [format!("{} sleep", child.id())]);
+        assert!(children().contains(&child.id().to_string()));
+        child.kill().expect("it is killed");
+        child.wait().expect("it is reaped");
+    }
+    for file in ["tmp/x", "out/.lamplighter-x"] {
+        let path = dir.path().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let open = fs::File::create(&path).expect("a file");
+        assert!(descriptors().iter().any(|name| path.ends_with(file) && Path::new(name) == path), "{file}");
+        assert_eq!(temporary_files(dir.path()), std::slice::from_ref(&path));
+        drop(open);
+        fs::remove_file(path).expect("removed");
+    }
+    nothing_of(dir.path(), Some("what-is-left-is-seen"));
+}
