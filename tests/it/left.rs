@@ -205,19 +205,16 @@ fn what_is_left_is_seen() {
     let dir = tempfile::tempdir().expect("a folder");
     nothing_of(dir.path(), Some("a-run"));
     fs::create_dir(temporary_folder(dir.path())).expect("a folder");
-    let start = |change: &dyn Fn(&mut Command)| {
-        let mut command = Command::new("sleep");
-        change(command.arg("60").env_clear());
-        command.spawn().expect("sleep")
-    };
-    for change in [
-        &|command: &mut Command| drop(command.current_dir(dir.path())) as &dyn Fn(&mut Command),
-        &|command: &mut Command| drop(command.env("HOME", dir.path())),
-        &|command: &mut Command| drop(command.env("LAMPLIGHTER_RUN", "what-is-left-is-seen")),
+    let root = dir.path();
+    for (folder, variable) in [
+        (root, ("A", Path::new("b"))),
+        (Path::new("/"), ("HOME", root)),
+        (Path::new("/"), ("LAMPLIGHTER_RUN", Path::new("what-is-left-is-seen"))),
     ] {
-        let mut child = start(change);
-        let found = processes_of(dir.path(), Some("what-is-left-is-seen"));
-        assert_eq!(found, [format!("{} sleep", child.id())]);
+        let mut command = Command::new("sleep");
+        command.arg("60").current_dir(folder).env_clear().env(variable.0, variable.1);
+        let mut child = command.spawn().expect("sleep");
+        assert_eq!(processes_of(root, Some("what-is-left-is-seen")), [format!("{} sleep", child.id())]);
         assert!(children().contains(&child.id().to_string()));
         child.kill().expect("it is killed");
         child.wait().expect("it is reaped");

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(depth("{{ a }}"), 1);
         assert_eq!(depth("{{ 1 + 1 + 1 }}"), 5);
         assert_eq!(depth("{{ [1, 2, 3, 1 + 1] }}"), 4);
-        assert_eq!(depth("{{ f(1 + 1) + f(1) }}"), 4 + 1 + 2 + 1);
+        assert_eq!(depth("{{ f(1 + 1) + f(1) }}"), 1 + 4 + 1 + 1 + 2);
         assert_eq!(depth("{{ ((1 }} }}"), 1, "what is never closed is refused later");
         assert_eq!(depth("{{ )) }}"), 2);
     }
