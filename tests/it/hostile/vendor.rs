@@ -277,9 +277,9 @@ fn what_stands_behind_a_body_is_no_answer() {
     let paths = ["/long", "/fine", "/fine", "/longer", "/fine", "/long", "/longer", "/fine"];
     let (night, ended) = ask(&vendor, &paths, "max_in_flight: 1,", GET);
     ended.is(0, "succeeded");
-    for place in 0..paths.len() {
+    for (place, path) in paths.iter().enumerate() {
         let value: Value = serde_json::from_str(&night.read(&place.to_string())).expect("JSON");
-        assert_eq!(value, json!({"a": 1}), "{place}: {}", paths[place]);
+        assert_eq!(value, json!({"a": 1}), "{place}: {path}");
     }
 }
 
