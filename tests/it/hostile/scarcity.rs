@@ -32,16 +32,11 @@ fn few_processes_make_items_wait_and_fail_none() {
     fs::copy(env!("CARGO_BIN_EXE_lamplighter"), &copy).expect("a copy");
     let owner = Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(night.dir.path()).status();
     assert!(owner.expect("chown").success());
-    let words = format!(
-        "setpriv --reuid={NOBODY} --clear-groups prlimit --nproc=16 sh -c {} {}",
-        r#"'shift;exec"$0""$@"'"#,
-        copy.display()
-    );
-    // `sh -c 'shift; exec "$0" "$@"' COPY PROGRAM run ..` runs the copy in place of the program.
-    night.through = words
-        .split(' ')
-        .map(|word| if word.starts_with('\'') { r#"shift; exec "$0" "$@""#.to_owned() } else { word.to_owned() })
-        .collect();
+    let (user, copy) = (format!("--reuid={NOBODY}"), copy.display().to_string());
+    // The shell runs the copy in place of the program that the bench names.
+    let words =
+        ["setpriv", &user, "--clear-groups", "prlimit", "--nproc=16", "sh", "-c", r#"shift; exec "$0" "$@""#, &copy];
+    night.through = words.map(str::to_owned).to_vec();
     let ended = night.run();
     ended.is(0, "succeeded");
     assert_eq!((ended.count("w", "ok"), night.outputs().len()), (60, 60));
