@@ -6,6 +6,7 @@ mod documents;
 mod engine;
 mod examples;
 mod hostile;
+mod left;
 mod memory;
 mod samples;
 mod schedule;
