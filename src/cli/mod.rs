@@ -5,8 +5,10 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
+mod explain;
 mod graph;
 mod logging;
+mod new;
 mod progress;
 mod run;
 mod runtime;
@@ -53,6 +55,10 @@ enum Command {
     Run(run::RunArguments),
     /// Check job files and say everything that is wrong with them
     Check(check::CheckArguments),
+    /// Write a new job file, with comments, to begin with
+    New(new::NewArguments),
+    /// Say what a field of a job file means, takes and defaults to
+    Explain(explain::ExplainArguments),
     /// Draw the stages of a job
     Graph(graph::GraphArguments),
     /// Run nightly-vitals against a simulated vendor: a first look
@@ -88,6 +94,8 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
         Command::Check(arguments) => check::main(&global, &arguments),
+        Command::New(arguments) => new::main(&global, &arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Graph(arguments) => graph::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::main(&global, &arguments),

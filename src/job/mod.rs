@@ -117,6 +117,26 @@ impl Job {
         }
     }
 
+    /// Whether a job can be called so: its file is the name with `.ron` behind it.
+    ///
+    /// # Errors
+    /// What is wrong with it, and a name that is near and good.
+    pub fn check_name(name: &str) -> Result<(), Problem> {
+        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if name == "lamplighter" {
+            let problem = Problem::error("", 0..0, "lamplighter.ron is the configuration, not a job");
+            return Err(problem.with_help("choose another name, such as nightly-vitals"));
+        }
+        if name.is_empty() || !name.chars().all(usable) {
+            let near: String = name.to_lowercase().chars().map(|c| if usable(c) { c } else { '-' }).collect();
+            let near = near.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+            let near = if near.is_empty() { "nightly-vitals" } else { &near };
+            let problem = Problem::error("", 0..0, format!("{name:?} is no name of a job"));
+            return Err(problem.with_help(format!("name the file with a-z, 0-9, - and _: {near}.ron")));
+        }
+        Ok(())
+    }
+
     /// Reads a text from a command line as the type of the param's default: texts as they are, everything else as JSON.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use lamplighter::{
     action::Handlers,
     item::Value,
     job::{Config, Job, JobSpec},
-    problem::schema::{ChoiceSchema, FieldsSchema, Payload, Shape},
+    problem::{Entry, Reference, Type},
 };
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -138,144 +138,40 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn the_reference_of_the_job_file_is_what_the_code_declares() {
-    same_or_written("docs/JOBS.md", "<!-- generated: begin -->", "<!-- generated: end -->", &Reference::make());
+    same_or_written("docs/JOBS.md", "<!-- generated: begin -->", "<!-- generated: end -->", &reference());
 }
 
-/// Writes each type once, in the order in which a reader meets it.
-#[derive(Default)]
-struct Reference {
-    text: String,
-    /// What was met, by name, so that two types of one name would be seen.
-    met: BTreeMap<&'static str, *const u8>,
-    open: Vec<Type>,
-}
-
-enum Type {
-    Fields(&'static FieldsSchema),
-    Choice(&'static ChoiceSchema),
-}
-
-impl Type {
-    fn name(&self) -> &'static str {
-        match self {
-            Type::Fields(schema) => schema.name,
-            Type::Choice(schema) => schema.name,
-        }
-    }
-}
-
-impl Reference {
-    fn make() -> String {
-        let mut reference = Reference::default();
-        reference.meet_fields(JobSpec::schema());
-        reference.meet_fields(Config::schema());
-        while !reference.open.is_empty() {
-            let next = reference.open.remove(0);
-            reference.write(next);
-        }
-        reference.text
-    }
-
-    /// Writes a type, and puts those that it names and that are new before all others; stages before everything.
-    fn write(&mut self, next: Type) {
-        let mut later = std::mem::take(&mut self.open);
-        match next {
-            Type::Fields(schema) => self.fields(schema),
-            Type::Choice(schema) => self.choice(schema),
-        }
-        if let Some(at) = self.open.iter().position(|next| next.name() == "Stage") {
-            let stage = self.open.remove(at);
-            // An action is met in `Job` first, but it belongs to a stage.
-            let action = self.open.iter().position(|next| next.name() == "Action").map(|at| self.open.remove(at));
-            self.open.splice(0..0, [stage].into_iter().chain(action));
-        }
-        self.open.append(&mut later);
-    }
-
-    fn meet_fields(&mut self, schema: &'static FieldsSchema) {
-        let at = std::ptr::from_ref(schema).cast();
-        match self.met.insert(schema.name, at) {
-            None => self.open.push(Type::Fields(schema)),
-            Some(before) => assert_eq!(before, at, "two types are called {}", schema.name),
-        }
-    }
-
-    fn meet_choice(&mut self, schema: &'static ChoiceSchema) {
-        let at = std::ptr::from_ref(schema).cast();
-        match self.met.insert(schema.name, at) {
-            None => self.open.push(Type::Choice(schema)),
-            Some(before) => assert_eq!(before, at, "two types are called {}", schema.name),
-        }
-    }
-
-    fn fields(&mut self, schema: &'static FieldsSchema) {
-        let _ = write!(self.text, "\n### {}\n\n{}\n\n", schema.name, sentence(schema.doc));
-        self.text.push_str("| field | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n");
-        for field in schema.fields {
-            let default = match (field.required, field.default) {
-                (true, _) => "must be given".to_owned(),
-                (false, "") => String::new(),
-                (false, default) => cell(default),
-            };
-            let takes = self.shape((field.shape)());
-            let (name, meaning) = (field.name, cell(&sentence(field.doc)));
-            let _ = writeln!(self.text, "| `{name}` | {takes} | {default} | {meaning} | {} |", code(field.example));
-        }
-    }
-
-    fn choice(&mut self, schema: &'static ChoiceSchema) {
-        let _ = write!(self.text, "\n### {}\n\n{}\n\n", schema.name, sentence(schema.doc));
-        self.text.push_str("| kind | takes | meaning |\n| --- | --- | --- |\n");
-        for variant in schema.variants {
-            let takes = match variant.payload {
-                Payload::Unit => String::new(),
-                Payload::Value(shape) => self.shape(shape()),
-                Payload::Fields(fields) => {
-                    let fields = fields();
-                    self.meet_fields(fields);
-                    format!("[fields](#{})", anchor(fields.name))
-                }
-            };
-            let _ = writeln!(self.text, "| `{}` | {takes} | {} |", variant.name, cell(&sentence(variant.doc)));
-        }
-    }
-
-    /// What may stand in a place, in a few words; types that have a table of their own are met and linked.
-    fn shape(&mut self, shape: Shape) -> String {
-        match shape {
-            Shape::Text => "text".to_owned(),
+/// The reference as a page: a table for each type, in the order in which a reader meets it.
+fn reference() -> String {
+    let reference = Reference::of(&[JobSpec::schema(), Config::schema()]);
+    let names: Vec<&str> = reference.types().iter().map(|each| each.name()).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two types have one name: {names:?}");
+    let mut text = String::new();
+    for each in reference.types() {
+        let whole = Entry::Type(*each);
+        let _ = write!(text, "\n### {}\n\n{}\n\n", each.name(), whole.meaning());
+        text.push_str(match each {
+            Type::Fields(_) => "| field | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n",
+            Type::Choice(_) => "| kind | takes | meaning | example |\n| --- | --- | --- | --- |\n",
+        });
+        for entry in each.entries() {
+            let (name, meaning) = (entry.name(), cell(&entry.meaning()));
+            let takes = cell(&entry.takes(&|name| format!("[{name}](#{})", anchor(name))).unwrap_or_default());
+            let takes = if takes == "fields" { format!("[fields](#{})", anchor(name)) } else { takes };
             // "a duration such as .." needs its example only once, and the column beside it has one.
-            Shape::Word { what, .. } => {
-                cell(if what.contains(" or a ") { what } else { what.split(" such as ").next().unwrap_or(what) })
-            }
-            Shape::Int { min, max } if max == i64::from(u32::MAX) && min == 0 => "whole number".to_owned(),
-            Shape::Int { min, max } if min == i64::from(i32::MIN) && max == i64::from(i32::MAX) => {
-                "whole number".to_owned()
-            }
-            Shape::Int { min, max } => format!("whole number, {min} to {max}"),
-            Shape::Number => "number".to_owned(),
-            Shape::Bool => "`true`, `false`".to_owned(),
-            Shape::Any => "any value".to_owned(),
-            Shape::List(of) => format!("list: {}", self.shape(of())),
-            Shape::Map(of) => format!("map: {}", self.shape(of())),
-            Shape::Pair(a, b) => format!("pair: ({}, {})", self.shape(a()), self.shape(b())),
-            Shape::Fields(schema) => {
-                let schema = schema();
-                self.meet_fields(schema);
-                format!("[{}](#{})", schema.name, anchor(schema.name))
-            }
-            Shape::Choice(schema) => {
-                let schema = schema();
-                self.meet_choice(schema);
-                format!("[{}](#{})", schema.name, anchor(schema.name))
-            }
+            let takes = if takes.contains(" or a ") { &takes } else { takes.split(" such as ").next().unwrap_or_default() };
+            let example = entry.example().unwrap_or_default();
+            let _ = match entry {
+                Entry::Field(..) => {
+                    let default = cell(entry.default().unwrap_or("must be given"));
+                    let example = code(example.split_once(": ").map_or("", |(_, value)| value));
+                    writeln!(text, "| `{name}` | {takes} | {default} | {meaning} | {example} |")
+                }
+                _ => writeln!(text, "| `{name}` | {takes} | {meaning} | {} |", code(&example)),
+            };
         }
     }
-}
-
-/// The lines of a doc comment as one.
-fn sentence(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    text
 }
 
 /// Text that may stand in a table.
