@@ -24,6 +24,20 @@ use crate::{
 use std::{fmt, fs, path::Path};
 
 /// What a job file may name besides what stands in it.
+///
+/// ```
+/// use lamplighter::job::{Config, Job, Surroundings};
+/// use lamplighter::problem::Source;
+///
+/// let config = Config::from_ron("lamplighter.ron", r#"Config(
+///     services: [Service(name: "vendor", base: "https://api.vendor.example")],
+/// )"#)?;
+/// let surroundings = Surroundings { services: config.services.unwrap_or_default(), ..Surroundings::default() };
+/// let source = Source::new("list.ron", r#"Job(run: [Http(via: "vendor", get: "/v1/patients")])"#);
+/// let job = Job::from_source("list", source, ".".as_ref(), &surroundings)?.job;
+/// assert_eq!(job.services.len(), 1);
+/// # Ok::<(), lamplighter::job::JobProblems>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Surroundings {
     /// Handlers written in Rust, for `Call`.
@@ -35,6 +49,18 @@ pub struct Surroundings {
 }
 
 /// A file with errors: nothing of it can run.
+///
+/// ```
+/// use lamplighter::{action::Handlers, job::Job};
+///
+/// let text = "Job(\n    dedline: \"1h\",\n    run: [Exec(argv: \"ls\")],\n)";
+/// let problems = Job::from_ron("tidy-up", text, ".".as_ref(), &Handlers::new()).unwrap_err();
+/// assert_eq!(problems.problems.len(), 2);
+/// // For people, with the line underlined ..
+/// assert!(problems.render(false).contains("help: did you mean `deadline`?"));
+/// // .. and for editors.
+/// assert_eq!(problems.to_json()[0]["line"], 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct JobProblems {
     /// The file.
@@ -44,6 +70,17 @@ pub struct JobProblems {
 }
 
 /// A job that can run, and what was remarked on.
+///
+/// ```
+/// use lamplighter::{action::Handlers, job::Job};
+///
+/// let text = "Job(schedule: Every(\"5m\"), run: [Exec(argv: [\"/usr/local/bin/poll\"])])";
+/// let checked = Job::from_ron("poll", text, ".".as_ref(), &Handlers::new())?;
+/// assert_eq!(&*checked.job.name, "poll");
+/// // It is due every five minutes and may run for a day: that can be, but is it meant?
+/// assert!(checked.remarks[0].message.contains("more often than its default deadline"));
+/// # Ok::<(), lamplighter::job::JobProblems>(())
+/// ```
 pub struct CheckedJob {
     /// The job.
     pub job: Job,
@@ -84,6 +121,19 @@ impl Job {
     }
 
     /// Checks a spec that was built in Rust. Problems have paths and no places.
+    ///
+    /// ```
+    /// use lamplighter::{action::Handlers, job::{Job, JobSpec}, problem::{Source, load}};
+    ///
+    /// // Read, changed, and then checked.
+    /// let text = r#"Job(run: [Exec(argv: ["true"])])"#;
+    /// let mut spec: JobSpec = load(&Source::new("tidy-up", text)).expect("RON of the right shape");
+    /// spec.timezone = Some("Europe/Berln".into());
+    /// let problems = Job::new("tidy-up", &spec, ".".as_ref(), &Handlers::new()).unwrap_err().problems;
+    /// assert_eq!(problems[0].path, "timezone");
+    /// spec.timezone = Some("Europe/Berlin".into());
+    /// assert!(Job::new("tidy-up", &spec, ".".as_ref(), &Handlers::new()).is_ok());
+    /// ```
     ///
     /// # Errors
     /// As [`Job::from_file`].

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod documents;
+mod embedding;
 mod engine;
 mod examples;
 mod hostile;
