@@ -1,12 +1,13 @@
 //! The documents say what is so: their RON loads, and the reference of the job file is what the code declares.
 
+use super::util::{Act, Done, Place, Scripted, finish};
 use lamplighter::{
     action::Handlers,
     item::Value,
     job::{Config, Job, JobSpec},
     problem::{Entry, Reference, Type},
 };
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -77,6 +78,93 @@ fn every_ron_block_of_the_documents_loads() {
     }
     assert!(loaded > 0, "the documents show no job");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What follows a heading of the second level, until the next.
+fn sections(text: &str) -> Vec<(&str, &str)> {
+    text.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect()
+}
+
+#[test]
+fn every_need_has_a_recipe_that_is_checked_without_a_remark() {
+    let text = read("docs/RECIPES.md");
+    let recipes = sections(&text);
+    let needs = [
+        "mail", "upload", "vendor", "downloads", "joined", "queue", "conversions", "changed", "another job",
+        "combination", "group", "export", "Cleaning", "configuration",
+    ];
+    assert_eq!(recipes.len(), needs.len());
+    let mut wrong = Vec::new();
+    for ((heading, body), need) in recipes.iter().zip(needs) {
+        assert!(heading.contains(need), "{heading:?} is no recipe for {need:?}");
+        let jobs = blocks(body, "ron");
+        assert!(!jobs.is_empty(), "{heading:?} shows no job");
+        for (_, block) in jobs.iter().filter(|(_, block)| block.starts_with("Job(")) {
+            let checked = Job::from_ron("a-job", block, Path::new("/nowhere"), &Handlers::new());
+            let remarks = checked.unwrap_or_else(|problems| panic!("{heading}: {problems}")).remarks;
+            // Tables of the operator's own are not there.
+            let ours = remarks.into_iter().filter(|remark| !remark.message.starts_with("there is no file"));
+            wrong.extend(ours.map(|remark| format!("{heading}: {}", remark.message)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The job of a recipe, by a word of its heading.
+fn recipe(word: &str) -> String {
+    let text = read("docs/RECIPES.md");
+    let sections = sections(&text);
+    let (_, body) = sections.iter().find(|(heading, _)| heading.contains(word)).expect("the recipe");
+    blocks(body, "ron").remove(0).1
+}
+
+#[test]
+fn what_has_not_changed_is_not_loaded_again() {
+    let place = Place::with_job("lists", &recipe("changed"));
+    place.write("lists/a.csv", "id\n1\n");
+    place.write("lists/b.csv", "id\n2\n");
+    let load = format!("load={}", place.path("load.sh").display());
+    place.write("load.sh", "#!/bin/sh\nset -e\ncat \"$1\" >> loaded\n");
+    fs::set_permissions(place.path("load.sh"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let lists = format!("lists={}", place.path("lists").display());
+    let stage = |done: Done| done.exits(0).json()["stages"][1].clone();
+    let run = || stage(place.run(&["run", "lists", "--set", &load, "--set", &lists, "--format", "json"]));
+    assert_eq!(run()["ok"], 2);
+    assert_eq!((run()["ok"].clone(), run()["empty"].clone()), (0.into(), 2.into()));
+    place.write("lists/b.csv", "id\n3\n");
+    let last = run();
+    assert_eq!((&last["ok"], &last["empty"]), (&1.into(), &1.into()));
+    assert_eq!(place.read("out/loaded"), "id\n1\nid\n2\nid\n3\n");
+}
+
+/// Stands for the program: two rows that wait until an UPDATE names them.
+const SQLITE3: &str = r#"#!/bin/sh -e
+case "$*" in
+    *"SELECT json_object"*)
+        for id in 7 8; do
+            grep -q "id = $id\$" updates 2>/dev/null || echo "{\"id\": $id, \"body\": {\"to\": \"P$id\"}}"
+        done ;;
+    *UPDATE*) echo "$2" >> updates ;;
+esac
+"#;
+
+#[test]
+fn the_queue_is_worked_off_once() {
+    let clinic = Scripted::start(|path| match path {
+        "/v2/messages" => Act::Answer(200, "{}".into()),
+        _ => Act::Answer(404, "{}".into()),
+    });
+    let queue = recipe("queue").replace("https://clinic.example.org", &clinic.base).replace("clinic_token", "vendor_token");
+    let place = Place::with_job("queue", &queue);
+    place.write("bin/sqlite3", SQLITE3);
+    fs::set_permissions(place.path("bin/sqlite3"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    for sent in [2, 0] {
+        let mut command = place.command(&["run", "queue", "--format", "json"]);
+        let done = finish(command.env("PATH", &path).env("LAMPLIGHTER_SECRET_VENDOR_TOKEN", "x")).exits(0);
+        assert_eq!(done.json()["stages"][1]["ok"], sent, "{}", done.stdout);
+    }
+    assert_eq!(clinic.requests("/v2/messages"), 2);
 }
 
 #[test]
