@@ -42,10 +42,9 @@ impl Template {
         match self {
             Template::Command => &[("NAME.ron", include_str!("new/command.ron"))],
             // The job comes last: it is there only when all that it needs is.
-            Template::Items => &[
-                ("NAME/items.csv", include_str!("new/items.csv")),
-                ("NAME.ron", include_str!("new/items.ron")),
-            ],
+            Template::Items => {
+                &[("NAME/items.csv", include_str!("new/items.csv")), ("NAME.ron", include_str!("new/items.ron"))]
+            }
         }
     }
 

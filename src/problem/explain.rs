@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::hints::{
-    as_list, crontab, fields, form, found, kind_for_list, kind_for_text, kinds, meant_bool, meant_text, quote, repeated,
-    wanted, with_unit, written_out,
+    as_list, crontab, fields, form, found, kind_for_list, kind_for_text, kinds, meant_bool, meant_text, quote,
+    repeated, wanted, with_unit, written_out,
 };
 use super::parse::{Entry, Fault, Group, Kind, Node, Tree, parse};
 use super::schema::{ChoiceSchema, FieldsSchema, Payload, Shape, VariantSchema};
@@ -404,7 +404,9 @@ impl<'a> Walk<'a> {
                         let message = format!("`{}(..)` stands where `{}(..)` should", repeated(plain), schema.name);
                         let help = match near || !self.path.is_empty() || plain.is_empty() {
                             true => format!("write `{}(..)`", schema.name),
-                            false => format!("this file holds one `{}(..)`; what is none has a file of its own", schema.name),
+                            false => {
+                                format!("this file holds one `{}(..)`; what is none has a file of its own", schema.name)
+                            }
                         };
                         self.report(name.clone(), message, Some(help));
                         // What has another name probably has other fields too; the whole file has no other meaning.

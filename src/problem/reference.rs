@@ -3,8 +3,8 @@
 
 use super::{
     closest,
-    suggest::list,
     schema::{ChoiceSchema, FieldSchema, FieldsSchema, Payload, Shape, VariantSchema},
+    suggest::list,
 };
 use std::collections::BTreeSet;
 
@@ -167,7 +167,11 @@ impl Reference {
             found = next;
         }
         let mut all: Vec<Entry> = Vec::new();
-        found.into_iter().for_each(|entry| if !all.iter().any(|one| one.is(entry)) { all.push(entry) });
+        found.into_iter().for_each(|entry| {
+            if !all.iter().any(|one| one.is(entry)) {
+                all.push(entry)
+            }
+        });
         Ok(all)
     }
 
@@ -247,7 +251,9 @@ impl Entry {
     /// What holds when a field is left out: `none` where nothing does. `None` where it cannot be left out.
     pub fn default(self) -> Option<&'static str> {
         match self {
-            Entry::Field(_, field) if !field.required => Some(if field.default.is_empty() { "none" } else { field.default }),
+            Entry::Field(_, field) if !field.required => {
+                Some(if field.default.is_empty() { "none" } else { field.default })
+            }
             _ => None,
         }
     }

@@ -422,6 +422,9 @@ mod tests {
         assert!(schema.fields[0].required && !schema.fields[1].required);
         assert_eq!(schema.fields[1].default, "1");
         assert_eq!(Act::schema().variants.len(), 3);
-        assert_eq!(Act::schema().variants.iter().map(|kind| kind.example).collect::<Vec<_>>()[..2], ["", "Say(\"hi\")"]);
+        assert_eq!(
+            Act::schema().variants.iter().map(|kind| kind.example).collect::<Vec<_>>()[..2],
+            ["", "Say(\"hi\")"]
+        );
     }
 }

@@ -541,10 +541,7 @@ fn kinds_and_texts_mixed_up() {
 fn kinds_with_wrong_parentheses() {
     check("Job(schedule: Manual())", &["1:15 Manual | `Manual` is written without parentheses | write `Manual`"]);
     check("Job(schedule: Manual(\"x\"))", &["1:15 Manual | `Manual` takes no value | write `Manual`"]);
-    check(
-        "Job(schedule: Cron)",
-        &["1:15 Cron | `Cron` needs a value in parentheses | write `Cron(\"30 2 * * *\")`"],
-    );
+    check("Job(schedule: Cron)", &["1:15 Cron | `Cron` needs a value in parentheses | write `Cron(\"30 2 * * *\")`"]);
     check("Job(schedule: Cron())", &["1:15 Cron | `Cron` needs a value | write `Cron(\"30 2 * * *\")`"]);
     check(
         "Job(schedule: Cron(expr: \"x\"))",

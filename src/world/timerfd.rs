@@ -102,11 +102,7 @@ impl Sleepers {
         Sleepers::with(clock, executor, |_| Err(io::ErrorKind::PermissionDenied.into()))
     }
 
-    fn with(
-        clock: KernelClock,
-        executor: Executor,
-        make: fn(KernelClock) -> io::Result<Async<OwnedFd>>,
-    ) -> Sleepers {
+    fn with(clock: KernelClock, executor: Executor, make: fn(KernelClock) -> io::Result<Async<OwnedFd>>) -> Sleepers {
         let shared =
             Shared { clock, make, state: Mutex::default(), sets: AtomicUsize::new(0), rouses: AtomicUsize::new(0) };
         Sleepers { executor, shared: Arc::new(shared) }

@@ -90,8 +90,20 @@ fn every_need_has_a_recipe_that_is_checked_without_a_remark() {
     let text = read("docs/RECIPES.md");
     let recipes = sections(&text);
     let needs = [
-        "mail", "upload", "vendor", "downloads", "joined", "queue", "conversions", "changed", "another job",
-        "combination", "group", "export", "Cleaning", "configuration",
+        "mail",
+        "upload",
+        "vendor",
+        "downloads",
+        "joined",
+        "queue",
+        "conversions",
+        "changed",
+        "another job",
+        "combination",
+        "group",
+        "export",
+        "Cleaning",
+        "configuration",
     ];
     assert_eq!(recipes.len(), needs.len());
     let mut wrong = Vec::new();
@@ -154,7 +166,8 @@ fn the_queue_is_worked_off_once() {
         "/v2/messages" => Act::Answer(200, "{}".into()),
         _ => Act::Answer(404, "{}".into()),
     });
-    let queue = recipe("queue").replace("https://clinic.example.org", &clinic.base).replace("clinic_token", "vendor_token");
+    let queue =
+        recipe("queue").replace("https://clinic.example.org", &clinic.base).replace("clinic_token", "vendor_token");
     let place = Place::with_job("queue", &queue);
     place.write("bin/sqlite3", SQLITE3);
     fs::set_permissions(place.path("bin/sqlite3"), fs::Permissions::from_mode(0o755)).expect("executable");
@@ -247,7 +260,8 @@ fn reference() -> String {
             let takes = cell(&entry.takes(&|name| format!("[{name}](#{})", anchor(name))).unwrap_or_default());
             let takes = if takes == "fields" { format!("[fields](#{})", anchor(name)) } else { takes };
             // "a duration such as .." needs its example only once, and the column beside it has one.
-            let takes = if takes.contains(" or a ") { &takes } else { takes.split(" such as ").next().unwrap_or_default() };
+            let takes =
+                if takes.contains(" or a ") { &takes } else { takes.split(" such as ").next().unwrap_or_default() };
             let example = entry.example().unwrap_or_default();
             let _ = match entry {
                 Entry::Field(..) => {

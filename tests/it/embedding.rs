@@ -195,7 +195,8 @@ fn a_run_shares_the_executor_with_the_callers_tasks_on_many_threads() {
     ])"#;
     // The three ways to a job give the same one.
     let spec: JobSpec = load(&Source::new("embedded", text)).expect("reads");
-    let jobs = [job(text, &handlers), Arc::new(Job::new("embedded", &spec, Path::new("."), &handlers).expect("good").job)];
+    let jobs =
+        [job(text, &handlers), Arc::new(Job::new("embedded", &spec, Path::new("."), &handlers).expect("good").job)];
     let (stop, stopped) = async_channel::bounded::<()>(1);
     std::thread::scope(|scope| {
         for _ in 0..3 {

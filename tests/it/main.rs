@@ -8,6 +8,7 @@ mod engine;
 mod examples;
 mod hostile;
 mod memory;
+mod newcomer;
 mod samples;
 mod schema;
 mod services;
