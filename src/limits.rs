@@ -17,6 +17,16 @@ pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
 pub const JQ_INDEX_MAX: usize = 1 << 20;
 /// Longest text that a product (`"-" * .n`) makes in a jq filter, in bytes: the largest value of a gather by default.
 pub const JQ_TEXT_BYTES_MAX: usize = 16 << 20;
+/// How deep a jq definition that is given a filter may call itself, in calls: each hands the filter on, and a level of
+/// recursion takes up to 1.5 KB of stack in a debug build when the last one is used.
+pub const JQ_HANDED_ON_MAX: usize = 200;
+/// Most elements of an array, or fields of an object, that a jq filter makes: four times what an `Items` may list.
+pub const JQ_ELEMENTS_MAX: usize = 4 << 20;
+/// Largest value that a jq filter gives or writes as text: bytes of its texts and 16 for each value in it. A value that
+/// holds another one twice, and so on, is small in memory and without end when it is written.
+pub const JQ_WEIGHT_MAX: usize = 128 << 20;
+/// Largest whole number that a product makes in a jq filter, in bits: beyond a double's range it helps nobody.
+pub const JQ_NUMBER_BITS_MAX: u64 = 1 << 16;
 /// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
 /// build needs 2 MiB for 800 prefix operators.
 pub const JQ_STEPS_MAX: usize = 2000;
@@ -257,6 +267,8 @@ pub const SIM_STEPS_MAX: u64 = 5_000_000;
 
 const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
+const _: () = assert!(JQ_INDEX_MAX <= JQ_ELEMENTS_MAX && ITEMS_MAX <= JQ_ELEMENTS_MAX);
+const _: () = assert!(JQ_TEXT_BYTES_MAX <= JQ_WEIGHT_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
 const _: () = assert!(SIM_CONNECTIONS_MAX >= 4 * WORKERS_MAX);

@@ -6,9 +6,11 @@ mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
+mod explain;
 mod graph;
 mod logging;
 mod next;
+mod new;
 mod progress;
 mod run;
 mod runtime;
@@ -57,6 +59,10 @@ enum Command {
     Check(check::CheckArguments),
     /// Say when jobs are due next
     Next(next::NextArguments),
+    /// Write a new job file, with comments, to begin with
+    New(new::NewArguments),
+    /// Say what a field of a job file means, takes and defaults to
+    Explain(explain::ExplainArguments),
     /// Draw the stages of a job
     Graph(graph::GraphArguments),
     /// Run nightly-vitals against a simulated vendor: a first look
@@ -93,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&global, &arguments),
         Command::Check(arguments) => check::main(&global, &arguments),
         Command::Next(arguments) => next::main(&global, &arguments),
+        Command::New(arguments) => new::main(&global, &arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Graph(arguments) => graph::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::main(&global, &arguments),

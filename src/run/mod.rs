@@ -53,7 +53,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Starts runs on the executor of a world.
+/// Starts runs on the executor of a world: as many at once as you like. See [`Run`] for an example.
 #[derive(Clone, Debug)]
 pub struct Runner {
     world: World,
@@ -97,9 +97,45 @@ impl std::error::Error for StartError {}
 
 /// A run that was started: a future of its [`RunRecord`], which is data and never an error.
 ///
+/// ```
+/// # use lamplighter::{action::Handlers, item::RunOutcome, job::Job, run::{RunOptions, Runner}, world::World};
+/// # use std::{path::Path, sync::Arc, time::Duration};
+/// # let text = r#"Job(stages: [
+/// #     Stage(name: "list", run: [Items(list: [1, 2, 3])]),
+/// #     Stage(name: "wait", run: [Call(handler: "wait")]),
+/// # ])"#;
+/// # let handlers = Handlers::new().add("wait", |call: lamplighter::action::Call| async move {
+/// #     call.sleep(Duration::from_secs(3600)).await;
+/// #     Ok(lamplighter::item::Value::Null)
+/// # })?;
+/// # let job = Arc::new(Job::from_ron("slow", text, Path::new("."), &handlers)?.job);
+/// let executor = Arc::new(async_executor::Executor::new());
+/// let runner = Runner::new(World::real(executor.clone()));
+/// let run = runner.start(&job, RunOptions::default())?;
+///
+/// // Drive the executor until an item is worked on, then give up.
+/// smol::block_on(executor.run(async {
+///     while run.progress().stages[1].working == 0 {
+///         smol::future::yield_now().await;
+///     }
+/// }));
+/// run.cancel("an impatient caller");
+/// let record = smol::block_on(executor.run(run));
+///
+/// assert_eq!(record.outcome, RunOutcome::Cancelled);
+/// assert_eq!(record.reason.as_deref(), Some("cancelled by an impatient caller"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// After it was awaited to its end no task, process, timer or file descriptor of the run is left. (The one task that waits for
+/// the timer of a [`World`] is shared by its runs, and ends at the executor's next turn when nobody sleeps any more.)
+///
 /// # Cancel safety
-/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor.
-/// After it was awaited to its end no task of the run is left.
+/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor, which
+/// must be driven until they are done. If the executor is dropped too, its tasks go with it and their processes are killed.
+///
+/// # Panics
+/// When it is polled although the executor was dropped before the run's end.
 pub struct Run {
     state: Arc<RunState>,
     story: Option<Task<()>>,

@@ -66,9 +66,9 @@ crate::choice! {
     /// Who we say we are.
     pub enum AuthSpec as "Auth" {
         /// A token.
-        Bearer(String),
+        Bearer(String) example "Bearer(\"{{ secret.vendor_token }}\")",
         /// A user and a password.
-        Basic { BasicSpec },
+        Basic { BasicSpec } example "Basic(user: \"gateway\", password: \"{{ secret.vendor_password }}\")",
     }
 }
 

@@ -183,9 +183,10 @@ impl Drop for Begun {
 impl World {
     /// The operating system's clocks, threads and randomness, with tasks on `executor`.
     ///
-    /// Whoever makes it must run the executor; nothing is spawned anywhere else.
+    /// Whoever makes it must keep the executor and run it; nothing is spawned anywhere else. When the caller's last handle of
+    /// the executor is dropped, its tasks are dropped with it, and their processes killed.
     pub fn real(executor: Arc<async_executor::Executor<'static>>) -> World {
-        World(Arc::new(real::Real::new(executor)), Arc::default())
+        World(Arc::new(real::Real::new(&executor)), Arc::default())
     }
 
     /// A world of one's own ports.
