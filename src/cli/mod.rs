@@ -1,6 +1,7 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
 mod check;
+#[cfg(feature = "completions")]
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
@@ -17,7 +18,9 @@ mod vendor_sim;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit::Exit;
-use screen::{complain, print};
+#[cfg(feature = "demo")]
+use screen::complain;
+use screen::print;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Runs jobs at night, keeps them to their deadlines, and says what was done and what was not.
@@ -62,6 +65,7 @@ enum Command {
     #[cfg(feature = "demo")]
     VendorSim(vendor_sim::VendorSimArguments),
     /// Print the completions of a shell
+    #[cfg(feature = "completions")]
     Completions(completions::CompletionsArguments),
 }
 
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::VendorSim(arguments) => vendor_sim::main(&arguments),
+        #[cfg(feature = "completions")]
         Command::Completions(arguments) => completions::main(&arguments),
     };
     exit.into()

@@ -5,6 +5,7 @@
 
 mod check;
 mod facts;
+#[cfg_attr(not(feature = "jq"), path = "no_jq.rs")]
 mod jq;
 mod stats;
 mod template;
