@@ -1,4 +1,4 @@
-//! In the place of `jq.rs` in a program without the feature `jq`: there is no filter, and a job that has one is refused
+//! In the place of `jq.rs` in a program without the feature `jq`: no filter compiles, so a job that has one is refused
 //! when it is loaded.
 
 use super::{Facts, LangError};
@@ -8,17 +8,20 @@ use std::{
     ops::{ControlFlow, Range},
 };
 
-/// There is none.
-#[derive(Clone, Debug)]
-pub enum Filter {}
+/// Why nothing is computed.
+const WITHOUT_JQ: &str = "this program was built without jq (the feature `jq`)";
 
-/// There is none, since no filter runs.
+/// A compiled filter, of which there is none.
+#[derive(Clone, Debug)]
+pub struct Filter(());
+
+/// Why a filter gave no value: there is no jq.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FilterError {}
+pub struct FilterError(());
 
 impl fmt::Display for FilterError {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(WITHOUT_JQ)
     }
 }
 
@@ -30,51 +33,50 @@ impl Filter {
     /// # Errors
     /// Always: that this program was built without jq.
     pub fn compile(text: &str, _name: Option<&str>) -> Result<Filter, Vec<LangError>> {
-        let message = "this program was built without jq (the feature `jq`)".to_owned();
-        Err(vec![LangError { message, help: None, range: Some(0..text.len()) }])
+        Err(vec![LangError { message: WITHOUT_JQ.to_owned(), help: None, range: Some(0..text.len()) }])
     }
 
-    /// Cannot be called.
+    /// Gives nothing.
     ///
     /// # Errors
-    /// None.
+    /// Always.
     pub fn run(
         &self,
         _input: &Value,
         _facts: &Facts,
         _each: &mut dyn FnMut(Value) -> ControlFlow<()>,
     ) -> Result<(), FilterError> {
-        match *self {}
+        Err(FilterError(()))
     }
 
-    /// Cannot be called.
+    /// Gives nothing.
     ///
     /// # Errors
-    /// None.
+    /// Always.
     pub fn first(&self, _input: &Value, _facts: &Facts) -> Result<Option<Value>, FilterError> {
-        match *self {}
+        Err(FilterError(()))
     }
 
-    /// Cannot be called.
+    /// Gives nothing.
     ///
     /// # Errors
-    /// None.
+    /// Always.
     pub fn first_bool(&self, _input: &Value, _facts: &Facts) -> Result<bool, FilterError> {
-        match *self {}
+        Err(FilterError(()))
     }
 
-    /// Cannot be called.
+    /// It uses no `items`, `failures` or `counts`.
     pub fn uses_group(&self) -> bool {
-        match *self {}
+        false
     }
 
-    /// Cannot be called.
+    /// Nowhere.
     pub fn group_uses(&self) -> &[Range<usize>] {
-        match *self {}
+        &[]
     }
 
-    /// Cannot be called.
+    /// The text of no filter.
     pub fn source(&self) -> &str {
-        match *self {}
+        ""
     }
 }

@@ -94,7 +94,7 @@ fn a_large_file_is_read_row_by_row() {
 
 /// A night of nightly-vitals with everything in one process, under a limit that the shell sets first: the vendor and its
 /// faults, retries, pages, jq, the report.
-const NIGHT: &str = "demo --patients 300 --time-scale 0";
+const NIGHT: &str = "demo --patients 200 --time-scale 0";
 
 /// Needs more memory than any limit here, and so shows that a limit holds.
 const HOG: &str = "head -c 100000000 /dev/zero | tail -c 100000000 >/dev/null";
