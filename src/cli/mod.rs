@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod check;
+#[cfg(feature = "completions")]
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
@@ -21,7 +22,9 @@ mod vendor_sim;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit::Exit;
-use screen::{complain, print};
+#[cfg(feature = "demo")]
+use screen::complain;
+use screen::print;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Runs jobs at night, keeps them to their deadlines, and says what was done and what was not.
@@ -72,6 +75,7 @@ enum Command {
     #[cfg(feature = "demo")]
     VendorSim(vendor_sim::VendorSimArguments),
     /// Print the completions of a shell
+    #[cfg(feature = "completions")]
     Completions(completions::CompletionsArguments),
 }
 
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::VendorSim(arguments) => vendor_sim::main(&arguments),
+        #[cfg(feature = "completions")]
         Command::Completions(arguments) => completions::main(&arguments),
     };
     exit.into()

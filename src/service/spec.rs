@@ -374,7 +374,7 @@ impl ServicePlan {
             None => None,
         };
         let tls = match origin.tls {
-            true => Some(tls::connector(ca.as_deref()).map_err(|why| failed("ca_file", &why))?),
+            true => Some(tls::Connector::new(ca.as_deref()).map_err(|why| failed("ca_file", &why))?),
             false => None,
         };
         let idle = self.max_in_flight.unwrap_or(POOL_IDLE_MAX);
