@@ -147,6 +147,11 @@ pub trait Ports: Send + Sync + 'static {
     /// Says that nobody waits for this computation any more. One that has not begun is dropped and never runs; the thread
     /// of one that runs is counted as lost until it ends; one that has ended is left alone.
     fn abandon(&self, computation: Computation);
+    /// A running computation begins (`true`) or ends to wait for others: meanwhile another thread of the CPU pool may be
+    /// started in its place. Simulated: nothing.
+    fn waiting(&self, begins: bool) {
+        let _ = begins;
+    }
     /// Whether so many threads of the CPU pool are lost that no more are replaced.
     fn degraded(&self) -> bool;
 }
@@ -303,6 +308,15 @@ impl World {
     /// Dropping the future disarms the timer; nothing else happens.
     pub async fn until_wall(&self, due: jiff::Timestamp) -> WallWake {
         self.0.until_wall(due).await
+    }
+
+    /// From inside a computation of the CPU pool: waits for others by `wait`, which blocks. Another thread takes the place
+    /// meanwhile, so that those who are waited for can compute.
+    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.0.waiting(true);
+        let result = wait();
+        self.0.waiting(false);
+        result
     }
 
     /// Runs a computation (jq, a template) on the CPU pool and gives its result, or `None` when every thread of the pool

@@ -112,6 +112,10 @@ impl Ports for Real {
         self.cpu.submit(work)
     }
 
+    fn waiting(&self, begins: bool) {
+        self.cpu.waiting(begins);
+    }
+
     fn abandon(&self, computation: Computation) {
         self.cpu.abandon(computation);
     }
