@@ -30,7 +30,7 @@ pub use process::{Leftovers, Owner};
 
 use crate::{
     flow::Slot,
-    item::{Class, Failure, Key, Lineage, Value},
+    item::{Class, Failure, Key, Lineage, Value, hex},
     lang::{Checker, Facts},
     service::Service,
     world::{Boot, BoxFuture, World},
@@ -267,7 +267,7 @@ impl ItemContext {
         }
         hash.update(self.action_place.to_be_bytes());
         hash.update(self.value_place.to_be_bytes());
-        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize()[..16])
     }
 }
 

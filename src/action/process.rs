@@ -7,13 +7,15 @@
 //! A process that leaves its group (`setsid`) is not seen here: it lives on until the service manager ends the unit, or
 //! the sweep at the next start finds it by its environment (`LAMPLIGHTER_RUN`).
 
+use super::pump::Pipe;
 use crate::{
     item::Lineage,
-    limits::{LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
+    limits::{CHILD_LINGER, LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
     world::World,
 };
 use event_listener::Event;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions},
 };
@@ -70,16 +72,17 @@ pub(super) struct Started {
     /// The process.
     pub running: Running,
     /// Its standard input.
-    pub stdin: Option<Async<OwnedFd>>,
+    pub stdin: Option<Pipe>,
     /// Its standard output, and error where that has no pipe of its own.
-    pub stdout: Async<OwnedFd>,
+    pub stdout: Pipe,
     /// Its standard error.
-    pub stderr: Option<Async<OwnedFd>>,
+    pub stderr: Option<Pipe>,
 }
 
 /// A child that runs. Dropped, its group is cut and left to [`Leftovers`].
 pub(super) struct Running {
     group: Option<Group>,
+    /// There once its exit had to be waited for.
     pidfd: Option<Async<OwnedFd>>,
     expected: Expected,
 }
@@ -288,12 +291,13 @@ impl Start {
             self.command.stdin(Stdio::null());
             None
         };
+        let lingers = stdin.is_none();
         let child = self.command.process_group(0).spawn()?;
         expected.started();
         // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
         drop(self.command);
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive number");
-        let mut running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, expected };
+        let running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, expected };
         if let Some(nice) = self.nice {
             // It may have ended already, or a negative value may not be allowed.
             if let Err(error) = rustix::process::setpriority_pgrp(Some(id), nice)
@@ -310,34 +314,39 @@ impl Start {
                 log::warn!("cannot set `memory`: {error}");
             }
         }
-        // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
-        running.pidfd =
-            rustix::process::pidfd_open(id, PidfdFlags::empty()).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+        if lingers {
+            linger(&stdout);
+        }
         Ok(Started {
             running,
-            stdin: stdin.map(Async::new).transpose()?,
-            stdout: Async::new(stdout)?,
-            stderr: stderr.map(Async::new).transpose()?,
+            stdin: stdin.map(Pipe::new).transpose()?,
+            stdout: Pipe::new(stdout)?,
+            stderr: stderr.map(Pipe::new).transpose()?,
         })
     }
 }
 
 impl Running {
     /// Waits until the leader has ended. It is not reaped, so its number stays taken.
-    pub async fn exited(&self, world: &World) {
+    pub async fn exited(&mut self, world: &World) {
         let Some(group) = &self.group else { return };
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(pidfd) = &self.pidfd
-                && pidfd.readable().await.is_ok()
-            {
-                return;
-            }
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             match rustix::process::waitid(WaitId::Pid(group.id), options) {
                 Ok(None) | Err(Errno::INTR) => {}
                 Ok(Some(_)) | Err(_) => return,
             }
+            if self.pidfd.is_none() {
+                let pidfd = rustix::process::pidfd_open(group.id, PidfdFlags::empty());
+                self.pidfd = pidfd.ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+            }
+            if let Some(pidfd) = &self.pidfd
+                && pidfd.readable().await.is_ok()
+            {
+                return;
+            }
+            // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
             world.sleep(pause).await;
             pause = (pause * 2).min(LEFTOVER_POLL_MAX);
         }
@@ -349,11 +358,10 @@ impl Running {
     /// When somebody else has reaped it.
     pub fn finish(mut self) -> io::Result<ExitStatus> {
         let mut group = self.group.take().expect("a running child has a group until it is finished or dropped");
-        // While the leader is not reaped its number cannot belong to anybody else: the safe moment to signal.
-        signal(group.id, Signal::TERM);
         let status = group.leader.as_mut().expect("the leader is reaped here only").wait();
         group.leader = None;
-        if group.alive() {
+        // For most children this one question is all; who is there holds the group's number.
+        if group.is_there() && group.alive() {
             self.expected.leftovers.leave(self.expected.owner.clone(), group);
         }
         status
@@ -378,8 +386,21 @@ impl Group {
             self.leader = None;
         }
         while let Ok(Some(_)) = rustix::process::waitpgid(self.id, WaitOptions::NOHANG) {}
+        self.is_there()
+    }
+
+    /// Whether a process of the group is left, be it one that nobody has reaped.
+    fn is_there(&self) -> bool {
         rustix::process::test_kill_process_group(self.id) != Err(Errno::SRCH)
     }
+}
+
+/// Waits a moment for the end of the pipe. Most children are short: seen to their end by the thread that started them, they
+/// are never registered with the reactor.
+fn linger(pipe: &OwnedFd) {
+    let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(CHILD_LINGER.subsec_nanos()) as _ };
+    // However this ends, what is to be done next is to read.
+    let _ = poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&wait));
 }
 
 fn signal(group: Pid, signal: Signal) {
