@@ -47,7 +47,7 @@ pub const BUFFER_MAX: usize = 65_536;
 /// `waiting` of a stage that does not say it: twice its workers, at least this many.
 pub const WAITING_MIN: usize = 16;
 /// After this many items that were ready at once a worker lets the others run (no item is overtaken for long).
-pub const READY_ITEMS_BEFORE_YIELD: u32 = 8;
+pub const READY_ITEMS_BEFORE_YIELD: u32 = 32;
 
 /// Most values that one item may give in a worker stage.
 pub const VALUES_PER_ITEM_MAX: usize = 10_000;

@@ -8,6 +8,7 @@ mod key;
 mod lineage;
 mod outcome;
 mod record;
+mod short;
 
 pub use class::{Class, Failure};
 pub use counts::Counts;

@@ -26,19 +26,19 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
     for _ in 0..run.plan(place).workers {
         let (run, receiver) = (run.clone(), receiver.clone());
         group.spawn(async move {
-            let mut worker = Worker::new(run.clone(), place, None);
+            let mut worker = Worker::new(&run, place, None);
             let watch = CutWatch::new(run.clone(), place);
-            while let Ok(token) = receiver.recv().await {
+            while let Ok(mut token) = receiver.recv().await {
                 let permits = &run.stage(place).permits;
                 permits.acquire_returning().await;
                 if let Some(cut) = watch.now() {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(outcome_of(&cut), attempts, None, Vec::new()).await;
+                    token.settle(&run, outcome_of(&cut), attempts, None, Vec::new()).await;
                     continue;
                 }
-                if worker.item(token).await {
-                    permits.release_pulling(None);
+                if worker.item(&run, token).await {
+                    permits.release_working();
                 }
             }
         });
@@ -76,13 +76,13 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                 cut.or(time).await
             };
             let attempts = row.attempts;
-            let token = reopen(run, place, row);
+            let mut token = reopen(run, place, row);
             match cut {
                 None => {
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(cut) => token.settle(outcome_of(&cut), attempts, None, Vec::new()).await,
+                Some(cut) => token.settle(run, outcome_of(&cut), attempts, None, Vec::new()).await,
             }
         }
     }
@@ -105,7 +105,7 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }
-    token.take();
+    token.take(run);
     run.stage(place).deferred.fetch_sub(1, Ordering::AcqRel);
     token
 }

@@ -114,6 +114,8 @@ pub struct StageState {
     pub keep_inputs: bool,
     /// Items taken and not yet settled, for progress.
     pub open: AtomicU64,
+    /// Its readers that take what it gives as items, in this run.
+    pub feeds: Vec<u16>,
 }
 
 /// What an item or worker learns when it is cut.
@@ -126,7 +128,7 @@ pub enum Cut {
 }
 
 impl StageState {
-    pub fn new(place: u16, job: &Job) -> StageState {
+    pub fn new(place: u16, job: &Job, wanted: &[bool]) -> StageState {
         let stage = &job.stages[usize::from(place)];
         let gathers_reading = |wanted: &dyn Fn(&Stage) -> bool, direct: bool| {
             job.stages.iter().enumerate().any(|(at, reader)| {
@@ -138,8 +140,7 @@ impl StageState {
         StageState {
             place,
             name: stage.name.clone(),
-            // Every worker may have put its token for a hand-over into it.
-            inbox: Inbox::new(stage.buffer, stage.workers + stage.waiting),
+            inbox: Inbox::new(stage.buffer),
             permits: WorkPermits::new(stage.workers),
             order: Order::default(),
             arrived: AtomicU64::new(0),
@@ -155,6 +156,10 @@ impl StageState {
             keep_missing: gathers_reading(&|_| true, false),
             keep_inputs: gathers_reading(&|reader| matches!(reader.kind, crate::job::StageKind::GatherBy(_)), false),
             open: AtomicU64::new(0),
+            feeds: {
+                let feeds = |at: &&u16| wanted[usize::from(**at)] && !job.stages[usize::from(**at)].is_gather();
+                stage.readers.iter().filter(feeds).copied().collect()
+            },
         }
     }
 
