@@ -41,7 +41,7 @@ pub struct Call {
     /// The item's key; in a source that of nothing.
     pub key: Key,
     /// The rendered `args`, an object.
-    pub args: Value,
+    pub args: Arc<Value>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     action_place: u16,
@@ -213,6 +213,8 @@ struct CallAction {
     name: String,
     handler: Handler,
     args: Vec<(String, Tree)>,
+    /// What it is called with where none are written.
+    no_args: Arc<Value>,
 }
 
 /// See [`super::check`].
@@ -234,16 +236,17 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
         .collect();
     let args = args.into_iter().collect::<Option<Vec<_>>>()?;
     let gives = Gives::named(spec.into.as_ref(), false);
-    let action = CallAction { name: spec.handler.clone(), handler: handler?, args };
+    let no_args = Arc::new(Value::Object(serde_json::Map::new()));
+    let action = CallAction { name: spec.handler.clone(), handler: handler?, args, no_args };
     Some(Checked { kind: "Call", action: Box::new(action), gives, writes: false })
 }
 
-fn call(cx: &ItemContext, facts: &Facts, args: serde_json::Map<String, Value>) -> Call {
+fn call(cx: &ItemContext, facts: &Facts, args: Arc<Value>) -> Call {
     Call {
         item: facts.item.clone(),
         value: facts.value.clone(),
         key: facts.key.clone(),
-        args: Value::Object(args),
+        args,
         attempt: cx.attempt,
         action_place: cx.action_place,
         value_place: cx.value_place,
@@ -259,14 +262,14 @@ impl Action for CallAction {
         out: &'a mut dyn Out,
     ) -> BoxFuture<'a, Result<(), Stop>> {
         if self.args.is_empty() {
-            return (self.handler)(&self.name, call(cx, facts, serde_json::Map::new()), out);
+            return (self.handler)(&self.name, call(cx, facts, self.no_args.clone()), out);
         }
         Box::pin(async move {
             let mut args = serde_json::Map::new();
             for (name, tree) in &self.args {
                 args.insert(name.clone(), tree.render(cx, facts, "args").await?);
             }
-            (self.handler)(&self.name, call(cx, facts, args), out).await
+            (self.handler)(&self.name, call(cx, facts, Arc::new(Value::Object(args))), out).await
         })
     }
 

@@ -434,6 +434,11 @@ mod tests {
     use super::*;
     use futures_lite::future::{block_on, poll_once};
 
+    fn called_and_idle(inbox: &Inbox<u32>) -> (usize, usize) {
+        let state = inbox.lock();
+        (state.called, state.idle.len())
+    }
+
     fn put(inbox: &Inbox<u32>, item: u32) -> bool {
         inbox.try_send_with(item, |_| {}).is_ok()
     }
@@ -510,10 +515,42 @@ mod tests {
             let (mut a, mut b) = (Box::pin(inbox.drain()), Box::pin(inbox.drain()));
             assert!(poll_once(&mut a).await.is_none() && poll_once(&mut b).await.is_none());
             assert!(put(&inbox, 1) && put(&inbox, 2));
-            assert_eq!((inbox.lock().called, inbox.lock().idle.len()), (1, 1), "one is on its way");
+            assert_eq!(called_and_idle(&inbox), (1, 1), "one is on its way");
             drop(a);
-            assert_eq!((inbox.lock().called, inbox.lock().idle.len()), (1, 0), "and then the other");
-            assert_eq!((b.await, inbox.lock().called), (Some(1), 0));
+            assert_eq!(called_and_idle(&inbox), (1, 0), "and then the other");
+            assert_eq!((b.await, called_and_idle(&inbox)), (Some(1), (0, 0)));
+        });
+    }
+
+    #[test]
+    fn senders_are_told_once_for_all_that_was_taken_and_whatever_becomes_of_the_taker() {
+        block_on(async {
+            let inbox = Inbox::new(1);
+            assert!(put(&inbox, 0));
+            let mut senders: Vec<_> = (1..4).map(|item| inbox.send_with(item, |_| {})).collect();
+            for sender in &mut senders {
+                assert!(poll_once(sender).await.is_none());
+            }
+            let takes = async {
+                for item in 0..3 {
+                    assert_eq!(inbox.try_take(), Some(item));
+                }
+                std::future::pending::<()>().await;
+            };
+            let mut takes = Box::pin(inbox.telling_senders(takes));
+            assert!(poll_once(&mut takes).await.is_none());
+            assert!(inbox.lock().gone_in.is_empty(), "told at the end of its turn");
+            assert!(poll_once(&mut senders[0]).await.is_some() && poll_once(&mut senders[2]).await.is_some());
+            let panics = async {
+                assert_eq!(inbox.try_take(), Some(3));
+                panic!("on purpose");
+            };
+            let mut late = inbox.send_with(4, |_| {});
+            assert!(poll_once(&mut late).await.is_none());
+            let panics = inbox.telling_senders(panics);
+            assert!(futures_lite::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(panics)).await.is_err());
+            assert!(inbox.lock().gone_in.is_empty(), "also when it panics");
+            assert_eq!((late.await, inbox.try_take()), (Ok(()), Some(4)));
         });
     }
 

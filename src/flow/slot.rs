@@ -329,6 +329,29 @@ mod tests {
     }
 
     #[test]
+    fn an_item_has_its_time_from_when_it_is_first_asked_for() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        let slot = Slot::free(world.clone());
+        let second = Duration::from_secs(1);
+        sim.run(async {
+            let until = world.boot() + 9 * second;
+            slot.begin_item(Some(until), 0);
+            assert_eq!((slot.own_deadline(), slot.deadline()), (None, Some(until)));
+            slot.bound_item(ItemBound::For(5 * second));
+            let own = world.boot() + 5 * second;
+            assert_eq!(slot.own_deadline(), Some(own));
+            world.sleep(second).await;
+            assert_eq!((slot.own_deadline(), slot.deadline()), (Some(own), Some(own)), "and it stays");
+            slot.begin_item(Some(until), 2);
+            assert_eq!((slot.own_deadline(), slot.attempts()), (None, 2));
+            slot.bound_item(ItemBound::Until(until + second));
+            assert_eq!((slot.own_deadline(), slot.deadline()), (Some(until + second), Some(until)));
+        })
+        .expect("no deadlock");
+    }
+
+    #[test]
     fn a_wait_is_refused_past_the_deadline_and_leaves_memory_when_it_is_long() {
         let sim = Sim::new(1);
         let world = sim.world();

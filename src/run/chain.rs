@@ -110,7 +110,11 @@ pub async fn work(
             let response = out.response.or(response);
             match &checked.gives {
                 Gives::PassesOn => next.push((facts.value.clone(), response)),
-                Gives::Values => next.extend(out.values.into_iter().map(|given| (given, response.clone()))),
+                Gives::Values => {
+                    for given in out.values {
+                        next.push((given, response.clone()));
+                    }
+                }
                 Gives::Into { name, list } => {
                     if let Some(given) = folded(out.values, *list) {
                         next.push((Arc::new(with_field(&facts.value, name, given)?), response));
@@ -120,7 +124,11 @@ pub async fn work(
         }
         current = next;
     }
-    Ok(current.into_iter().map(|(value, _)| value).collect())
+    let mut values = Values::new();
+    for (value, _) in current {
+        values.push(value);
+    }
+    Ok(values)
 }
 
 /// What `into` puts into the field: always a list, or the value alone, a list where there are several, nothing for none.

@@ -1,8 +1,8 @@
 //! Items that wait outside memory: read back when the inbox has ended (RUNS T4).
 
 use super::{
-    state::{CutWatch, RunState},
-    token::Token,
+    state::{Cut, CutWatch, RunState},
+    token::{Done, Token},
     worker::{Worker, join, outcome_of},
 };
 use crate::{
@@ -34,7 +34,7 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
                 if let Some(cut) = watch.now() {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(&run, outcome_of(&cut), attempts, None, Vec::new()).await;
+                    token.settle(&run, cut_off(&cut, attempts), Vec::new()).await;
                     continue;
                 }
                 if worker.item(&run, token).await {
@@ -82,11 +82,15 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(cut) => token.settle(run, outcome_of(&cut), attempts, None, Vec::new()).await,
+                Some(cut) => token.settle(run, cut_off(&cut, attempts), Vec::new()).await,
             }
         }
     }
     Ok(())
+}
+
+fn cut_off(cut: &Cut, attempts: u32) -> Done<'static> {
+    Done { outcome: outcome_of(cut), attempts, message: None, by: None }
 }
 
 fn at_of(row: &Row) -> u64 {
@@ -105,7 +109,7 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }
-    token.take(run);
+    token.take();
     run.stage(place).deferred.fetch_sub(1, Ordering::AcqRel);
     token
 }

@@ -275,6 +275,7 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         attempts: 1,
         message,
         has_row: false,
+        by: None,
     };
     let value = match (&item.value, claim) {
         (Err(failure), _) => {

@@ -1,6 +1,6 @@
 //! An open item: settled exactly once, whatever happens to it.
 
-use super::state::{End, RunState};
+use super::state::{End, OwnTally, RunState};
 use crate::{
     flow::{OrderPlace, Refused},
     item::{Key, Lineage, Outcome, Value},
@@ -41,6 +41,15 @@ enum Step {
     Taken,
     /// Nothing is left to do when it is dropped.
     Settled,
+}
+
+/// How an item ended in the hand of whoever settles it.
+pub struct Done<'a> {
+    pub outcome: Outcome,
+    pub attempts: u32,
+    pub message: Option<&'a str>,
+    /// The worker that has done it.
+    pub by: Option<&'a OwnTally>,
 }
 
 impl Token {
@@ -103,41 +112,32 @@ impl Token {
     }
 
     /// A worker has it now.
-    pub fn take(&mut self, run: &RunState) {
-        if self.body.step == Step::Arrived {
-            self.body.step = Step::Taken;
-            run.stage(self.body.place).open.fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn take(&mut self) {
+        self.body.step = Step::Taken;
     }
 
-    /// Settles it, with its row. Dropping the future before the row was accepted settles it by Drop.
-    pub async fn settle(
-        &mut self,
-        run: &RunState,
-        outcome: Outcome,
-        attempts: u32,
-        message: Option<&str>,
-        values: Vec<Value>,
-    ) {
-        let body = &*self.body;
+    /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted
+    /// settles it by Drop.
+    pub async fn settle(&mut self, run: &RunState, done: Done<'_>, values: Vec<Value>) {
+        let (body, Done { outcome, attempts, message, by }) = (&*self.body, done);
         let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
         let values = if keep_input { vec![(*body.value).clone()] } else { values };
         let has_row = body.has_row;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row };
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by };
         run.settle(body.place, end, values).await;
-        self.finish(run);
+        self.body.step = Step::Settled;
+    }
+
+    /// It was never taken and will not be.
+    pub async fn settle_not_reached(&mut self, run: &RunState) {
+        let done = Done { outcome: Outcome::NotReached, attempts: 0, message: None, by: None };
+        self.settle(run, done, Vec::new()).await;
     }
 
     /// It waits in the store: it stays open, and its rows know it.
     pub fn into_deferred(mut self, run: &RunState) {
         run.stage(self.body.place).deferred.fetch_add(1, Ordering::AcqRel);
-        self.finish(run);
-    }
-
-    fn finish(&mut self, run: &RunState) {
-        if std::mem::replace(&mut self.body.step, Step::Settled) == Step::Taken {
-            run.stage(self.body.place).open.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.body.step = Step::Settled;
     }
 }
 
@@ -161,8 +161,7 @@ impl Drop for Token {
             (_, None) => Outcome::Cancelled,
         };
         let (attempts, has_row) = (body.carried, body.has_row);
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row };
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row, by: None };
         run.count_end(body.place, &end);
-        self.finish(&run);
     }
 }

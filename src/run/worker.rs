@@ -4,8 +4,8 @@ use super::{
     chain::{self, Dry, Within},
     guard::{Alarms, Guarded, guard},
     pool::SlotPool,
-    state::{Cut, CutWatch, RunState, StageState, null},
-    token::Token,
+    state::{Cut, CutWatch, OwnTally, RunState, StageState, null},
+    token::{Done, Token},
 };
 use crate::{
     action::{ItemContext, Stop},
@@ -61,7 +61,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
     while let Some(token) = stage.inbox.try_take() {
         drop(token);
     }
-    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.counts().settled());
+    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.settled());
     if arrived != settled {
         let lost = arrived.saturating_sub(settled);
         {
@@ -174,7 +174,7 @@ async fn drain(run: &Arc<RunState>, place: u16, watch: &mut CutWatch) {
             None
         };
         match stage.inbox.drain().or(cancelled).await {
-            Some(mut token) => token.settle(run, Outcome::NotReached, 0, None, Vec::new()).await,
+            Some(mut token) => token.settle_not_reached(run).await,
             None => return,
         }
     }
@@ -189,6 +189,7 @@ pub struct Worker {
     facts: Facts,
     /// See [`Worker::latest_wait`], once the stage has begun.
     latest: Option<Option<Boot>>,
+    tally: OwnTally,
     watch: CutWatch,
     alarms: Alarms,
     pool: Option<SlotPool>,
@@ -218,7 +219,8 @@ impl Worker {
             group: None,
         };
         let watch = CutWatch::new(run.clone(), place);
-        Worker { place, cx, slot, facts, latest: None, watch, alarms: Alarms::new(world), pool }
+        let tally = OwnTally::new(stage);
+        Worker { place, cx, slot, facts, latest: None, tally, watch, alarms: Alarms::new(world), pool }
     }
 
     /// Waits for an item as an idle worker; `holds` the permit of the item before.
@@ -265,7 +267,7 @@ impl Worker {
                 permits.release_working();
             }
             if cut == Cut::Closed {
-                token.settle(run, Outcome::NotReached, 0, None, Vec::new()).await;
+                token.settle_not_reached(run).await;
             }
             return Pulled::Again;
         }
@@ -280,7 +282,8 @@ impl Worker {
     /// Works on one item that was pulled with a working permit, from its first attempt until it is settled and delivered.
     /// Returns whether the worker still holds that permit.
     pub async fn item(&mut self, run: &Arc<RunState>, mut token: Token) -> bool {
-        token.take(run);
+        token.take();
+        self.tally.set_open(true);
         let stage = run.stage(self.place);
         let latest = match self.latest {
             Some(latest) => latest,
@@ -308,7 +311,7 @@ impl Worker {
         let order = token.body_mut().order.take();
         let delivery = match worked {
             Worked::Gave(values) if values.is_empty() => {
-                token.settle(run, Outcome::Empty, attempts, None, Vec::new()).await;
+                token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
             Worked::Gave(values) => self.settle_ok(run, token, attempts, values).await,
@@ -318,11 +321,12 @@ impl Worker {
                     run = run.context.id.as_str(), stage = &*stage.name, key = token.body().key.as_str(), attempts;
                     "failed: {failure}"
                 );
-                token.settle(run, Outcome::Failed(failure.class), attempts, Some(&failure.message), Vec::new()).await;
+                let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
+                token.settle(run, done, Vec::new()).await;
                 Delivery::Done
             }
             Worked::Ended(outcome) => {
-                token.settle(run, outcome, attempts, None, Vec::new()).await;
+                token.settle(run, self.done(outcome, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
             Worked::Deferred { until, attempts } => {
@@ -331,6 +335,7 @@ impl Worker {
             }
         };
         let held = self.slot.end_item();
+        self.tally.set_open(false);
         if let Some(order) = order {
             if held {
                 stage.permits.release_working();
@@ -362,6 +367,10 @@ impl Worker {
         self.forget();
         delivery.await;
         false
+    }
+
+    fn done<'a>(&'a self, outcome: Outcome, attempts: u32, message: Option<&'a str>) -> Done<'a> {
+        Done { outcome, attempts, message, by: Some(&self.tally) }
     }
 
     /// The end of the last wait that an item may begin, without its own deadline: the earlier of the stage's and the run's.
@@ -397,7 +406,9 @@ impl Worker {
             let failure = match guarded {
                 Guarded::Done(Ok(values)) => {
                     self.slot.count_attempts(attempt);
-                    let wrong = || values.iter().find_map(|value| chain::too_deep(value));
+                    // What came in was looked at where it was made.
+                    let made = |value: &&Arc<Value>| !Arc::ptr_eq(value, &self.facts.item);
+                    let wrong = || values.iter().filter(made).find_map(|value| chain::too_deep(value));
                     return match if plan.readers.is_empty() { None } else { wrong() } {
                         None => Worked::Gave(values),
                         Some(failure) => Worked::Failed(failure),
@@ -495,7 +506,7 @@ impl Worker {
             if one_for_one || stage.feeds.is_empty() {
                 // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
                 let kept = kept(stage, values.iter());
-                token.settle(run, Outcome::Ok, attempts, None, kept).await;
+                token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
                 return match (stage.feeds.first(), values.pop()) {
                     (Some(reader), Some(value)) => Delivery::Same { token, reader: *reader, value },
                     _ => Delivery::Done,
@@ -505,13 +516,14 @@ impl Worker {
         let children = match children(run, plan, token.body(), values) {
             Ok(children) => children,
             Err(failure) => {
-                token.settle(run, Outcome::Failed(failure.class), attempts, Some(&failure.message), Vec::new()).await;
+                let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
+                token.settle(run, done, Vec::new()).await;
                 return Delivery::Done;
             }
         };
         let children = self.wanted(run, children);
         let kept = kept(stage, children.iter().map(|child| &child.value));
-        token.settle(run, Outcome::Ok, attempts, None, kept).await;
+        token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
         Delivery::Children(children)
     }
 
