@@ -52,7 +52,7 @@
 //! ```
 //! use lamplighter::{
 //!     action::{Call, CallError, Handlers},
-//!     item::RunOutcome,
+//!     item::{RunOutcome, Value},
 //!     job::Job,
 //!     run::{RunOptions, Runner},
 //!     world::World,
@@ -61,7 +61,7 @@
 //!
 //! let handlers = Handlers::new().add("double", |call: Call| async move {
 //!     let n = call.value["n"].as_i64().ok_or_else(|| CallError::give_up("the item has no number `n`"))?;
-//!     Ok((2 * n).into())
+//!     Ok(Value::from(2 * n))
 //! })?;
 //! let text = r#"
 //!     Job(stages: [

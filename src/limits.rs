@@ -62,7 +62,7 @@ pub const BUFFER_MAX: usize = 65_536;
 /// `waiting` of a stage that does not say it: twice its workers, at least this many.
 pub const WAITING_MIN: usize = 16;
 /// After this many items that were ready at once a worker lets the others run (no item is overtaken for long).
-pub const READY_ITEMS_BEFORE_YIELD: u32 = 8;
+pub const READY_ITEMS_BEFORE_YIELD: u32 = 32;
 
 /// Most values that one item may give in a worker stage.
 pub const VALUES_PER_ITEM_MAX: usize = 10_000;
@@ -190,6 +190,13 @@ pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
 /// A longer line of output is logged and kept only so far, in bytes.
 pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// A thread that has started a child waits this long for its first output or its end. Most are over by then; a start every
+/// millisecond on each thread of the pool is more than a gateway can run.
+pub const CHILD_LINGER: Duration = Duration::from_millis(1);
+/// Output of a child is read in blocks of this many bytes at first: most say little, and there are many workers.
+pub const CHILD_BLOCK_BYTES_MIN: usize = 1 << 10;
+/// Once it has filled one, in blocks of this many bytes.
+pub const CHILD_BLOCK_BYTES_MAX: usize = 16 << 10;
 /// Blocks of a child's output that are read before others have their turn.
 pub const CHILD_READS_BEFORE_YIELD: u32 = 4;
 /// Last lines of a child's output that are kept for reports.

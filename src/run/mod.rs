@@ -208,6 +208,7 @@ impl Runner {
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
             id,
             job: job.name.to_string(),
+            facts: facts.clone(),
             deadline: Some(started + options.deadline.unwrap_or(job.deadline)),
             grace: options.grace,
             zone: job.zone.clone(),
@@ -222,9 +223,9 @@ impl Runner {
         let places = 0..job.stages.len() as u16;
         let feeds = until.map(|until| (until, job.ancestors(until)));
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
-        let wanted = wanted.collect();
+        let wanted: Vec<bool> = wanted.collect();
         Ok(RunState {
-            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job))).collect(),
+            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job, &wanted))).collect(),
             job: job.clone(),
             context,
             facts,

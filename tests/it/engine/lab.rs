@@ -368,7 +368,7 @@ impl Running {
     fn new(seen: Arc<Mutex<Seen>>, run: &Mutex<Option<Run>>, call: &Call) -> Running {
         {
             let mut seen = lock(&seen);
-            let stage = call.stage.to_string();
+            let stage = call.stage().to_owned();
             let running = seen.running.entry(stage.clone()).or_default();
             *running += 1;
             let running = *running;
@@ -384,14 +384,14 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         let mut seen = lock(&self.seen);
-        *seen.running.entry(self.call.stage.to_string()).or_default() -= 1;
+        *seen.running.entry(self.call.stage().to_owned()).or_default() -= 1;
         note(&mut seen, &self.call, self.what);
     }
 }
 
 fn note(seen: &mut Seen, call: &Call, what: What) {
     let at = call.world().awake().0 - seen.start;
-    let (stage, key) = (call.stage.to_string(), call.key.to_string());
+    let (stage, key) = (call.stage().to_owned(), call.key.to_string());
     seen.events.push(Event { stage, key, what, at, value: (*call.value).clone() });
 }
 
@@ -449,7 +449,7 @@ async fn sink(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) 
         call.sleep(ms(time)).await;
     }
     running.what = What::Ended;
-    lock(&seen).sunk.push((call.stage.to_string(), call.key.to_string(), (*call.value).clone()));
+    lock(&seen).sunk.push((call.stage().to_owned(), call.key.to_string(), (*call.value).clone()));
     Ok(Value::Null)
 }
 
