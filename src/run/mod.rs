@@ -333,6 +333,10 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).or(self.watch_cut()).await;
+        if self.context.deadline.is_some_and(|deadline| self.world().boot() > deadline) {
+            // Work that does not yield may keep the watch from looking at its clock.
+            self.deadline_passed.store(true, Ordering::Release);
+        }
         self.group.cancel().await;
         if self.unanswered.load(Ordering::Acquire) {
             // What was cut settles its items as it goes; then what is left in the channels is settled too.
