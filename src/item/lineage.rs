@@ -26,6 +26,16 @@ impl Lineage {
         Lineage(bytes.into())
     }
 
+    /// The stage that listed the item, or the gather that made the group, from which this one descends.
+    pub fn source(&self) -> u16 {
+        self.0.first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes))
+    }
+
+    /// The place in that listing, from 0.
+    pub fn ordinal(&self) -> u64 {
+        self.0.get(2..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// The bytes as they are stored and compared.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -56,5 +66,8 @@ mod tests {
         assert!(a < b);
         assert!(a.child(0) > a && a.child(1) > a.child(0) && a.child(70_000) < b);
         assert_eq!(Lineage::from_bytes(a.child(3).as_bytes()), a.child(3));
+        let child = Lineage::listed(7, u64::MAX).child(2);
+        assert_eq!((child.source(), child.ordinal()), (7, u64::MAX));
+        assert_eq!((Lineage::from_bytes(&[1]).source(), Lineage::from_bytes(&[1]).ordinal()), (0, 0));
     }
 }

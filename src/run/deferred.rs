@@ -92,7 +92,7 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
 fn at_of(row: &Row) -> u64 {
     match row.end {
         RowEnd::Retry { at_ms, .. } => at_ms,
-        RowEnd::Done(_) => 0,
+        RowEnd::Done(_) | RowEnd::Started => 0,
     }
 }
 

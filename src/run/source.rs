@@ -261,6 +261,10 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
 }
 
 async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
+    if let Claim::Known { .. } = claim {
+        // An earlier pass listed it: it is counted and worked on from its row.
+        return;
+    }
     run.arrive(place);
     let keep_values = run.stage(place).keep_values;
     let end = |outcome, message| End {
@@ -278,23 +282,18 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         (Ok(value), Claim::Taken { lineage, .. }) => {
             let message = format!(
                 "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                lineage_ordinal(&item.lineage),
+                item.lineage.ordinal() + 1,
                 item.key,
-                lineage_ordinal(&lineage)
+                lineage.ordinal() + 1
             );
             let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
             run.settle(place, end(Outcome::Failed(Class::DuplicateKey), Some(&message)), inputs).await;
         }
-        (Ok(value), Claim::Mine) => {
+        (Ok(value), Claim::Mine | Claim::Known { .. }) => {
             let kept = if keep_values { vec![(**value).clone()] } else { Vec::new() };
             run.settle(place, end(Outcome::Ok, None), kept).await;
             let child = Child { lineage: item.lineage.clone(), key: item.key.clone(), value: value.clone() };
             deliver(run, place, vec![child]).await;
         }
     }
-}
-
-fn lineage_ordinal(lineage: &Lineage) -> u64 {
-    let bytes = lineage.as_bytes();
-    bytes.get(2..10).and_then(|bytes| bytes.try_into().ok()).map_or(0, |bytes| u64::from_be_bytes(bytes) + 1)
 }

@@ -469,6 +469,7 @@ impl Worker {
             attempts,
             message: body.group.clone(),
             values: vec![(*body.value).clone()],
+            took_ms: None,
         };
         let put = async { self.run.rows().await?.put(row).await };
         match put.await {

@@ -37,9 +37,10 @@ const NEXT_MEMBER: &str = "SELECT grp FROM member WHERE run = ?1 AND gather = ?2
 const NEXT_ABSENT: &str =
     "SELECT grp FROM absent WHERE run = ?1 AND gather = ?2 AND grp > ?3 AND makes_group = 1 ORDER BY grp LIMIT 1";
 const DEFERRED: &str =
-    "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms
-    FROM item INDEXED BY item_retry
-    WHERE run = ?1 AND stage = ?2 AND state < 0 AND (at_ms, lineage) > (?3, ?4) ORDER BY at_ms, lineage";
+    "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms, width,
+    took_ms
+    FROM item INDEXED BY item_open
+    WHERE run = ?1 AND stage = ?2 AND state < 0 AND state = -1 AND (at_ms, lineage) > (?3, ?4) ORDER BY at_ms, lineage";
 
 /// The lines of one value row, kept while consecutive members of a group come from it.
 struct Lines {
@@ -176,6 +177,9 @@ impl Tables {
                     message: row.get(4)?,
                     values: row.get(5)?,
                     deadline_ms: row.get(6)?,
+                    width: row.get(7)?,
+                    took_ms: row.get(8)?,
+                    pass: 1,
                 })
             };
             let packed = unpacked().map_err(sql)?;
@@ -301,7 +305,7 @@ fn next_head(cursor: &mut rusqlite::Rows<'_>, stage: u16) -> rusqlite::Result<Op
 #[cfg(test)]
 mod tests {
     use super::super::{
-        private_connection,
+        open,
         tables::{HOLDER_OF_KEY, HOLDER_OF_PATH, RUN_ID, VALUES_OF},
     };
     use super::*;
@@ -310,7 +314,7 @@ mod tests {
     #[test]
     fn no_question_scans_a_table_or_sorts() {
         let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::create(private_connection(dir.path(), 1 << 20).unwrap(), 1 << 20).unwrap();
+        let tables = Tables::create(open::private(dir.path(), 1 << 20).unwrap(), 1 << 20).unwrap();
         let questions = [
             STAGE_VALUES,
             GROUP_VALUES,
