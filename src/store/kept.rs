@@ -188,7 +188,7 @@ pub enum TakenOver {
     /// It is the asker's.
     Now(Box<Resume>),
     /// It has ended, or a living process works on it.
-    Refused(RunHead),
+    Refused(Box<RunHead>),
     /// There is no such run.
     Unknown,
 }

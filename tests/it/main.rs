@@ -11,5 +11,6 @@ mod samples;
 mod schema;
 mod services;
 mod signals;
+mod state;
 mod tidy;
 mod util;

@@ -3,6 +3,7 @@
 //! Rows of one run here; runs, their resume and what is above them in `state`; random requests in `alike`.
 
 mod alike;
+mod durable;
 mod state;
 
 use super::{

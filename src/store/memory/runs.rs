@@ -106,7 +106,7 @@ impl State {
         let Some(run) = self.runs.get_mut(name) else { return TakenOver::Unknown };
         let Some(head) = &mut run.head else { return TakenOver::Unknown };
         if head.phase == RunPhase::Ended || head.is_alive(asker) {
-            return TakenOver::Refused(head.shown(asker));
+            return TakenOver::Refused(Box::new(head.shown(asker)));
         }
         if head.phase == RunPhase::Running {
             head.crashes.add(now.wall_ms, head.progress > head.progress_at_crash);

@@ -40,7 +40,7 @@ const INSERT_EVENT: &str =
 const DELETE_EVENT: &str = "DELETE FROM event WHERE run = ?1 AND seq = ?2";
 const KEEP: &str = "INSERT OR REPLACE INTO kept(job, key, due_ms, run, json) VALUES(?1, ?2, ?3, ?4, ?5)";
 /// All before the one before.
-const DROP_OLDER: &str = "DELETE FROM kept WHERE job = ?1 AND key = ?2 AND due_ms <
+pub(super) const DROP_OLDER: &str = "DELETE FROM kept WHERE job = ?1 AND key = ?2 AND due_ms <
     (SELECT due_ms FROM kept WHERE job = ?1 AND key = ?2 AND due_ms < ?3 ORDER BY due_ms DESC LIMIT 1)";
 pub(super) const STATE_OF: &str =
     "SELECT json FROM kept WHERE job = ?1 AND key = ?2 AND due_ms < ?3 ORDER BY due_ms DESC LIMIT 1";

@@ -17,6 +17,9 @@ mod runs;
 mod schema;
 mod tables;
 
+#[cfg(test)]
+mod plan_tests;
+
 pub use open::{StateError, StateOptions};
 
 pub(super) use answer::sorted;
@@ -77,6 +80,14 @@ impl Sqlite {
         let (tables, remarks) = open::durable(options)?;
         let store = Sqlite::start(tables).map_err(|error| StateError::Io(error.to_string()))?;
         Ok((store, remarks))
+    }
+
+    /// The same with a connection that a test has spoilt.
+    #[cfg(test)]
+    pub(super) fn durable_of(options: &StateOptions<'_>, spoil: impl FnOnce(&rusqlite::Connection)) -> Sqlite {
+        let (tables, _) = open::durable(options).unwrap_or_else(|error| panic!("{error}"));
+        spoil(&tables.connection);
+        Sqlite::start(tables).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Lets nothing more in, waits until all that was accepted is written and the thread has ended. Callers that still

@@ -1,5 +1,6 @@
 //! What a run that goes on asks of its rows: what is counted, what is left to do.
 
+use super::query::VALUE;
 use super::tables::{Fault, Known, Tables, key_at, lineage_at, stored};
 use crate::{
     item::Lineage,
@@ -16,7 +17,7 @@ const LISTING_DONE: &str = "INSERT INTO stage(run, place, listed) VALUES(?1, ?2,
 const STAGE_BEGAN: &str = "INSERT INTO stage(run, place, listed, began_ran_ms, began_wall_ms) VALUES(?1, ?2, 0, ?3, ?4)
     ON CONFLICT(run, place) DO UPDATE SET began_ran_ms = ?3, began_wall_ms = ?4 WHERE began_ran_ms IS NULL";
 pub(super) const HIGHEST: &str = "SELECT lineage FROM item WHERE run = ?1 AND stage = ?2 ORDER BY lineage DESC LIMIT 1";
-const FORGET_MISSING: [&str; 2] = [
+pub(super) const FORGET_MISSING: [&str; 2] = [
     "DELETE FROM value WHERE id IN (SELECT vals FROM item INDEXED BY item_missing
         WHERE run = ?1 AND stage = ?2 AND state > 1 AND vals IS NOT NULL)",
     "DELETE FROM item WHERE run = ?1 AND stage = ?2 AND state > 1",
@@ -28,7 +29,6 @@ pub(super) const PARENTS: &str = "SELECT i.lineage, i.key, i.width, i.vals FROM 
     AND (i.width > 1 OR NOT EXISTS (SELECT 1 FROM item c WHERE c.run = ?1 AND c.stage = ?5 AND c.lineage = i.lineage))
     ORDER BY i.lineage";
 pub(super) const HAS_ROW: &str = "SELECT state FROM item WHERE run = ?1 AND stage = ?2 AND lineage = ?3";
-pub(super) const VALUES: &str = "SELECT json FROM value WHERE id = ?1";
 
 impl Tables {
     /// The listing of a source has ended, in an open transaction.
@@ -89,7 +89,7 @@ impl Tables {
         let after = after.map_or(&[][..], Lineage::as_bytes);
         let mut statement = self.connection.prepare_cached(PARENTS)?;
         let mut rows = statement.query(params![run.id, parent, after, run.pass, stage])?;
-        let mut values = self.connection.prepare_cached(VALUES)?;
+        let mut values = self.connection.prepare_cached(VALUE)?;
         let mut child = self.connection.prepare_cached(HAS_ROW)?;
         let mut room = PageRoom::new(limit);
         let mut found = Vec::new();

@@ -21,13 +21,13 @@ pub(super) const WHOLE_ROWS: &str = "SELECT stage, lineage, key, state, class, a
     (SELECT json FROM value WHERE id = vals), width FROM item WHERE run = ?1 AND stage >= 0 ORDER BY stage, lineage";
 const COPY_LISTED: &str = "INSERT INTO stage(run, place, listed) SELECT ?2, place, 1 FROM stage
     WHERE run = ?1 AND listed = 1 AND place = ?3";
-const COPY_CLAIMS: &str =
+pub(super) const COPY_CLAIMS: &str =
     "INSERT INTO claim(run, stage, key, lineage, pass) SELECT ?2, c.stage, c.key, c.lineage, 1 FROM claim c WHERE c.run = ?1
     AND EXISTS (SELECT 1 FROM item i WHERE i.run = ?2 AND i.stage = c.stage AND i.lineage = c.lineage)";
-const COPY_OUTPUT_CLAIMS: &str = "INSERT INTO output_claim(run, path, stage, key, lineage)
+pub(super) const COPY_OUTPUT_CLAIMS: &str = "INSERT INTO output_claim(run, path, stage, key, lineage)
     SELECT ?2, c.path, c.stage, c.key, c.lineage FROM output_claim c WHERE c.run = ?1
     AND EXISTS (SELECT 1 FROM item i WHERE i.run = ?2 AND i.stage = c.stage AND i.lineage = c.lineage)";
-const COPY_OUTPUTS: &str = "INSERT INTO output(run, path, sha256, bytes)
+pub(super) const COPY_OUTPUTS: &str = "INSERT INTO output(run, path, sha256, bytes)
     SELECT ?2, o.path, o.sha256, o.bytes FROM output o WHERE o.run = ?1
     AND EXISTS (SELECT 1 FROM output_claim c WHERE c.run = ?2 AND c.path = o.path)";
 
@@ -313,7 +313,11 @@ impl Tables {
                 retained.stripped = 1;
             }
         }
-        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({RETAIN_VACUUM_PAGES})"))?;
+        // Each step of it gives one page back.
+        let mut vacuum =
+            self.connection.prepare_cached(&format!("PRAGMA incremental_vacuum({RETAIN_VACUUM_PAGES})"))?;
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
         Ok(retained)
     }
 

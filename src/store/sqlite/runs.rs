@@ -56,15 +56,15 @@ const INSERT_HEAD: &str =
     VALUES(:run, :job, :cause, :fire_key, :kind, :due_ms, :wall_ms, :deadline_ms, :budget_ms,
         0, :wall_ms, :boot_ms, :def, :params, :options, :parent, :chain_first, :epoch, 1, 0, 0,
         0, 0, '[]', 1)";
-const TAKE_OVER: &str =
+pub(super) const TAKE_OVER: &str =
     "UPDATE head SET epoch = ?3, pass = pass + 1, phase = 0, wall_ms = ?4, boot_ms = ?5, crashes = ?6,
         counted = ?7, progress_at_crash = CASE WHEN ?8 THEN progress ELSE progress_at_crash END
     WHERE run = ?1 AND phase < 2 AND epoch = ?2";
-const HOLD: &str = "UPDATE item SET state = 6 WHERE run = ?1 AND state < 0 AND state = -2";
-const REBASE: &str = "UPDATE item SET at_ms = max(0, min(at_ms, ?3) + ?2), deadline_ms = NULL
+pub(super) const HOLD: &str = "UPDATE item SET state = 6 WHERE run = ?1 AND state < 0 AND state = -2";
+pub(super) const REBASE: &str = "UPDATE item SET at_ms = max(0, min(at_ms, ?3) + ?2), deadline_ms = NULL
     WHERE run = ?1 AND state < 0 AND state = -1";
 const RELEASE: &str = "UPDATE head SET phase = 1 WHERE run = ?1 AND phase = 0 AND epoch = ?2";
-const END: &str =
+pub(super) const END: &str =
     "UPDATE head SET phase = 2, outcome = ?3, reason = ?4, record = ?5, ended_ms = ?6, ran_ms = max(ran_ms, ?7)
     WHERE run = ?1 AND phase < 2 AND epoch = ?2";
 
@@ -129,7 +129,7 @@ impl Tables {
         let Some(Known { id, .. }) = self.known_run(run)? else { return Ok(TakenOver::Unknown) };
         let Some(Found { head, epoch, .. }) = self.head(id)? else { return Ok(TakenOver::Unknown) };
         if head.phase == RunPhase::Ended || head.alive {
-            return Ok(TakenOver::Refused(head));
+            return Ok(TakenOver::Refused(Box::new(head)));
         }
         let (mut crashes, then, boot, made_progress) =
             self.connection.prepare_cached(PROGRESS)?.query_row([id], |row| {
@@ -154,7 +154,7 @@ impl Tables {
         ])?;
         self.look_again();
         if taken == 0 {
-            return Ok(TakenOver::Refused(head));
+            return Ok(TakenOver::Refused(Box::new(head)));
         }
         let held = self.connection.prepare_cached(HOLD)?.execute([id])?;
         let same_boot = boot.is_some_and(|boot| boot == self.epoch.boot);

@@ -20,7 +20,7 @@ const INSERT_ITEM: &str =
         took_ms, width, vals)
     VALUES(:run, :stage, :lineage, :key, :state, :pass, :class, :attempts, :at_ms, :deadline_ms, :message,
         :took_ms, :width, :vals)";
-const REPLACE_OPEN: &str =
+pub(super) const REPLACE_OPEN: &str =
     "UPDATE item SET key = :key, state = :state, pass = :pass, class = :class, attempts = :attempts,
     at_ms = :at_ms, deadline_ms = :deadline_ms, message = :message, took_ms = :took_ms, width = :width, vals = :vals
     WHERE run = :run AND stage = :stage AND lineage = :lineage AND state < 0";
@@ -39,7 +39,7 @@ const INSERT_ABSENT: &str =
     "INSERT OR REPLACE INTO absent(run, gather, grp, stage, lineage, makes_group) VALUES(?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const RUN_ID: &str =
     "SELECT r.id, coalesce(h.pass, 1) FROM run r LEFT JOIN head h ON h.run = r.id WHERE r.name = ?1";
-const SET_PROGRESS: &str =
+pub(super) const SET_PROGRESS: &str =
     "UPDATE head SET ran_ms = max(ran_ms, ?2), progress = progress + ?3 WHERE run = ?1 AND phase < 2";
 
 /// Items that are forgotten in one transaction.
