@@ -114,10 +114,13 @@ fn epochs_leave_nothing_behind() {
     assert_eq!(epochs, (1, 21), "a number is never used again");
 }
 
+/// Changes the bytes of a file.
+type Spoil<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 /// Damage of every kind is told and changes nothing; the operator's word sets it aside, and nothing is lost then either.
 #[test]
 fn a_file_that_cannot_be_used_is_refused_by_name_and_set_aside_on_demand() {
-    let spoil: [(&str, &dyn Fn(&mut Vec<u8>), &str); 6] = [
+    let spoil: [(&str, Spoil<'_>, &str); 6] = [
         ("empty", &|bytes| bytes.clear(), "it has 0 bytes"),
         ("cut", &|bytes| bytes.truncate(50), "it has 50 bytes"),
         ("foreign", &|bytes| bytes[68] = 0, "no state of lamplighter"),
@@ -354,6 +357,23 @@ fn the_file_is_bounded_over_a_year_of_nights() {
         store.close().await;
     });
     assert!(size() <= 320_000, "free pages are given back: {}", size());
+}
+
+#[test]
+fn the_tables_themselves_refuse_to_settle_a_run_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(durable(dir.path()));
+    block_on(async {
+        let state = State::new(store.clone());
+        state.begin(new_run("r", "nightly")).await.unwrap();
+        assert_eq!(state.rows("r").end(an_end(RunOutcome::Partial)).await, Ok(true));
+        store.close().await;
+    });
+    let raw = Connection::open(dir.path().join("state.db")).unwrap();
+    for change in ["phase = 0", "outcome = 'succeeded'", "ended_ms = 1"] {
+        let error = raw.execute(&format!("UPDATE head SET {change}"), []).unwrap_err();
+        assert!(error.to_string().contains("settled once more"), "{change}: {error}");
+    }
 }
 
 #[test]

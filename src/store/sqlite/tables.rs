@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     item::{Key, Lineage, OutputRecord},
+    limits::STATE_BUSY_TIMEOUT,
     store::{Claim, GroupMember, Membership, StoreError, codec::Packed},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
@@ -133,6 +134,11 @@ impl Tables {
             (Home::Durable { path, .. }, Some(ErrorCode::DiskFull)) => {
                 StoreError::Io(format!("{}: there is no room left on its disk", path.display()))
             }
+            (Home::Durable { path, .. }, Some(ErrorCode::DatabaseBusy)) => StoreError::Io(format!(
+                "{}: another process has been writing to it for {} s",
+                path.display(),
+                STATE_BUSY_TIMEOUT.as_secs()
+            )),
             (Home::Durable { path, .. }, _) => StoreError::Io(format!("{}: {error}", path.display())),
         }
     }
