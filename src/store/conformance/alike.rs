@@ -20,7 +20,8 @@ enum Step {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    // Every answer of the durable store waits for the disk.
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn no_requests_tell_the_private_store_from_memory(requests in prop::collection::vec(request(), 1..60)) {

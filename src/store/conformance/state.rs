@@ -403,6 +403,8 @@ promises! {
             assert_eq!(names().await, ["again", "r5", "r4", "r1", "r0"]);
             assert!(!state.details("r4").await.unwrap().unwrap().head.has_rows);
             assert_eq!(state.rows("r4").tally(0).await.unwrap().counts.items, 0);
+            let notices = state.notices().await.unwrap();
+            assert_eq!(notices.iter().filter(|notice| &*notice.run == "r4").count(), 2, "they are still to be sent");
             assert_eq!(state.rows("again").tally(0).await.unwrap().counts.items, 1500);
             let gone = CopyPlan { parent: "r4".into(), ..plan };
             assert!(matches!(state.copy_for_retry(gone, new_run("x", "nightly")).await, Ok(Copied::Gone(_))));

@@ -16,6 +16,7 @@ use crate::{
 use std::{
     cmp::Reverse,
     collections::BTreeSet,
+    mem,
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
 };
@@ -129,8 +130,9 @@ impl State {
         let Some(run) = oldest.map(|head| head.new.run.clone()) else { return Retained::default() };
         if let Some(run) = self.runs.get_mut(&run) {
             self.used_bytes = self.used_bytes.saturating_sub(run.bytes);
-            let head = run.head.take().map(|head| super::Head { has_rows: false, ..head });
-            *run = Run { id: run.id, head, ..Run::default() };
+            let Run { id, head, stages, notices, .. } = mem::take(run);
+            let head = head.map(|head| super::Head { has_rows: false, ..head });
+            *run = Run { id, head, stages, notices, ..Run::default() };
         }
         Retained { stripped: 1, more: true, ..Retained::default() }
     }

@@ -84,15 +84,13 @@ CREATE TABLE kept(
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Tables whose rows belong to a run, with what tells its rows apart; `item` and `value`, which belong together, are
-/// forgotten by themselves.
-pub(super) const OF_A_RUN: [(&str, &str); 8] = [
+/// Tables that grow with a run, with what tells its rows apart; `item` and `value`, which belong together, are forgotten by
+/// themselves, marks of stages and notices with the head.
+pub(super) const OF_A_RUN: [(&str, &str); 6] = [
     ("claim", "stage, key"),
     ("output_claim", "path"),
     ("output", "path"),
     ("member", "gather, grp, lineage, stage, idx"),
     ("absent", "gather, grp, stage, lineage"),
-    ("stage", "place"),
-    ("notice", "place"),
     ("event", "seq"),
 ];

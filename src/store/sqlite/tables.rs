@@ -385,6 +385,9 @@ impl Tables {
             .prepare_cached("DELETE FROM head WHERE run = ?1 RETURNING def")?
             .query_row([id], |row| row.get(0))
             .optional()?;
+        for table in ["stage", "notice"] {
+            self.connection.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([id])?;
+        }
         self.connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([id])?;
         if let Some(def) = def {
             self.connection
