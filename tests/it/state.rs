@@ -128,9 +128,12 @@ fn write_until_killed(state: &State) {
     });
 }
 
-/// A run of its own, with a question and a commit for each row.
+/// A firing that all want to begin, and a run of its own, with a question and a commit for each row.
 fn share(state: &State, run: &str) {
     block_on(async {
+        let firing = NewRun { fire_key: Some("of all".into()), ..new_run(&format!("firing of {run}")) };
+        let begun = state.begin(firing).await.unwrap();
+        assert!(matches!(begun, Begun::Now | Begun::Before(_)), "{begun:?}");
         assert_eq!(state.begin(new_run(run)).await.unwrap(), Begun::Now);
         let rows = state.rows(run);
         for ordinal in 0..SHARED_ROWS {
@@ -205,6 +208,9 @@ fn processes_share_one_state() {
             let head = state.details(run).await.unwrap().expect("the run").head;
             assert_eq!(head.alive, run == "c");
         }
+        let runs = state.history(Some("nightly"), None, 99).await.unwrap();
+        let firings = runs.iter().filter(|head| head.fire_key.as_deref() == Some("of all"));
+        assert_eq!(firings.count(), 1, "a firing is begun once, whoever is first");
         store.close().await;
     });
 }
