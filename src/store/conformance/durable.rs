@@ -7,7 +7,8 @@ use super::{
 use crate::{
     item::{Key, Lineage, Outcome, RunOutcome},
     store::{
-        Clocks, NewRun, Retention, Row, RowEnd, RowQuery, RunEvent, State, StoreError, TakenOver,
+        Clocks, Copied, CopyPlan, NewRun, Retention, Row, RowEnd, RowQuery, RunEvent, RunPhase, State, StoreError,
+        TakenOver,
         memory::Memory,
         sqlite::{Sqlite, StateError, StateOptions},
     },
@@ -80,6 +81,37 @@ fn what_was_committed_is_there_for_the_next_process() {
         assert_eq!(other.interrupt("r", an_end(RunOutcome::Failed)).await, Ok(true));
         let head = other.details("r").await.unwrap().unwrap().head;
         assert_eq!(head.outcome, Some(RunOutcome::Interrupted));
+    });
+}
+
+/// Another process sees only what is committed: every change of a run is there when its answer is.
+#[test]
+fn what_an_answer_says_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (State::new(Arc::new(durable(dir.path()))), State::new(Arc::new(durable(dir.path()))));
+    let now = Clocks { wall_ms: 3000, boot_ms: 200 };
+    block_on(async {
+        let seen = async |state: &State| state.details("r").await.unwrap().unwrap().head;
+        one.begin(new_run("r", "nightly")).await.unwrap();
+        assert!(seen(&other).await.alive);
+        one.rows("r").put(ok(0, 0, Vec::new())).await.unwrap();
+        one.rows("r").flush().await.unwrap();
+        assert_eq!(other.rows("r").tally(0).await.unwrap().counts.ok, 1);
+        assert_eq!(one.rows("r").release().await, Ok(true));
+        assert_eq!(seen(&other).await.phase, RunPhase::Interrupted);
+        assert!(matches!(other.take_over("r", now).await, Ok(TakenOver::Now(_))));
+        assert_eq!(seen(&one).await.pass, 2);
+        assert_eq!(other.rows("r").end(an_end(RunOutcome::Partial)).await, Ok(true));
+        assert_eq!(seen(&one).await.outcome, Some(RunOutcome::Partial));
+        assert_eq!(other.rows("r").notice_done(0).await, Ok(true));
+        assert_eq!(one.notices().await.unwrap().len(), 1);
+        let plan = CopyPlan { parent: "r".into(), anew: Vec::new(), held: false };
+        assert_eq!(one.copy_for_retry(plan, new_run("again", "nightly")).await, Ok(Copied::Now(1)));
+        assert_eq!(other.rows("again").tally(0).await.unwrap().counts.ok, 1);
+        other.begin(new_run("left", "nightly")).await.unwrap();
+        other.rows("left").release().await.unwrap();
+        assert_eq!(one.interrupt("left", an_end(RunOutcome::Interrupted)).await, Ok(true));
+        assert_eq!(other.unfinished(None).await.unwrap().len(), 1);
     });
 }
 
