@@ -29,6 +29,11 @@ pub const JQ_PARTS_MAX: usize = 100;
 pub const RENDERED_BYTES_MAX: usize = 16 << 20;
 /// Work that a template may do, in minijinja's fuel (about instructions and 64-byte pieces): some seconds.
 pub const RENDER_FUEL: u64 = 50_000_000;
+/// Words of one expression of a template that may stand below each other in its syntax tree: the parser of a debug build
+/// needs 2 MiB of stack for 5,000. Pages of real nights have 20.
+pub const TEMPLATE_DEPTH_MAX: usize = 1000;
+/// Most `elif` of a template: each is a level of its syntax tree; 2 MiB of stack hold 1,700.
+pub const TEMPLATE_BRANCHES_MAX: usize = 300;
 /// Most problems shown of one file: more than a person mends in one go.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -68,6 +73,8 @@ pub const GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// A wait longer than this leaves memory: the item is put into the store and read back later.
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
+/// Firings of one job that are looked at when they have passed; older ones are one record together.
+pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -178,6 +185,14 @@ pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
 pub const GLOB_FILES_MAX: usize = 1_000_000;
 /// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.
 pub const CSV_COLUMNS_MAX: usize = 4096;
+/// How long `Sql` waits for a database that others hold locked; what writes such a file is done within milliseconds.
+pub const SQL_LOCKED_MAX: Duration = Duration::from_secs(10);
+/// The first wait before it looks again, doubled each time.
+pub const SQL_LOCK_WAIT: Duration = Duration::from_millis(2);
+/// The longest: a lock that is free is taken soon.
+pub const SQL_LOCK_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Instructions of a statement after which it looks whether it was cut: well below a millisecond of work.
+pub const SQL_OPS_BEFORE_LOOK: i32 = 1000;
 /// Lines and bytes of a child's output that are logged; what comes after is counted.
 pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 /// See [`CHILD_LOG_LINES_MAX`].
@@ -205,8 +220,12 @@ pub const SCARCE_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
 /// How often all processes are looked through for one that only nobody has reaped.
 pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
-/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more.
+/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more. The same holds for
+/// blocking work at the end of a run.
 pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// What the kernel adds to a child's badness when memory runs out, of 1000: it should take a child, and not the program
+/// that still has to write the report.
+pub const CHILD_OOM_SCORE: &str = "500";
 /// Values that a computation hands over at once.
 pub const COMPUTE_BATCH: usize = 16;
 /// Computations of one action that may be abandoned without an end; then it fails `stuck`.

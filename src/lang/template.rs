@@ -8,7 +8,7 @@ mod filters;
 mod scan;
 
 use super::{Facts, LangError};
-use crate::limits::{RENDER_FUEL, RENDERED_BYTES_MAX};
+use crate::limits::{RENDER_FUEL, RENDERED_BYTES_MAX, TEMPLATE_BRANCHES_MAX, TEMPLATE_DEPTH_MAX};
 use facts::{Broken, Json, Listing, Root};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, value::ValueKind};
@@ -85,6 +85,7 @@ impl Template {
             return Err(wrong("a control character cannot stand in a template", None, Some(at..at + 1)));
         }
         let pieces = scan::pieces(text);
+        check_depth(text, &pieces)?;
         let mut environment = base(flavor).clone();
         environment.add_template_owned(NAME, text.to_owned()).map_err(|e| syntax_error(text, &e))?;
         check_words(text, &pieces, flavor)?;
@@ -356,6 +357,23 @@ impl io::Write for Bounded {
 
 fn wrong(message: impl Into<String>, help: Option<&str>, range: Option<Range<usize>>) -> LangError {
     LangError { message: message.into(), help: help.map(str::to_owned), range }
+}
+
+/// minijinja bounds brackets and blocks, but not chains (`not not ..`, `1 + 1 + ..`, `elif`): each link is a level of its
+/// syntax tree, and a stack that overflows ends the program.
+fn check_depth(text: &str, pieces: &[Piece]) -> Result<(), LangError> {
+    if let Some(piece) = pieces.iter().find(|piece| piece.depth(text) > TEMPLATE_DEPTH_MAX) {
+        let message = format!("an expression of more than {TEMPLATE_DEPTH_MAX} words");
+        return Err(wrong(message, Some("cut it with `{% set %}`, or compute it with Jq"), Some(piece.range.clone())));
+    }
+    let mut branches = pieces.iter().filter(|piece| piece.keyword(text) == Some("elif"));
+    match branches.nth(TEMPLATE_BRANCHES_MAX) {
+        None => Ok(()),
+        Some(piece) => {
+            let message = format!("a template of more than {TEMPLATE_BRANCHES_MAX} `elif`");
+            Err(wrong(message, Some("look the value up in a map"), Some(piece.range.clone())))
+        }
+    }
 }
 
 fn syntax_error(text: &str, error: &Error) -> LangError {

@@ -14,7 +14,8 @@ pub type Preview = Arc<dyn Fn(&str) + Send + Sync>;
 /// Options of one run. `RunOptions::default()` runs the job as it is written, with outputs below `./out`.
 #[derive(Clone)]
 pub struct RunOptions {
-    /// Id of the run; made from the due time and 32 random bits when `None`.
+    /// Id of the run; made from the due time and 32 random bits when `None`. Children carry it in their environment, and
+    /// what carries it when the run ends is ended: no two runs of a machine may have the same one at a time.
     pub id: Option<String>,
     /// Runs as if due at this instant; now when `None`.
     pub due: Option<jiff::Timestamp>,

@@ -51,7 +51,7 @@ impl SlotPool {
             let work = worker::work_through(run.clone(), place, self.clone());
             self.group.spawn(async move {
                 if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(&*panic));
+                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(panic));
                 }
             });
         }

@@ -287,3 +287,38 @@ fn code(text: &str) -> String {
     let fence = if text.contains('`') { "``" } else { "`" };
     if text.is_empty() { String::new() } else { format!("{fence}{}{fence}", cell(text)) }
 }
+
+/// Every row of the page of faults names tests, and all of them exist.
+#[test]
+fn the_page_of_faults_names_tests_that_exist() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                all.push_str(&fs::read_to_string(path).expect("a source"));
+            }
+        }
+    }
+    let mut all = String::new();
+    for folder in ["src", "tests"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut all);
+    }
+    let page = read("docs/FAULTS.md");
+    let rows: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit()).collect();
+    let numbers: Vec<u32> = rows.iter().filter_map(|row| row.split(' ').nth(1)?.parse().ok()).collect();
+    let promised = (29..=33).chain(37..=45).chain(50..=58).chain(61..=64).chain([66]);
+    for number in promised {
+        assert!(numbers.contains(&number), "no row for fault {number}");
+    }
+    for row in rows {
+        let cell = row.trim_end_matches(" |").rsplit("| ").next().expect("a cell");
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty() || cell == "the same", "{row}");
+        for name in names {
+            assert!(all.contains(&format!("fn {name}(")), "there is no test `{name}`: {row}");
+        }
+    }
+}

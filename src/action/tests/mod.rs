@@ -4,6 +4,7 @@ mod children;
 mod computing;
 mod inputs;
 mod outputs;
+mod sql;
 
 use super::{
     Action, ActionSpec, Checked, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check,
@@ -35,6 +36,7 @@ struct Given {
     values: Vec<Value>,
     bad: Vec<Failure>,
     most: Option<usize>,
+    max: Option<u64>,
 }
 
 impl Out for Given {
@@ -56,7 +58,7 @@ impl Out for Given {
     fn response(&mut self, _head: Arc<Value>) {}
 
     fn max_value(&self) -> u64 {
-        10_000
+        self.max.unwrap_or(10_000)
     }
 }
 
@@ -90,19 +92,21 @@ impl Bench {
     fn on(world: World, executor: Arc<async_executor::Executor<'static>>, grace: Duration) -> Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("out");
+        // Processes of a run are found by its id: each test has its own.
+        let id = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let run = RunContext {
             world: world.clone(),
-            id: "run-1".into(),
+            id: id.clone(),
             job: "probe".into(),
             deadline: None,
             grace,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").expect("a zone"),
-            outputs: Outputs::new(world.clone(), out.clone(), "run-1"),
+            outputs: Outputs::new(world.clone(), out.clone(), &id),
             base_dir: dir.path().to_owned(),
             services: BTreeMap::new(),
             instance: "test".into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/root".into())]),
-            leftovers: Leftovers::new(world, grace),
+            leftovers: Leftovers::new(world, grace, &id),
             temporary: out,
         };
         let facts = RunFacts {
@@ -193,6 +197,7 @@ impl Bench {
             value_place: 0,
             attempt: 1,
             tail: std::sync::Mutex::default(),
+            databases: Default::default(),
         }
     }
 
