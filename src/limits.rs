@@ -155,6 +155,25 @@ pub const TURNS_PER_COMMIT: u32 = 32;
 pub const STORE_PAGE_BYTES: u32 = 2048;
 /// Page cache of the private store, in KiB: with 2048 no run was faster, and each took 1 MiB more.
 pub const STORE_CACHE_KIB: u32 = 1024;
+/// Size of a page of the durable state, in bytes: what file systems and flash write at once.
+pub const STATE_PAGE_BYTES: u32 = 4096;
+/// Pages of the durable state's log after which they are copied into the file: 1 MiB.
+pub const STATE_LOG_PAGES: u32 = 256;
+/// The log is cut to this size when it was larger, in bytes.
+pub const STATE_LOG_BYTES: u32 = 1 << 20;
+/// How long another process may hold up a write to the durable state: it writes for some milliseconds, on a bad card for
+/// seconds.
+pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// So many crashes of a run with nothing done in between, within [`CRASH_WINDOW`], quarantine it.
+pub const CRASHES_WITHOUT_PROGRESS_MAX: usize = 3;
+/// See [`CRASHES_WITHOUT_PROGRESS_MAX`].
+pub const CRASH_WINDOW: Duration = Duration::from_secs(72 * 3600);
+/// So many crashes of a run, of any kind, quarantine it.
+pub const CRASHES_MAX: u32 = 10;
+/// Free pages that retention gives back to the file system in one call: some milliseconds.
+pub const RETAIN_VACUUM_PAGES: u32 = 256;
+/// Bytes of the log of one run that are kept; the oldest lines make room.
+pub const EVENTS_BYTES_MAX: u64 = 256 << 10;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Least of it that can be said: an empty store has 0.1 MB.

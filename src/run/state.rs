@@ -422,6 +422,7 @@ impl RunState {
                 attempts: end.attempts,
                 message: end.message.map(str::to_owned),
                 values,
+                took_ms: None,
             };
             if let Err(error) = self.put(row).await {
                 self.store_failed(&error);
