@@ -181,6 +181,9 @@ impl<'a> Check<'a> {
         scope.any_params = self.any_params;
         scope.after = self.after;
         let mut checker = Checker::new(self.base_dir, scope);
+        if let Some(kept) = &self.surroundings.side_files {
+            checker = checker.with_kept_files(kept);
+        }
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
         self.inputs.extend(checker.inputs().iter().cloned());
