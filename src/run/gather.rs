@@ -185,12 +185,7 @@ async fn send_groups(run: &Arc<RunState>, place: u16, rows: &RunStore) -> Result
 }
 
 /// Which items of the gather an earlier pass has settled.
-async fn settled(
-    run: &RunState,
-    place: u16,
-    rows: &RunStore,
-    lineages: Vec<Lineage>,
-) -> Result<Vec<bool>, StoreError> {
+async fn settled(run: &RunState, place: u16, rows: &RunStore, lineages: Vec<Lineage>) -> Result<Vec<bool>, StoreError> {
     match run.kept.as_ref().is_some_and(|kept| kept.resume.is_some()) {
         true => rows.settled(place, lineages).await,
         false => Ok(vec![false; lineages.len()]),

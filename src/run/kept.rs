@@ -237,7 +237,9 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                     true => named(item.lineage, item.key, values),
                     false => match children(run, run.plan(place), &item.lineage, &item.key, values) {
                         Ok(given) => given,
-                        Err(failure) => return run.died(&format!("stage `{}`", run.stage(place).name), &failure.message),
+                        Err(failure) => {
+                            return run.died(&format!("stage `{}`", run.stage(place).name), &failure.message);
+                        }
                     },
                 };
                 for (index, Child { lineage, key, value }) in given.into_iter().enumerate() {

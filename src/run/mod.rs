@@ -183,12 +183,7 @@ impl Runner {
     ///
     /// # Errors
     /// As [`Runner::start`], and when the job runs already, the firing was begun before, or the state cannot be written.
-    pub async fn begin(
-        &self,
-        job: &Arc<Job>,
-        mut options: RunOptions,
-        keeping: &Keeping,
-    ) -> Result<Run, StartError> {
+    pub async fn begin(&self, job: &Arc<Job>, mut options: RunOptions, keeping: &Keeping) -> Result<Run, StartError> {
         let id = options.id.get_or_insert_with(|| facts::new_id(self.world.wall(), self.world.random())).clone();
         let kept = Kept::new(&self.world, &keeping.state, &id, &id, None);
         options.store = StoreChoice::Kept(kept.rows.clone());
@@ -212,16 +207,12 @@ impl Runner {
         state: &State,
         run: &str,
     ) -> Result<Run, StartError> {
-        let clocks =
-            Clocks { wall_ms: self.world.wall().as_millisecond(), boot_ms: kept::millis(self.world.boot().0) };
+        let clocks = Clocks { wall_ms: self.world.wall().as_millisecond(), boot_ms: kept::millis(self.world.boot().0) };
         let resume = match state.take_over(run, clocks).await.map_err(StartError::State)? {
             TakenOver::Now(resume) => resume,
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
         let run = self.taken_over(job, options, state, resume)?;
-        let leftovers = &run.context.leftovers;
-        leftovers.expect_strangers();
-        leftovers.join().await;
         Ok(self.launch(run))
     }
 
@@ -330,7 +321,9 @@ impl Runner {
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
         let wanted: Vec<bool> = wanted.collect();
         Ok(RunState {
-            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job, &wanted, kept.is_some()))).collect(),
+            stages: (0..job.stages.len())
+                .map(|at| Arc::new(StageState::new(at as u16, job, &wanted, kept.is_some())))
+                .collect(),
             job: job.clone(),
             context,
             facts,

@@ -442,7 +442,11 @@ impl RunState {
     pub async fn settle(&self, place: u16, end: End<'_>, values: Vec<Value>) {
         let stage = self.stage(place);
         let keep = stage.keep_all
-            || if end.outcome == Outcome::Ok { stage.keep_values } else { end.outcome.is_missing() && stage.keep_missing };
+            || if end.outcome == Outcome::Ok {
+                stage.keep_values
+            } else {
+                end.outcome.is_missing() && stage.keep_missing
+            };
         // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
         if keep || end.has_row {
             let row = Row {

@@ -149,7 +149,19 @@ impl Token {
 impl Body {
     fn new(place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Body {
         let (step, group, order) = (Step::Arrived, None, None);
-        Body { place, lineage, key, value, group, carried: 0, item_deadline: None, has_row: false, order, step }
+        Body {
+            place,
+            lineage,
+            key,
+            value,
+            group,
+            carried: 0,
+            item_deadline: None,
+            has_row: false,
+            taken_at: None,
+            order,
+            step,
+        }
     }
 }
 

@@ -281,6 +281,9 @@ impl Worker {
     /// Returns whether the worker still holds that permit.
     pub async fn item(&mut self, run: &Arc<RunState>, mut token: Token) -> bool {
         token.take();
+        if run.kept.is_some() {
+            token.body_mut().taken_at = Some(run.world().boot());
+        }
         self.tally.set_open(true);
         let stage = run.stage(self.place);
         let latest = match self.latest {
