@@ -5,16 +5,17 @@
 //! nobody has settled is fed first, then everything goes on as ever.
 
 use super::{
+    facts::rfc3339,
     state::{RunState, lock},
     token::Token,
     worker::{Child, children},
 };
 use crate::{
-    item::{FailureRecord, RunRecord},
+    item::{Counts, FailureRecord, RunOutcome, RunRecord, StageRecord},
     job::{CheckedJob, Job, JobProblems, Surroundings},
     limits::{PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
-    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunKind, RunStore, State, StoreError},
+    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
     world::{Boot, World},
 };
 use serde::{Deserialize, Serialize};
@@ -63,9 +64,53 @@ pub fn kept_job(details: &RunDetails, surroundings: &Surroundings) -> Result<Che
     Job::from_source(&definition.name, source, &definition.base_dir, &surroundings)
 }
 
+/// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it. False when it
+/// has ended meanwhile, or somebody works on it.
+///
+/// # Errors
+/// When the state cannot be read or written.
+pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
+    let rows = state.rows(&head.run);
+    let details = state.details(&head.run).await?;
+    // Names and zone are those of the job; where it is not understood any more places stand in for names.
+    let job = details.and_then(|details| kept_job(&details, &Surroundings::default()).ok()).map(|checked| checked.job);
+    let zone = job.as_ref().map_or(jiff::tz::TimeZone::UTC, |job| job.zone.clone());
+    let shown = job.iter().flat_map(|job| job.stages.iter().enumerate()).filter(|(_, stage)| !stage.hidden);
+    let mut stages = Vec::new();
+    for (place, stage) in shown {
+        let counts = rows.tally(place as u16).await?.counts;
+        stages.push(StageRecord { name: stage.name.to_string(), counts: Counts { complete: false, ..counts } });
+    }
+    let time = |ms: i64| rfc3339(jiff::Timestamp::from_millisecond(ms).unwrap_or_default(), &zone);
+    let ended_ms = world.wall().as_millisecond();
+    let reason = "its process ended before it, and nobody went on with it".to_owned();
+    let (outputs, outputs_total) = rows.outputs(SUMMARY_LIST_MAX).await?;
+    let record = RunRecord {
+        run: head.run.to_string(),
+        job: head.job.clone(),
+        outcome: RunOutcome::Interrupted,
+        reason: Some(reason.clone()),
+        started: time(head.started_ms),
+        ended: time(ended_ms),
+        stages,
+        failures: Vec::new(),
+        outputs,
+        outputs_total,
+        unsaved: None,
+    };
+    let end = RunEnd {
+        outcome: RunOutcome::Interrupted,
+        reason: Some(reason),
+        record: serde_json::to_string(&record).unwrap_or_default(),
+        ended_ms,
+        ran_ms: head.ran_ms,
+        notices: Vec::new(),
+    };
+    state.interrupt(&head.run, end).await
+}
+
 /// What a run knows of its being kept.
 pub struct Kept {
-    pub state: State,
     pub rows: RunStore,
     /// What earlier passes left.
     pub resume: Option<Box<Resume>>,
@@ -85,7 +130,7 @@ impl Kept {
         let clock = world.clone();
         let ran = move || millis(ran_before + clock.boot().since(began));
         let rows = state.rows(run).timed(Arc::new(ran));
-        Kept { state: state.clone(), rows, resume, chain: chain.to_owned(), ran_before, began }
+        Kept { rows, resume, chain: chain.to_owned(), ran_before, began }
     }
 
     /// How long the run has run, in all passes.

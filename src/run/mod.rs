@@ -23,7 +23,7 @@ mod token;
 mod worker;
 
 pub use facts::rfc3339;
-pub use kept::{Keeping, kept_job};
+pub use kept::{Keeping, give_up, kept_job};
 pub use options::{Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
@@ -213,6 +213,9 @@ impl Runner {
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
         let run = self.taken_over(job, options, state, resume)?;
+        // What the dead process left is gone before anything runs again.
+        run.context.leftovers.expect_strangers();
+        run.context.leftovers.join().await;
         Ok(self.launch(run))
     }
 
