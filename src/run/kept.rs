@@ -96,6 +96,7 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
         failures: Vec::new(),
         outputs,
         outputs_total,
+        leaked: 0,
         unsaved: None,
     };
     let end = RunEnd {

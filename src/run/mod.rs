@@ -251,12 +251,7 @@ impl Runner {
         Run { state, story: Some(story), record }
     }
 
-    fn state(
-        &self,
-        job: &Arc<Job>,
-        mut options: RunOptions,
-        kept: Option<Kept>,
-    ) -> Result<RunState, StartError> {
+    fn state(&self, job: &Arc<Job>, mut options: RunOptions, kept: Option<Kept>) -> Result<RunState, StartError> {
         let world = self.world.fork();
         let started = world.boot();
         let resumed = kept.as_ref().and_then(|kept| kept.resume.as_ref());

@@ -178,7 +178,16 @@ impl Drop for Token {
             (_, None) => Outcome::Cancelled,
         };
         let (attempts, has_row) = (body.carried, body.has_row);
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row, by: None, took_ms: None };
+        let end = End {
+            lineage: &body.lineage,
+            key: &body.key,
+            outcome,
+            attempts,
+            message: None,
+            has_row,
+            by: None,
+            took_ms: None,
+        };
         run.count_end(body.place, &end);
     }
 }
