@@ -60,6 +60,9 @@ pub struct Within<'a> {
 /// What an item gave: mostly one value, which takes no memory for a list.
 pub type Values = SmallVec<[Arc<Value>; 1]>;
 
+/// A value with the head of the answer that it came from; `None`: the one in the facts at first.
+type Answered = (Arc<Value>, Option<Arc<Value>>);
+
 /// Runs `actions` on `value` and gives what the last one gave; none left is an empty list. All or nothing: the first action
 /// that fails fails the item (RUNS K3). `facts` hold the rest of what the actions see; value and response in them change.
 pub async fn work(
@@ -70,8 +73,7 @@ pub async fn work(
     within: Within<'_>,
 ) -> Result<Values, Stop> {
     let Within { max_bytes, dry, is_cut } = within;
-    // Each value with the head of the answer that it came from; `None`: the one in the facts at first.
-    let mut current: SmallVec<[(Arc<Value>, Option<Arc<Value>>); 1]> = smallvec![(value, None)];
+    let mut current: SmallVec<[Answered; 1]> = smallvec![(value, None)];
     let mut first_response = None;
     for (place, checked) in actions.iter().enumerate() {
         cx.action_place = place as u16;

@@ -115,17 +115,14 @@ pub async fn work_through(run: Arc<RunState>, place: u16, pool: SlotPool) {
     let mut holds = false;
     let mut ready_in_a_row = 0;
     loop {
-        match worker.watch.now() {
-            Some(cut) => {
-                if holds {
-                    stage.permits.release_working();
-                }
-                if cut == Cut::Closed {
-                    drain(&run, place, &mut worker.watch).await;
-                }
-                return;
+        if let Some(cut) = worker.watch.now() {
+            if holds {
+                stage.permits.release_working();
             }
-            None => {}
+            if cut == Cut::Closed {
+                drain(&run, place, &mut worker.watch).await;
+            }
+            return;
         }
         // What is ready is taken one after the other on the same permit, without a word to anybody.
         let at_once = if holds && stage.permits.may_go_on() { stage.inbox.try_take() } else { None };
