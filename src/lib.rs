@@ -19,7 +19,7 @@
 //! | [`world`] | the only doors to time, executor, threads and randomness: real or simulated |
 //! | [`flow`] | groups that always join, permits, inboxes: bounded stages without a word of jobs |
 //! | [`item`] | what flows and what is recorded, as plain data: keys, lineage, outcomes, counts |
-//! | [`store`] | the rows of a run: SQLite or memory behind one trait |
+//! | [`store`] | what is kept of runs: SQLite or memory behind one trait |
 //! | [`report`] | a record as text for people |
 //! | [`lang`] | what authors compute with: templates and jq |
 //! | [`schedule`] | when a job is due, as authors write it |

@@ -154,6 +154,7 @@ pub struct Table {
     rounds: usize,
     variants: Vec<Variant>,
     idle: Option<Variant>,
+    beside: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -161,7 +162,17 @@ impl Table {
     /// `units` of `unit` are worked on by each variant; costs are shown for one of them.
     pub fn new(name: &str, title: &str, units: u64, unit: &str) -> Table {
         let (name, title, unit) = (name.to_owned(), title.to_owned(), unit.to_owned());
-        Table { name, title, units, unit, rounds: 3, variants: Vec::new(), idle: None, notes: Vec::new() }
+        Table {
+            name,
+            title,
+            units,
+            unit,
+            rounds: 3,
+            variants: Vec::new(),
+            idle: None,
+            beside: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// How often each variant runs when the command line does not say it.
@@ -186,6 +197,12 @@ impl Table {
     /// The same program with nothing to do: its peak of memory is subtracted.
     pub fn idle(mut self, work: impl Fn() + 'static) -> Table {
         self.idle = Some(Variant { name: "idle".to_owned(), work: Work::Own(Box::new(work)) });
+        self
+    }
+
+    /// One more column: processor time beside that of this variant.
+    pub fn beside(mut self, name: &str) -> Table {
+        self.beside.push(name.to_owned());
         self
     }
 
@@ -269,7 +286,8 @@ impl Table {
         };
         let idle = (!idle.is_empty()).then(|| median(idle.iter().map(|of| of["peak KiB"]).collect()));
         let mut head = vec!["variant".to_owned(), "CPU s".into(), format!("ns CPU/{}", self.unit), "ratio".into()];
-        head.extend(["wall s".into(), "peak MiB".into()]);
+        head.extend(self.beside.iter().map(|name| format!("to {name}")));
+        head.extend(["wall s".into(), "wall ratio".into(), "peak MiB".into()]);
         head.extend(idle.map(|_| "over idle MiB".to_owned()));
         head.extend(extra.iter().map(|name| (*name).to_owned()));
         let mut rows = vec![head];
@@ -284,12 +302,19 @@ impl Table {
             }
             let middle = |name: &str| median(of.iter().filter_map(|of| of.get(name).copied()).collect());
             // Rounds are paired: a load of the machine meets both sides of a ratio.
-            let ratios = of.iter().zip(&seen[0]).map(|(of, base)| of["cpu s"] / base["cpu s"]).collect();
+            let ratio = |name: &str, base: &[Figures]| {
+                median(of.iter().zip(base).map(|(of, base)| of[name] / base[name]).collect())
+            };
             let cpu = middle("cpu s");
             let mut row =
                 vec![variant.name.clone(), format!("{cpu:.3}"), format!("{:.0}", cpu * 1e9 / self.units as f64)];
-            row.push(format!("{:.2}", median(ratios)));
+            row.push(format!("{:.2}", ratio("cpu s", &seen[0])));
+            for name in &self.beside {
+                let base = variants.iter().position(|variant| variant.name == *name).map_or(&[][..], |at| &seen[at]);
+                row.push(if base.is_empty() { "-".to_owned() } else { format!("{:.2}", ratio("cpu s", base)) });
+            }
             row.push(format!("{:.3}", middle("wall s")));
+            row.push(format!("{:.2}", ratio("wall s", &seen[0])));
             row.push(format!("{:.2}", middle("peak KiB") / 1024.0));
             row.extend(idle.map(|idle| format!("{:.2}", (middle("peak KiB") - idle) / 1024.0)));
             row.extend(extra.iter().map(|name| {

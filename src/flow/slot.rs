@@ -3,11 +3,14 @@
 use super::WorkPermits;
 use crate::{
     limits::WAIT_IN_MEMORY_MAX,
-    world::{Awake, Boot, World},
+    world::{Alarm, Awake, Boot, World},
 };
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,7 @@ pub struct Slot {
     bound: Nanos,
     attempts: AtomicU32,
     carried: AtomicU32,
+    alarm: Mutex<Option<Box<dyn Alarm>>>,
 }
 
 /// A duration that may be unset, in a cell.
@@ -108,6 +112,7 @@ impl Slot {
             bound: Nanos::unset(),
             attempts: AtomicU32::new(0),
             carried: AtomicU32::new(0),
+            alarm: Mutex::new(None),
         }
     }
 
@@ -241,6 +246,17 @@ impl Slot {
         carried
     }
 
+    /// A timer for one call. It may be armed still for the call before: set again it costs less than a new one.
+    pub fn take_alarm(&self) -> Box<dyn Alarm> {
+        let kept = self.alarm.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or_else(|| self.world.alarm())
+    }
+
+    /// Gives a timer back for the next call.
+    pub fn keep_alarm(&self, alarm: Box<dyn Alarm>) {
+        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner) = Some(alarm);
+    }
+
     /// `false` when the item waits already.
     fn park(&self) -> bool {
         if self.is_parked() {
@@ -281,7 +297,9 @@ impl Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::sim::Sim;
+    use crate::world::{Due, sim::Sim};
+    use futures_lite::FutureExt;
+    use std::future::poll_fn;
 
     #[test]
     fn the_work_clock_stands_still_while_the_item_waits() {
@@ -348,5 +366,23 @@ mod tests {
         })
         .expect("no deadlock");
         assert_eq!(sim.elapsed(), WAIT_IN_MEMORY_MAX);
+    }
+
+    #[test]
+    fn a_timer_kept_from_the_call_before_ends_the_next_one_neither_early_nor_late() {
+        let sim = Sim::new(1);
+        let world = sim.world();
+        let slot = Slot::free(world.clone());
+        sim.run(async {
+            for (call, timeout, took) in [(0, 10, 1), (1, 30, 30), (2, 2, 2), (3, 20, 5)] {
+                let (began, mut alarm) = (world.awake(), slot.take_alarm());
+                let due = Due::Awake(began + Duration::from_secs(timeout));
+                let late = poll_fn(|cx| alarm.poll(cx, due));
+                late.or(world.sleep(Duration::from_secs(if took == timeout { 99 } else { took }))).await;
+                assert_eq!(world.awake().since(began), Duration::from_secs(took), "call {call}");
+                slot.keep_alarm(alarm);
+            }
+        })
+        .expect("no deadlock");
     }
 }

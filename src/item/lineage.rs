@@ -27,6 +27,16 @@ impl Lineage {
         Lineage::from_bytes(&bytes)
     }
 
+    /// The stage that listed the item, or the gather that made the group, from which this one descends.
+    pub fn source(&self) -> u16 {
+        self.as_bytes().first_chunk().map_or(0, |bytes| u16::from_be_bytes(*bytes))
+    }
+
+    /// The place in that listing, from 0.
+    pub fn ordinal(&self) -> u64 {
+        self.as_bytes().get(2..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     /// The bytes as they are stored and compared.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -64,5 +74,9 @@ mod tests {
             assert_eq!(next.as_bytes().len(), deep.as_bytes().len() + 4);
             deep = next;
         }
+        assert_eq!(Lineage::from_bytes(a.child(3).as_bytes()), a.child(3));
+        let child = Lineage::listed(7, u64::MAX).child(2);
+        assert_eq!((child.source(), child.ordinal()), (7, u64::MAX));
+        assert_eq!((Lineage::from_bytes(&[1]).source(), Lineage::from_bytes(&[1]).ordinal()), (0, 0));
     }
 }

@@ -60,8 +60,8 @@ pub struct Within<'a> {
 /// What an item gave: mostly one value, which takes no memory for a list.
 pub type Values = SmallVec<[Arc<Value>; 1]>;
 
-/// A value with the head of the answer that it came from; `None`: the one in the facts at first.
-type Answered = (Arc<Value>, Option<Arc<Value>>);
+/// A value on its way through the actions, with the head of the answer that it came from; `None`: the one in the facts.
+type Current = (Arc<Value>, Option<Arc<Value>>);
 
 /// Runs `actions` on `value` and gives what the last one gave; none left is an empty list. All or nothing: the first action
 /// that fails fails the item (RUNS K3). `facts` hold the rest of what the actions see; value and response in them change.
@@ -73,7 +73,7 @@ pub async fn work(
     within: Within<'_>,
 ) -> Result<Values, Stop> {
     let Within { max_bytes, dry, is_cut } = within;
-    let mut current: SmallVec<[Answered; 1]> = smallvec![(value, None)];
+    let mut current: SmallVec<[Current; 1]> = smallvec![(value, None)];
     let mut first_response = None;
     for (place, checked) in actions.iter().enumerate() {
         cx.action_place = place as u16;

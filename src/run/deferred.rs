@@ -96,7 +96,7 @@ fn cut_off(cut: &Cut, attempts: u32) -> Done<'static> {
 fn at_of(row: &Row) -> u64 {
     match row.end {
         RowEnd::Retry { at_ms, .. } => at_ms,
-        RowEnd::Done(_) => 0,
+        RowEnd::Done(_) | RowEnd::Started => 0,
     }
 }
 

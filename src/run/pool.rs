@@ -53,7 +53,7 @@ impl SlotPool {
                 let stage = run.stage(place).clone();
                 let work = stage.inbox.telling_senders(work);
                 if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
-                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(&*panic));
+                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(panic));
                 }
             });
         }

@@ -267,6 +267,10 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
 }
 
 async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
+    if let Claim::Known { .. } = claim {
+        // An earlier pass listed it: it is counted and worked on from its row.
+        return;
+    }
     run.arrive(place);
     let end = |outcome, message| End {
         lineage: &item.lineage,
@@ -285,23 +289,18 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         (Ok(value), Claim::Taken { lineage, .. }) => {
             let message = format!(
                 "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                lineage_ordinal(&item.lineage),
+                item.lineage.ordinal() + 1,
                 item.key,
-                lineage_ordinal(&lineage)
+                lineage.ordinal() + 1
             );
             let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
             return run.settle(place, end, inputs).await;
         }
-        (Ok(value), Claim::Mine) => value.clone(),
+        (Ok(value), Claim::Mine | Claim::Known { .. }) => value.clone(),
     };
     let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
     run.settle(place, end(Outcome::Ok, None), kept).await;
     let child = Child { lineage: item.lineage, key: item.key, value };
     Delivery::Children(smallvec![child]).finish(run, place).await;
-}
-
-fn lineage_ordinal(lineage: &Lineage) -> u64 {
-    let bytes = lineage.as_bytes();
-    bytes.get(2..10).and_then(|bytes| bytes.try_into().ok()).map_or(0, |bytes| u64::from_be_bytes(bytes) + 1)
 }

@@ -80,6 +80,8 @@ pub struct RunState {
     pub until: Option<u16>,
     /// By place: the stage runs. `--until` leaves out what does not feed its stage.
     pub wanted: Vec<bool>,
+    /// The store has not answered for too long: it is not asked again.
+    pub unanswered: AtomicBool,
 }
 
 /// One stage of a run.
@@ -424,6 +426,7 @@ impl RunState {
                 attempts: end.attempts,
                 message: end.message.map(str::to_owned),
                 values,
+                took_ms: None,
             };
             if let Err(error) = self.put(row).await {
                 self.store_failed(&error);

@@ -548,6 +548,7 @@ impl Worker {
             attempts,
             message: body.group.clone(),
             values: vec![(*body.value).clone()],
+            took_ms: None,
         };
         let put = async { run.rows().await?.put(row).await };
         match put.await {

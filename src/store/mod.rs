@@ -1,32 +1,52 @@
-//! What is kept of runs: rows of items, keys, groups, outputs.
+//! What is kept of runs: rows of items, keys, groups, outputs; how runs began and ended; what jobs remember.
 //!
-//! `run` asks through [`RunStore`]; the rows live in SQLite ([`sqlite`]) or in memory ([`memory`], for tests and
-//! embedders). One conformance suite holds for both. Rows of one run never see those of another.
+//! `run` asks through [`RunStore`] for the rows of one run, through [`State`] for what stands above single runs. All lives
+//! in a SQLite file ([`sqlite`]), private and gone with the process or durable, or in memory ([`memory`], for tests and
+//! embedders). One conformance suite holds for all. Rows of one run never see those of another.
 
 mod codec;
+mod crash;
+mod forget;
+mod kept;
 pub mod memory;
 mod request;
+mod run;
 pub mod sqlite;
+mod state;
 
 #[cfg(test)]
 mod conformance;
 
+pub use kept::{
+    Began, Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Resume, Retained, Retention,
+    RowFilter, RowHead, RowQuery, RunDetails, RunEnd, RunEvent, RunHead, RunKind, RunPhase, StageMark, TakenOver,
+    Tally, Unsettled,
+};
 pub use request::{
     Claim, GroupMember, Membership, Page, Reply, Request, Row, RowEnd, StoreError, StoredFailure, StoredValue,
 };
+pub use state::State;
 
 use crate::{
+    flow::panic_text,
     item::{Key, Lineage, OutputRecord},
     limits::PAGE_ROWS,
     world::BoxFuture,
 };
-use std::{iter, sync::Arc, vec};
+use futures_lite::FutureExt;
+use std::{
+    any::Any,
+    iter,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    vec,
+};
 
 /// Where rows live. Requests of one store are served in the order in which they were made (FIFO).
 ///
 /// Cancel safety: a request whose future is dropped is done or not done as a whole.
 pub trait Store: Send + Sync {
-    /// Serves one request. `Put`, `AssignGroups` and `RecordOutput` return when they are accepted: they wait while two
+    /// Serves one request. `Put`, `AssignGroups`, `RecordOutput`, `AddEvents` and `Keep` return when they are accepted: they wait while two
     /// batches are uncommitted, and are committed behind; every other request sees all that was accepted before it.
     ///
     /// An accepted row that cannot be written later fails every request after it: see [`StoreError`].
@@ -42,12 +62,21 @@ pub trait Store: Send + Sync {
 pub struct RunStore {
     store: Arc<dyn Store>,
     run: Arc<str>,
+    ran_ms: Option<Arc<RanClock>>,
 }
+
+/// How long a run has run in all its passes, in milliseconds.
+pub type RanClock = dyn Fn() -> u64 + Send + Sync;
 
 impl RunStore {
     /// The rows of `run` in `store`.
     pub fn new(store: Arc<dyn Store>, run: &str) -> RunStore {
-        RunStore { store, run: run.into() }
+        RunStore { store, run: run.into(), ran_ms: None }
+    }
+
+    /// The same, and every row that is put says how long the run has run.
+    pub fn timed(self, ran_ms: Arc<RanClock>) -> RunStore {
+        RunStore { ran_ms: Some(ran_ms), ..self }
     }
 
     /// Puts one row; returns when it is accepted.
@@ -57,22 +86,23 @@ impl RunStore {
 
     /// Puts rows; returns when they are accepted.
     pub async fn put_all(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        done(self.store.call(Request::Put(self.run.clone(), rows)).await?)
+        let ran_ms = self.ran_ms.as_ref().map(|ran_ms| ran_ms());
+        done(self.ask(Request::Put(self.run.clone(), rows, ran_ms)).await?)
     }
 
     /// Returns when everything that was accepted before is committed.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        done(self.store.call(Request::Flush(self.run.clone())).await?)
+        done(self.ask(Request::Flush(self.run.clone())).await?)
     }
 
     /// Takes a key among the listed items of a stage for a lineage; who comes first has it.
     pub async fn claim_key(&self, stage: u16, key: &Key, lineage: &Lineage) -> Result<Claim, StoreError> {
-        claim(self.store.call(Request::ClaimKey(self.run.clone(), stage, key.clone(), lineage.clone())).await?)
+        claim(self.ask(Request::ClaimKey(self.run.clone(), stage, key.clone(), lineage.clone())).await?)
     }
 
     /// Takes many keys, one after the other; answers in their order.
     pub async fn claim_keys(&self, stage: u16, keys: Vec<(Key, Lineage)>) -> Result<Vec<Claim>, StoreError> {
-        match self.store.call(Request::ClaimKeys(self.run.clone(), stage, keys)).await? {
+        match self.ask(Request::ClaimKeys(self.run.clone(), stage, keys)).await? {
             Reply::Claims(claims) => Ok(claims),
             other => Err(defect(&other)),
         }
@@ -87,17 +117,17 @@ impl RunStore {
         lineage: &Lineage,
     ) -> Result<Claim, StoreError> {
         let request = Request::ClaimOutput(self.run.clone(), path.to_owned(), stage, key.clone(), lineage.clone());
-        claim(self.store.call(request).await?)
+        claim(self.ask(request).await?)
     }
 
     /// Records a written file; returns when it is accepted.
     pub async fn record_output(&self, output: OutputRecord) -> Result<(), StoreError> {
-        done(self.store.call(Request::RecordOutput(self.run.clone(), output)).await?)
+        done(self.ask(Request::RecordOutput(self.run.clone(), output)).await?)
     }
 
     /// The first files in the order of their paths, and how many there are.
     pub async fn outputs(&self, limit: usize) -> Result<(Vec<OutputRecord>, u64), StoreError> {
-        match self.store.call(Request::Outputs(self.run.clone(), limit)).await? {
+        match self.ask(Request::Outputs(self.run.clone(), limit)).await? {
             Reply::Outputs(first, total) => Ok((first, total)),
             other => Err(defect(&other)),
         }
@@ -111,7 +141,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredValue>, StoreError> {
-        values(self.store.call(self.ask_values(stages, group, page)).await?)
+        values(self.ask(self.ask_values(stages, group, page)).await?)
     }
 
     /// [`RunStore::values`] for a CPU thread, which may block.
@@ -121,7 +151,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredValue>, StoreError> {
-        values(self.store.call_blocking(self.ask_values(stages, group, page))?)
+        values(self.ask_blocking(self.ask_values(stages, group, page))?)
     }
 
     /// All the values, read page by page, for a CPU thread. Ends behind an error.
@@ -145,7 +175,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredFailure>, StoreError> {
-        failures(self.store.call(self.ask_failures(stages, group, page)).await?)
+        failures(self.ask(self.ask_failures(stages, group, page)).await?)
     }
 
     /// [`RunStore::failures`] for a CPU thread, which may block.
@@ -155,7 +185,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredFailure>, StoreError> {
-        failures(self.store.call_blocking(self.ask_failures(stages, group, page))?)
+        failures(self.ask_blocking(self.ask_failures(stages, group, page))?)
     }
 
     /// All the missing items, read page by page, for a CPU thread. Ends behind an error.
@@ -173,12 +203,12 @@ impl RunStore {
 
     /// Puts members into groups of a gather; returns when they are accepted.
     pub async fn assign_groups(&self, gather: u16, members: Vec<GroupMember>) -> Result<(), StoreError> {
-        done(self.store.call(Request::AssignGroups(self.run.clone(), gather, members)).await?)
+        done(self.ask(Request::AssignGroups(self.run.clone(), gather, members)).await?)
     }
 
     /// Texts of a gather's groups in byte order behind a text.
     pub async fn groups(&self, gather: u16, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
-        match self.store.call(Request::Groups(self.run.clone(), gather, after.map(str::to_owned), limit)).await? {
+        match self.ask(Request::Groups(self.run.clone(), gather, after.map(str::to_owned), limit)).await? {
             Reply::Texts(texts) => Ok(texts),
             other => Err(defect(&other)),
         }
@@ -191,7 +221,7 @@ impl RunStore {
         after: Option<(u64, Lineage)>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        match self.store.call(Request::Deferred(self.run.clone(), stage, after, limit)).await? {
+        match self.ask(Request::Deferred(self.run.clone(), stage, after, limit)).await? {
             Reply::Rows(rows) => Ok(rows),
             other => Err(defect(&other)),
         }
@@ -199,7 +229,19 @@ impl RunStore {
 
     /// Forgets all rows of the run.
     pub async fn forget(&self) -> Result<(), StoreError> {
-        done(self.store.call(Request::Forget(self.run.clone())).await?)
+        done(self.ask(Request::Forget(self.run.clone())).await?)
+    }
+
+    /// Asks the store. It may be of the caller's own making: its panic is an error of the store, whoever asks.
+    async fn ask(&self, request: Request) -> Result<Reply, StoreError> {
+        // Making the future is code of the store as well.
+        let answer = AssertUnwindSafe(async { self.store.call(request).await }).catch_unwind().await;
+        answer.unwrap_or_else(|panic| Err(panicked(panic)))
+    }
+
+    fn ask_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        let answer = catch_unwind(AssertUnwindSafe(|| self.store.call_blocking(request)));
+        answer.unwrap_or_else(|panic| Err(panicked(panic)))
     }
 
     fn ask_values(&self, stages: &[u16], group: Option<(u16, &str)>, page: Page) -> Request {
@@ -209,6 +251,12 @@ impl RunStore {
     fn ask_failures(&self, stages: &[u16], group: Option<(u16, &str)>, page: Page) -> Request {
         Request::Failures { run: self.run.clone(), stages: stages.to_vec(), group: owned(group), page }
     }
+}
+
+/// What a line of a log counts for, in bytes.
+fn event_bytes(event: &RunEvent) -> u64 {
+    let key = event.key.as_ref().map_or(0, |key| key.as_str().len());
+    (32 + key + event.text.len()) as u64
 }
 
 /// Reads page after page, each from behind the place of the last row, until an empty one or an error.
@@ -271,17 +319,12 @@ fn failures(reply: Reply) -> Result<Vec<StoredFailure>, StoreError> {
     }
 }
 
+fn panicked(panic: Box<dyn Any + Send>) -> StoreError {
+    StoreError::Io(format!("it panicked: {}", panic_text(panic)))
+}
+
 /// A store that answers something else than was asked.
 fn defect(reply: &Reply) -> StoreError {
-    let kind = match reply {
-        Reply::Done => "Done",
-        Reply::Claim(_) => "Claim",
-        Reply::Claims(_) => "Claims",
-        Reply::Outputs(..) => "Outputs",
-        Reply::Values(_) => "Values",
-        Reply::Failures(_) => "Failures",
-        Reply::Texts(_) => "Texts",
-        Reply::Rows(_) => "Rows",
-    };
+    let kind = reply.kind();
     StoreError::Io(format!("it answered {kind} to another question: a defect of the store, please report it"))
 }

@@ -95,20 +95,22 @@ impl Bench {
             run: json!({"id": "run-1", "date": "2026-05-01"}),
             secrets: BTreeMap::from([("token".to_owned(), Secret::new("canary"))]),
         });
+        // Processes of a run are found by its id: each test has its own.
+        let id = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let run = RunContext {
             world: world.clone(),
-            id: "run-1".into(),
+            id: id.clone(),
             job: "probe".into(),
             facts: facts.clone(),
             deadline: None,
             grace,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").expect("a zone"),
-            outputs: Outputs::new(world.clone(), out.clone(), "run-1"),
+            outputs: Outputs::new(world.clone(), out.clone(), &id),
             base_dir: dir.path().to_owned(),
             services: BTreeMap::new(),
             instance: "test".into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/root".into())]),
-            leftovers: Leftovers::new(world, grace),
+            leftovers: Leftovers::new(world, grace, &id),
             temporary: out,
         };
         Bench {
