@@ -131,8 +131,8 @@ pub struct StageState {
     pub keep_all: bool,
     /// What came into a missing item is stored as well: a `By` gather below groups by it.
     pub keep_inputs: bool,
-    /// What the workers count by themselves.
-    tallies: Mutex<Vec<Arc<Tally>>>,
+    /// What the workers count by themselves, by their numbers: a thousand leave at once when a run is cancelled.
+    tallies: Mutex<BTreeMap<u64, Arc<Tally>>>,
     /// Its readers that take what it gives as items, in this run.
     pub feeds: Vec<u16>,
 }
@@ -170,14 +170,18 @@ impl Tally {
 /// The tally of one worker; dropped, it goes into the counts of its stage.
 pub struct OwnTally {
     stage: Arc<StageState>,
+    number: u64,
     tally: Arc<Tally>,
 }
 
 impl OwnTally {
     pub fn new(stage: &Arc<StageState>) -> OwnTally {
         let tally = Arc::<Tally>::default();
-        lock(&stage.tallies).push(tally.clone());
-        OwnTally { stage: stage.clone(), tally }
+        let mut tallies = lock(&stage.tallies);
+        let number = tallies.last_key_value().map_or(0, |(last, _)| last + 1);
+        tallies.insert(number, tally.clone());
+        drop(tallies);
+        OwnTally { stage: stage.clone(), number, tally }
     }
 
     /// For [`Progress`](super::Progress).
@@ -189,7 +193,7 @@ impl OwnTally {
 impl Drop for OwnTally {
     fn drop(&mut self) {
         let mut tallies = lock(&self.stage.tallies);
-        tallies.retain(|tally| !Arc::ptr_eq(tally, &self.tally));
+        tallies.remove(&self.number);
         self.tally.add_to(&mut self.stage.counts());
     }
 }
@@ -254,14 +258,14 @@ impl StageState {
 
     /// Items that a worker has taken and not yet settled.
     pub fn open(&self) -> u64 {
-        lock(&self.tallies).iter().filter(|tally| tally.open.load(Ordering::Relaxed)).count() as u64
+        lock(&self.tallies).values().filter(|tally| tally.open.load(Ordering::Relaxed)).count() as u64
     }
 
     fn summed(&self) -> Counts {
         // Held over both: a tally that goes into the counts is in one of them.
         let tallies = lock(&self.tallies);
         let mut counts = self.counts().clone();
-        tallies.iter().for_each(|tally| tally.add_to(&mut counts));
+        tallies.values().for_each(|tally| tally.add_to(&mut counts));
         counts
     }
 
