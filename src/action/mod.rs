@@ -236,6 +236,8 @@ pub struct RunContext {
     pub world: World,
     /// Id of the run.
     pub id: String,
+    /// Id of the first run of its chain of repetitions: itself where it repeats none.
+    pub chain: String,
     /// Name of the job.
     pub job: String,
     /// Params, secrets, what `run` says.
@@ -328,7 +330,7 @@ impl Seat {
     fn idempotency_key(&self, key: &str, action_place: u16, value_place: u32) -> String {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
-        for part in [&self.run.instance, &self.run.id, &*self.stage, key] {
+        for part in [&self.run.instance, &self.run.chain, &*self.stage, key] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }

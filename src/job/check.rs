@@ -152,6 +152,10 @@ impl<'a> Check<'a> {
             base_dir: self.base_dir.to_owned(),
             schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
             zone: zone?,
+            runs_at_once: match &spec.overlap {
+                Some(OverlapSpec::Allow(allow)) => allow.max,
+                _ => 1,
+            },
             deadline,
             params: self.params.clone(),
             services,
@@ -181,6 +185,9 @@ impl<'a> Check<'a> {
         scope.any_params = self.any_params;
         scope.after = self.after;
         let mut checker = Checker::new(self.base_dir, scope);
+        if let Some(kept) = &self.surroundings.side_files {
+            checker = checker.with_kept_files(kept);
+        }
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
         self.inputs.extend(checker.inputs().iter().cloned());

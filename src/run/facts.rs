@@ -14,6 +14,8 @@ pub struct RunIdentity<'a> {
     pub zone: &'a TimeZone,
     pub out: &'a Path,
     pub jobs: &'a Path,
+    /// Which pass of the run this is, from 1.
+    pub attempt: u32,
 }
 
 impl RunIdentity<'_> {
@@ -28,7 +30,7 @@ impl RunIdentity<'_> {
             "started": rfc3339(self.started, self.zone),
             "date": date.to_string(),
             "night": night.to_string(),
-            "attempt": 1,
+            "attempt": self.attempt,
             "out": self.out.to_string_lossy(),
             "jobs": self.jobs.to_string_lossy(),
             "host": rustix::system::uname().nodename().to_string_lossy(),
@@ -62,6 +64,7 @@ mod tests {
             zone: &zone,
             out: Path::new("out"),
             jobs: Path::new("jobs"),
+            attempt: 1,
         };
         let facts = identity.facts();
         assert_eq!(facts["date"], "2026-11-23");

@@ -29,6 +29,8 @@ pub struct Body {
     pub item_deadline: Option<Boot>,
     /// It was deferred before: a row in the store says that it waits, and its end must replace that row.
     pub has_row: bool,
+    /// When it was taken, in a run that is kept.
+    pub taken_at: Option<Boot>,
     /// Its place in the order of arrival, in a stage with `order: Input`.
     pub order: Option<OrderPlace>,
     step: Step,
@@ -65,6 +67,7 @@ impl Token {
         let body = &mut *self.body;
         (body.place, body.value, body.step) = (place, value, Step::Arrived);
         (body.group, body.carried, body.item_deadline, body.has_row) = (None, 0, None, false);
+        body.taken_at = None;
         self
     }
 
@@ -123,7 +126,9 @@ impl Token {
         let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
         let values = if keep_input { vec![(*body.value).clone()] } else { values };
         let has_row = body.has_row;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by };
+        let took = |at: Boot| u32::try_from(run.world().boot().since(at).as_millis()).unwrap_or(u32::MAX);
+        let took_ms = body.taken_at.map(took);
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by, took_ms };
         run.settle(body.place, end, values).await;
         self.body.step = Step::Settled;
     }
@@ -144,7 +149,19 @@ impl Token {
 impl Body {
     fn new(place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Body {
         let (step, group, order) = (Step::Arrived, None, None);
-        Body { place, lineage, key, value, group, carried: 0, item_deadline: None, has_row: false, order, step }
+        Body {
+            place,
+            lineage,
+            key,
+            value,
+            group,
+            carried: 0,
+            item_deadline: None,
+            has_row: false,
+            taken_at: None,
+            order,
+            step,
+        }
     }
 }
 
@@ -161,7 +178,16 @@ impl Drop for Token {
             (_, None) => Outcome::Cancelled,
         };
         let (attempts, has_row) = (body.carried, body.has_row);
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row, by: None };
+        let end = End {
+            lineage: &body.lineage,
+            key: &body.key,
+            outcome,
+            attempts,
+            message: None,
+            has_row,
+            by: None,
+            took_ms: None,
+        };
         run.count_end(body.place, &end);
     }
 }

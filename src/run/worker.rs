@@ -31,6 +31,7 @@ use std::{
 /// arrived is settled.
 pub async fn run_stage(run: Arc<RunState>, place: u16) {
     let stage = run.stage(place).clone();
+    super::kept::feed_readers(&run, place).await;
     let group = Group::new(run.world().clone());
     let pool = SlotPool::new(&run, place, &group);
     pool.start();
@@ -280,13 +281,16 @@ impl Worker {
     /// Returns whether the worker still holds that permit.
     pub async fn item(&mut self, run: &Arc<RunState>, mut token: Token) -> bool {
         token.take();
+        if run.kept.is_some() {
+            token.body_mut().taken_at = Some(run.world().boot());
+        }
         self.tally.set_open(true);
         let stage = run.stage(self.place);
         let latest = match self.latest {
             Some(latest) => latest,
             None => {
-                if !stage.began.is_settled() {
-                    stage.began.settle(run.world().boot());
+                if !stage.began.is_settled() && stage.began.settle(run.world().boot()) {
+                    run.note_began(self.place).await;
                 }
                 *self.latest.insert(self.latest_wait(run))
             }
@@ -373,7 +377,7 @@ impl Worker {
     /// The end of the last wait that an item may begin, without its own deadline: the earlier of the stage's and the run's.
     fn latest_wait(&self, run: &RunState) -> Option<Boot> {
         let (stage, plan) = (run.stage(self.place), run.plan(self.place));
-        let of_stage = plan.deadline.and_then(|bound| stage.began.get().map(|began| *began + bound));
+        let of_stage = plan.deadline.and_then(|bound| stage.began.get().map(|began| *began + stage.left_of(bound)));
         let behind_gather =
             plan.is_gather() || run.job.ancestors(self.place).iter().any(|at| run.plan(*at).is_gather());
         let of_run = run.context.deadline.map(|at| if behind_gather { at + run.context.grace } else { at });
@@ -510,7 +514,7 @@ impl Worker {
                 };
             }
         }
-        let children = match children(run, plan, token.body(), values) {
+        let children = match children(run, plan, &token.body().lineage, &token.body().key, values) {
             Ok(children) => children,
             Err(failure) => {
                 let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
@@ -587,7 +591,7 @@ pub struct Child {
 }
 
 /// Mostly one.
-type Children = SmallVec<[Child; 1]>;
+pub type Children = SmallVec<[Child; 1]>;
 
 /// What an item gave, on its way to the readers of its stage.
 pub enum Delivery {
@@ -624,29 +628,30 @@ impl Delivery {
 }
 
 /// Lineage and key of each value that an item gave (RUNS K1, K2).
-fn children(
+pub fn children(
     run: &RunState,
     plan: &Stage,
-    body: &super::token::Body,
+    of: &Lineage,
+    named: &Key,
     values: chain::Values,
 ) -> Result<Children, Failure> {
     let several = values.len() > 1;
     let mut parts = std::collections::BTreeSet::new();
     let mut children = Children::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let lineage = if several { body.lineage.child(index as u32) } else { body.lineage.clone() };
+        let lineage = if several { of.child(index as u32) } else { of.clone() };
         let key = match &plan.key {
             Some(template) => {
-                let facts = Facts::new(value.clone(), body.key.clone(), run.facts.clone());
+                let facts = Facts::new(value.clone(), named.clone(), run.facts.clone());
                 let part = render_key(template, &facts)?;
                 if !parts.insert(part.clone()) {
                     let message = format!("two values of the item have the same `key` `{part}`");
                     return Err(Failure::new(Class::DuplicateKey, message));
                 }
-                body.key.join(&part)
+                named.join(&part)
             }
-            None if several => body.key.child(index + 1),
-            None => body.key.clone(),
+            None if several => named.child(index + 1),
+            None => named.clone(),
         };
         children.push(Child { lineage, key, value });
     }
