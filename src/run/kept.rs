@@ -5,7 +5,7 @@
 //! nobody has settled is fed first, then everything goes on as ever.
 
 use super::{
-    facts::rfc3339,
+    facts::{absolute, rfc3339},
     state::{RunState, lock, null},
     token::Token,
     worker::{Child, children},
@@ -21,7 +21,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -330,8 +330,4 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
 
 fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> super::worker::Children {
     values.into_iter().map(|value| Child { lineage: lineage.clone(), key: key.clone(), value }).collect()
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -10,6 +10,7 @@ mod hostile;
 mod left;
 mod memory;
 mod newcomer;
+mod nights;
 mod samples;
 mod schedule;
 mod schema;
