@@ -451,8 +451,7 @@ impl RunState {
             } else {
                 end.outcome.is_missing() && stage.keep_missing
             };
-        // The row of an item that was deferred is replaced by its end, or the next round would run it once more; that of one
-        // that has begun, or it would be held.
+        // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
         if keep || end.has_row {
             let row = Row {
                 stage: place,
@@ -493,7 +492,7 @@ pub struct End<'a> {
     pub outcome: Outcome,
     pub attempts: u32,
     pub message: Option<&'a str>,
-    /// Its row in the store says that it waits, or has begun.
+    /// Its row in the store says that it waits.
     pub has_row: bool,
     /// The worker that has done it.
     pub by: Option<&'a OwnTally>,

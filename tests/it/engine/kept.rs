@@ -224,8 +224,12 @@ fn hold(extra: &str) -> String {
             Stage(name: \"list\", key: \"{{{{ item.id }}}}\", run: [Items(list: [{}])]),
             Stage(name: \"work\", workers: 3, tolerate: \"99\", on_crash: Hold, {extra} run: [Call(handler: \"work\")]),
             Stage(name: \"more\", run: [Call(handler: \"work\")]),
-            Stage(name: \"report\", gather: All, run: [
-                Jq(filter: \"{{ok: [items.id], missing: [failures | {{key, class}}]}}\"), Call(handler: \"report\"),
+            Stage(name: \"each\", from: [\"work\"], gather: By(\"{{{{ item.id }}}}\"), run: [
+                Jq(filter: \"[$key, ([items] | length), [failures.class]]\"),
+            ]),
+            Stage(name: \"report\", from: [\"more\", \"each\"], gather: All, run: [
+                Jq(filter: \"{{ok: [items(\\\"more\\\").id], each: [items(\\\"each\\\")], missing: [failures | {{key, class}}]}}\"),
+                Call(handler: \"report\"),
             ]),
         ])",
         list.join(", ")
@@ -267,6 +271,12 @@ fn an_item_that_was_worked_on_when_the_process_died_is_held_and_the_night_goes_o
             assert_eq!(report["ok"].as_array().map(Vec::len), Some(5 - held as usize), "{report}");
             let named: Vec<Value> = failures.iter().map(|of| json!({"key": of["key"], "class": "held"})).collect();
             assert_eq!(report["missing"], json!(named));
+            let is_held = |key: &str| failures.iter().any(|failure| failure["key"] == key);
+            let each = ["P0", "P1", "P2", "P3", "P4"].map(|key| match is_held(key) {
+                true => json!([key, 0, ["held"]]),
+                false => json!([key, 1, []]),
+            });
+            assert_eq!(report["each"], json!(each), "what came into a held item is known to gathers");
         }
     }
     assert!(nights_with_held > 20 && nights_without > 20, "{nights_with_held} {nights_without}");
