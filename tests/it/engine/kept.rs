@@ -7,8 +7,8 @@ use lamplighter::{
     item::{RunOutcome, Value},
     job::{Job, Surroundings},
     run::{Keeping, RunOptions, Runner, StoreChoice, kept_job},
-    store::{RunKind, State, Store, memory::Memory},
-    world::sim::Sim,
+    store::{Reply, Request, RunKind, State, Store, StoreError, memory::Memory},
+    world::{BoxFuture, sim::Sim},
 };
 use serde_json::json;
 use std::{
@@ -350,4 +350,41 @@ fn a_run_that_is_not_kept_remembers_nothing() {
         assert_eq!(record.outcome, RunOutcome::Succeeded);
         assert_eq!(lock(&seen).reports.pop(), Some(json!([null, null, null, 1])));
     }
+}
+
+/// A disk that never says what was kept.
+struct Hangs(Memory);
+
+impl Store for Hangs {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        match request {
+            Request::StateOf(..) => Box::pin(std::future::pending()),
+            request => self.0.call(request),
+        }
+    }
+
+    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        self.0.call_blocking(request)
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_say_what_was_kept_holds_up_nobody_beyond_the_deadline() {
+    let handlers = handlers(&Seen::default());
+    let job = Arc::new(Job::from_ron("night", REMEMBERS, Path::new("."), &handlers).expect("a good job").job);
+    let sim = Sim::new(1);
+    let keeping = Keeping {
+        state: State::new(Arc::new(Hangs(Memory::new(STORE_BYTES)))),
+        trigger: "manual".into(),
+        fire_key: None,
+        kind: RunKind::Foreground,
+        alone: true,
+    };
+    let options = RunOptions { deadline: Some(ms(10_000)), ..RunOptions::default() };
+    let runner = Runner::new(sim.world());
+    let night = async { runner.begin(&job, options, &keeping).await.expect("it starts").await };
+    let record = sim.run(night).expect("it ends");
+    assert_eq!(record.outcome, RunOutcome::DeadlineExceeded);
+    assert_eq!((record.stages[1].counts.items, record.stages[1].counts.timed_out), (2, 2));
+    assert_eq!(sim.leaked(), 0);
 }
