@@ -11,6 +11,7 @@ mod handler;
 mod http;
 mod items;
 mod jq;
+mod keep;
 mod log;
 mod output;
 mod process;
@@ -66,6 +67,8 @@ crate::choice! {
         Write { write::WriteSpec } example "Write(json: \"{{ run.date }}/visits.json\")",
         /// Writes a text, a page or a mail from a template.
         Render { render::RenderSpec } example "Render(template: \"nightly/page.html\", to: \"{{ run.date }}/page.html\")",
+        /// Remembers a value for the item's key, for runs that are due later.
+        Keep { keep::KeepSpec } example "Keep(filter: \".sha256\")",
         /// Calls a handler written in Rust.
         Call { handler::CallSpec } example "Call(handler: \"score\", args: {\"threshold\": 3})",
         /// Writes a line to the log.
@@ -294,6 +297,8 @@ pub struct ItemContext {
     pub tail: std::sync::Mutex<String>,
     /// Databases that its actions have written, kept open for the next item.
     databases: sql::Databases,
+    /// What `Keep` gave: stored when the item is done.
+    pub kept: std::sync::Mutex<Option<Value>>,
 }
 
 impl Deref for ItemContext {
@@ -316,6 +321,7 @@ impl ItemContext {
             attempt: 1,
             tail: std::sync::Mutex::default(),
             databases: sql::Databases::default(),
+            kept: std::sync::Mutex::default(),
         }
     }
 
@@ -375,6 +381,7 @@ pub fn check(spec: &ActionSpec, path: &str, place: &Place<'_>, checker: &mut Che
         ActionSpec::Jq(spec) => jq::check(spec, path, place, checker),
         ActionSpec::Write(spec) => write::check(spec, path, place, checker),
         ActionSpec::Render(spec) => render::check(spec, path, place, checker),
+        ActionSpec::Keep(spec) => keep::check(spec, path, place, checker),
         ActionSpec::Call(spec) => handler::check(spec, path, place, checker),
         ActionSpec::Log(spec) => log::check(spec, path, place, checker),
     }

@@ -12,7 +12,7 @@ mod spec;
 
 pub use config::{CheckedConfig, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
-pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
+pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
 use crate::{
     action::Handlers,

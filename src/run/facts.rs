@@ -3,7 +3,7 @@
 use crate::item::Value;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The identity of a run, as its texts see it.
 pub struct RunIdentity<'a> {
@@ -31,11 +31,16 @@ impl RunIdentity<'_> {
             "date": date.to_string(),
             "night": night.to_string(),
             "attempt": self.attempt,
-            "out": self.out.to_string_lossy(),
-            "jobs": self.jobs.to_string_lossy(),
+            "out": absolute(self.out).to_string_lossy(),
+            "jobs": absolute(self.jobs).to_string_lossy(),
             "host": rustix::system::uname().nodename().to_string_lossy(),
         })
     }
+}
+
+/// The same place from any folder: a child does not run where this program does.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// An instant in a zone, with its offset, to the second: `2026-11-23T02:30:00+08:00`.
@@ -70,6 +75,8 @@ mod tests {
         assert_eq!(facts["date"], "2026-11-23");
         assert_eq!(facts["night"], "2026-11-22");
         assert_eq!(facts["due"], "2026-11-23T02:30:00+08:00");
+        let is_absolute = |name: &str| facts[name].as_str().is_some_and(|path| Path::new(path).is_absolute());
+        assert!(is_absolute("out") && is_absolute("jobs"), "{facts}");
         assert_eq!(new_id(due, u64::MAX), "20261122T183000Z-ffffffff");
     }
 }

@@ -5,13 +5,13 @@
 //! nobody has settled is fed first, then everything goes on as ever.
 
 use super::{
-    facts::rfc3339,
-    state::{RunState, lock},
+    facts::{absolute, rfc3339},
+    state::{RunState, lock, null},
     token::Token,
     worker::{Child, children},
 };
 use crate::{
-    item::{Counts, FailureRecord, RunOutcome, RunRecord, StageRecord},
+    item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageRecord, Value},
     job::{CheckedJob, Job, JobProblems, Surroundings},
     limits::{PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
@@ -21,7 +21,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -113,6 +113,8 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
 /// What a run knows of its being kept.
 pub struct Kept {
     pub rows: RunStore,
+    /// What the job remembers stands beside its runs.
+    state: State,
     /// What earlier passes left.
     pub resume: Option<Box<Resume>>,
     /// The first run of the chain of repetitions: idempotency keys name it (RUNS S6).
@@ -131,7 +133,7 @@ impl Kept {
         let clock = world.clone();
         let ran = move || millis(ran_before + clock.boot().since(began));
         let rows = state.rows(run).timed(Arc::new(ran));
-        Kept { rows, resume, chain: chain.to_owned(), ran_before, began }
+        Kept { rows, state: state.clone(), resume, chain: chain.to_owned(), ran_before, began }
     }
 
     /// How long the run has run, in all passes.
@@ -242,6 +244,31 @@ impl RunState {
         }
     }
 
+    /// What the newest run of the job with an earlier due kept for a key; null where there is none, in a job without `Keep`
+    /// and in a run that is not kept (RUNS S10).
+    pub async fn state_of(&self, key: &Key) -> Result<Arc<Value>, StoreError> {
+        let Some(kept) = self.kept.as_ref().filter(|_| self.job.keeps) else { return Ok(null()) };
+        let found = kept.state.state_of(&self.job.name, key, self.due.as_millisecond()).await?;
+        Ok(found.map_or_else(null, Arc::new))
+    }
+
+    /// Keeps a value for a key, as of the due of this run. It is committed before the row of its item, which is put later.
+    pub async fn keep(&self, key: &Key, value: Value) -> Result<(), StoreError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        kept.state.keep(&self.context.id, &self.job.name, key, self.due.as_millisecond(), value).await
+    }
+
+    /// Says once that nothing of this run lasts, where a job counts on it.
+    pub fn say_unkept(&self) {
+        if self.kept.is_none() && self.job.keeps {
+            log::warn!(
+                target: "lamplighter::run",
+                run = self.context.id.as_str();
+                "this run is not kept: `state` is null in it, and what `Keep` is given is forgotten"
+            );
+        }
+    }
+
     /// Records how the run ended, with the notices that follow. What this returns is on the disk.
     pub async fn keep_end(&self, record: &RunRecord) -> Result<(), StoreError> {
         let Some(kept) = &self.kept else { return Ok(()) };
@@ -301,14 +328,6 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
     }
 }
 
-fn named(
-    lineage: crate::item::Lineage,
-    key: crate::item::Key,
-    values: super::chain::Values,
-) -> super::worker::Children {
+fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> super::worker::Children {
     values.into_iter().map(|value| Child { lineage: lineage.clone(), key: key.clone(), value }).collect()
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

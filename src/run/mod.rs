@@ -366,6 +366,7 @@ impl RunState {
             run = self.context.id.as_str(), job = self.context.job.as_str();
             "run started"
         );
+        self.say_unkept();
         // A disk that hangs holds up the opening: the deadline holds all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
         let opening = async {

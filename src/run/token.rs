@@ -4,6 +4,7 @@ use super::state::{End, OwnTally, RunState};
 use crate::{
     flow::{OrderPlace, Refused},
     item::{Key, Lineage, Outcome, Value},
+    store::{Row, RowEnd, StoreError},
     world::Boot,
 };
 use std::sync::{Arc, Weak, atomic::Ordering};
@@ -35,6 +36,9 @@ pub struct Body {
     pub order: Option<OrderPlace>,
     step: Step,
 }
+
+/// What is said of an item that is held.
+const HELD: &str = "it was worked on when the process died, and its stage says `on_crash: Hold`";
 
 /// How far a token has come in its stage.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,6 +121,26 @@ impl Token {
     /// A worker has it now.
     pub fn take(&mut self) {
         self.body.step = Step::Taken;
+    }
+
+    /// Records that an attempt begins which must not be repeated after a crash: on the disk when this returns (RUNS S2, S7).
+    pub async fn start(&self, run: &RunState) -> Result<(), StoreError> {
+        let body = &*self.body;
+        // It becomes the row of a missing item when the run is taken over.
+        let values = if run.stage(body.place).keep_inputs { vec![(*body.value).clone()] } else { Vec::new() };
+        let row = Row {
+            stage: body.place,
+            lineage: body.lineage.clone(),
+            key: body.key.clone(),
+            end: RowEnd::Started,
+            attempts: body.carried + 1,
+            message: Some(HELD.to_owned()),
+            values,
+            took_ms: None,
+        };
+        let rows = run.rows().await?;
+        rows.put(row).await?;
+        rows.flush().await
     }
 
     /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted

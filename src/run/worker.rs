@@ -14,7 +14,7 @@ use crate::{
     job::Stage,
     lang::{Facts, Group as GroupFacts},
     limits::READY_ITEMS_BEFORE_YIELD,
-    store::{Row, RowEnd},
+    store::{Row, RowEnd, StoreError},
     world::Boot,
 };
 use futures_lite::{
@@ -24,7 +24,7 @@ use futures_lite::{
 use smallvec::SmallVec;
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 /// Runs the stage at `place` until its inbox has ended and nothing waits in the store any more; afterwards every item that
@@ -304,6 +304,17 @@ impl Worker {
         }
         self.cx.key = Some(body.key.clone());
         self.cx.lineage = body.lineage.clone();
+        if run.kept.is_some() && (run.job.keeps || run.plan(self.place).holds) {
+            let cut = async {
+                self.watch.cut().await;
+                Ok(null())
+            };
+            match begin(run, self.place, &token).or(cut).await {
+                Ok(state) => self.facts.state = state,
+                // The run is cancelled, so that no attempt begins.
+                Err(error) => run.store_failed(&error),
+            }
+        }
         // While it is worked on its value is in the facts, not counted once more.
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
         let worked = self.attempts(run, &token).await;
@@ -312,6 +323,7 @@ impl Worker {
         let order = token.body_mut().order.take();
         let delivery = match worked {
             Worked::Gave(values) if values.is_empty() => {
+                self.keep(run, &token).await;
                 token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
@@ -374,6 +386,19 @@ impl Worker {
         Done { outcome, attempts, message, by: Some(&self.tally) }
     }
 
+    /// Stores what `Keep` gave, before the row of its item.
+    async fn keep(&mut self, run: &RunState, token: &Token) {
+        let Some(value) = self.kept().take() else { return };
+        if let Err(error) = run.keep(&token.body().key, value).await {
+            run.store_failed(&error);
+        }
+    }
+
+    /// What `Keep` gave in this attempt.
+    fn kept(&mut self) -> &mut Option<Value> {
+        self.cx.kept.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The end of the last wait that an item may begin, without its own deadline: the earlier of the stage's and the run's.
     fn latest_wait(&self, run: &RunState) -> Option<Boot> {
         let (stage, plan) = (run.stage(self.place), run.plan(self.place));
@@ -394,6 +419,7 @@ impl Worker {
             attempt += 1;
             self.cx.attempt = attempt;
             self.slot.begin_attempt();
+            *self.kept() = None;
             if let Some(cut) = self.watch.now() {
                 return Worked::Ended(outcome_of(&cut));
             }
@@ -409,8 +435,9 @@ impl Worker {
                     self.slot.count_attempts(attempt);
                     // What came in was looked at where it was made.
                     let made = |value: &&Arc<Value>| !Arc::ptr_eq(value, &self.facts.item);
-                    let wrong = || values.iter().filter(made).find_map(|value| chain::too_deep(value));
-                    return match if plan.readers.is_empty() { None } else { wrong() } {
+                    let given = if plan.readers.is_empty() { &[][..] } else { &values };
+                    let wrong = given.iter().filter(made).find_map(|value| chain::too_deep(value));
+                    return match wrong.or_else(|| self.kept().as_ref().and_then(chain::too_deep)) {
                         None => Worked::Gave(values),
                         Some(failure) => Worked::Failed(failure),
                     };
@@ -484,7 +511,7 @@ impl Worker {
     fn see(&mut self, run: &RunState, token: &Token) {
         let (body, facts) = (token.body(), &mut self.facts);
         facts.key = body.key.clone();
-        if !Arc::ptr_eq(&facts.response, &facts.state) {
+        if !facts.response.is_null() {
             facts.response = null();
         }
         if run.plan(self.place).is_gather() {
@@ -506,6 +533,7 @@ impl Worker {
             let one_for_one = matches!((&*values, &*stage.feeds), ([_], [_]));
             if one_for_one || stage.feeds.is_empty() {
                 // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
+                self.keep(run, &token).await;
                 let kept = kept(stage, values.iter());
                 token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
                 return match (stage.feeds.first(), values.pop()) {
@@ -523,6 +551,7 @@ impl Worker {
             }
         };
         let children = self.wanted(run, children);
+        self.keep(run, &token).await;
         let kept = kept(stage, children.iter().map(|child| &child.value));
         token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
         Delivery::Children(children)
@@ -563,6 +592,14 @@ impl Worker {
             }
         }
     }
+}
+
+/// What comes before an item's first action in a run that is kept: the mark of one that must not be repeated, and what earlier dues kept for it.
+async fn begin(run: &RunState, place: u16, token: &Token) -> Result<Arc<Value>, StoreError> {
+    if run.plan(place).holds {
+        token.start(run).await?;
+    }
+    run.state_of(&token.body().key).await
 }
 
 /// What goes into the row of an ok item.

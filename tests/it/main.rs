@@ -10,6 +10,7 @@ mod hostile;
 mod left;
 mod memory;
 mod newcomer;
+mod nights;
 mod resume;
 mod samples;
 mod schedule;
