@@ -2,10 +2,16 @@
 //!
 //! Called by the command line for its summary and by `on_finish` for `run.report`.
 
+mod account;
+mod history;
 mod ink;
+mod journal;
 mod table;
 
+pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, item_row};
+pub use history::{Past, history};
 pub use ink::{Ink, Tone, cells};
+pub use journal::{LogLine, log_line};
 pub use table::{count, table};
 
 use crate::item::{FailureRecord, RunOutcome, RunRecord, StageRecord};
@@ -64,6 +70,13 @@ pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
         };
         let _ = writeln!(text, "\n{} {} {what}", look.ink.paint(Tone::Strong, "leaked"), count(record.leaked));
     }
+    text.push_str(&written(record, look));
+    text
+}
+
+/// The first files that were written.
+fn written(record: &RunRecord, look: Look<'_>) -> String {
+    let mut text = String::new();
     if !record.outputs.is_empty() {
         let _ = writeln!(text, "\n{}", look.ink.paint(Tone::Strong, "written"));
         let shown = &record.outputs[..record.outputs.len().min(FILES)];
@@ -86,12 +99,8 @@ pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
 
 /// What every report begins with: `nightly-vitals partial after 37s`, and why.
 pub fn title(record: &RunRecord, ink: Ink) -> String {
-    let tone = match record.outcome {
-        RunOutcome::Succeeded => Tone::Good,
-        RunOutcome::Partial => Tone::Warn,
-        _ => Tone::Bad,
-    };
-    let mut text = format!("{} {}", ink.paint(Tone::Strong, &record.job), ink.paint(tone, &words(record.outcome)));
+    let outcome = ink.paint(tone_of(record.outcome), &words(record.outcome));
+    let mut text = format!("{} {outcome}", ink.paint(Tone::Strong, &record.job));
     match took(record) {
         // The times of a record are whole seconds.
         Some(Duration::ZERO) => text.push_str(" within a second"),
@@ -103,6 +112,14 @@ pub fn title(record: &RunRecord, ink: Ink) -> String {
         let _ = writeln!(text, "  {reason}");
     }
     text
+}
+
+fn tone_of(outcome: RunOutcome) -> Tone {
+    match outcome {
+        RunOutcome::Succeeded => Tone::Good,
+        RunOutcome::Partial => Tone::Warn,
+        _ => Tone::Bad,
+    }
 }
 
 fn words(outcome: RunOutcome) -> String {
