@@ -7,7 +7,7 @@ use super::{
     Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
-    process::{Leftovers, Running, Start, Started},
+    process::{Running, Start, Started},
     pump::{LogLines, Pumps},
 };
 use crate::{

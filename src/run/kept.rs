@@ -150,6 +150,7 @@ pub async fn record_so_far(
         failures: failures.collect(),
         outputs,
         outputs_total,
+        leaked: 0,
         unsaved: None,
     })
 }

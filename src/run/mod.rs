@@ -424,6 +424,8 @@ impl RunState {
             );
         };
         self.world().idle().or(patience).await;
+    }
+
     fn say_begun(&self) {
         let head = self.kept.as_ref().and_then(|kept| kept.resume.as_ref()).map(|resume| &resume.details.head);
         let mut fields: Vec<(&str, &dyn fmt::Display)> = vec![("job", &self.context.job)];
