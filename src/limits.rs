@@ -172,6 +172,12 @@ pub const CRASHES_WITHOUT_PROGRESS_MAX: usize = 3;
 pub const CRASH_WINDOW: Duration = Duration::from_secs(72 * 3600);
 /// So many crashes of a run, of any kind, quarantine it.
 pub const CRASHES_MAX: u32 = 10;
+/// Runs of a job that are kept: three months of nights.
+pub const HISTORY_RUNS_DEFAULT: u64 = 100;
+/// How long a run that has ended is kept.
+pub const HISTORY_AGE_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
+/// Bytes of the durable state above which the items of the oldest runs go.
+pub const HISTORY_BYTES_DEFAULT: u64 = 64_000_000;
 /// Free pages that retention gives back to the file system in one call: some milliseconds.
 pub const RETAIN_VACUUM_PAGES: u32 = 256;
 /// Bytes of the log of one run that are kept; the oldest lines make room.

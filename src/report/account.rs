@@ -318,10 +318,10 @@ mod tests {
     fn a_run_is_drawn_as_bars_over_its_time() {
         let text = account(&sample(), Look::default(), 42);
         let picture = "\
-            0s           1m 40s
-  patients  ━━━────────────────     10s
-  vitals    ━━━━━━━━━━━━━━━━━━─  1m 25s
-  report    ───────────────────
+            0s              1m 40s
+  patients  ━━━───────────────────     10s
+  vitals    ─━━━━━━━━━━━━━━━━━━━──  1m 25s
+  report    ──────────────────────
 ";
         assert!(text.contains(picture), "{text}");
         for told in [

@@ -3,12 +3,14 @@
 //! Called by the command line for its summary and by `on_finish` for `run.report`.
 
 mod account;
+mod forgotten;
 mod history;
 mod ink;
 mod journal;
 mod table;
 
 pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, item_row};
+pub use forgotten::{GatherRow, forgotten};
 pub use history::{Past, history};
 pub use ink::{Ink, Tone, cells};
 pub use journal::{LogLine, log_line};

@@ -97,6 +97,11 @@ impl Outline {
         Outline { zone: zone.unwrap_or(TimeZone::UTC), stages }
     }
 
+    /// The same with times in UTC.
+    pub fn in_utc(self) -> Outline {
+        Outline { zone: TimeZone::UTC, ..self }
+    }
+
     /// The name of the stage at a place, where people are told of it.
     pub fn name(&self, place: u16) -> Option<&str> {
         let stage = self.stages.get(usize::from(place)).filter(|stage| !stage.hidden)?;
@@ -178,9 +183,13 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
     state.interrupt(&head.run, end).await
 }
 
-/// Starts as the run did: with its due and its params.
+/// Starts as the run did: with its due and its params, and with its outputs where they were.
 pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     options.due = jiff::Timestamp::from_millisecond(details.head.due_ms).ok();
+    let kept: Value = serde_json::from_str(&details.options).unwrap_or_default();
+    if let Some(out) = kept["out"].as_str() {
+        options.out = out.into();
+    }
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
@@ -265,7 +274,7 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: "{}".to_owned(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
             alone: keeping.alone,
         }
     }

@@ -24,7 +24,7 @@ mod state;
 mod token;
 mod worker;
 
-pub use account::account;
+pub use account::{account, ran, standing};
 pub use facts::rfc3339;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{Preview, RunOptions};
@@ -53,6 +53,7 @@ use std::{
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
+    path::Path,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -211,7 +212,7 @@ impl Runner {
     }
 
     /// Goes on with a run whose process has died or let it go: the same id, due, params and what is left of its time.
-    /// `job` is the one that it began with: [`kept_job`]. Of `options` the id, due, params and store are those of the run.
+    /// `job` is the one that it began with: [`kept_job`]. Of `options` the id, due, params, outputs and store are those of the run.
     ///
     /// # Errors
     /// As [`Runner::start`], and when the run is not there to be resumed or the state cannot be read or written.
@@ -579,6 +580,11 @@ impl Run {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.state.context.id
+    }
+
+    /// Root of its outputs.
+    pub fn out(&self) -> &Path {
+        &self.state.options.out
     }
 
     /// Where it stands now.

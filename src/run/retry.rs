@@ -20,7 +20,7 @@ pub const COPY_PASS: u32 = 2;
 impl Runner {
     /// Begins a repetition of a run that has ended, by the definition, due and params that it had: what was done is taken
     /// over, the rest is done, gathers and what follows them begin anew, so that its report is whole. `held` repeats held
-    /// items too. `job` is that of the parent: [`super::kept_job`]; of `options` the id, due, params and store are set here.
+    /// items too. `job` is that of the parent: [`super::kept_job`]; of `options` the id, due, params, outputs and store are set here.
     ///
     /// # Errors
     /// As [`Runner::begin`], and when the parent has not ended or what it did is not stored any more.
