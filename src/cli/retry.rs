@@ -31,7 +31,7 @@ async fn retry(desk: &Desk, arguments: &RetryArguments) -> Result<Exit, Exit> {
     let details = find(desk, &arguments.run).await?;
     let instance = desk.state.instance().await.map_err(lost)?;
     upkeep::send_notices(desk, &details.head.job, &instance).await?;
-    let start = Start::Retried(keeping(&desk.state, "retry"), Box::new(details.clone()), arguments.held);
+    let start = Start::Retried(keeping(&desk.state, "retry", true), Box::new(details.clone()), arguments.held);
     let end = go_on(desk, &details, &instance, start).await?;
     upkeep::retain(desk).await;
     Ok(end.exit().after(show(&end.record, &end.out, arguments.format, Trial::default())))

@@ -154,18 +154,19 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
             complain(&format!("{times} (`run {} --resume` would have gone on with it)", job.name));
         }
     }
-    follow(desk.executor.clone(), job, options, Start::Kept(keeping(state, job, "manual"))).await
+    // Looked at above; where only one may run nobody comes between.
+    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
-/// How a run of a foreground command is kept.
-pub fn keeping(state: &State, job: &Job, trigger: &str) -> Keeping {
+/// How a run of a foreground command is kept. `alone`: not beside another one of the job.
+pub fn keeping(state: &State, trigger: &str, alone: bool) -> Keeping {
     Keeping {
         state: state.clone(),
         trigger: trigger.to_owned(),
         fire_key: None,
         kind: RunKind::Foreground,
-        // The command has looked before; here nobody can come between.
-        alone: job.runs_at_once == 1,
+        alone,
     }
 }
 

@@ -60,10 +60,11 @@ async fn show(desk: &Desk, arguments: &ShowArguments) -> Result<Exit, Exit> {
         each_page(&rows, which, async |page: &[RowHead]| {
             let mut text = String::new();
             for row in page {
-                let (_, end) = end_of(row);
+                let (missing, class) = end_of(row);
+                let class = missing.then_some(class);
                 let stage = outline.name(row.stage);
                 let item = json!({
-                    "stage": stage, "key": row.key, "outcome": outcome_of(row), "class": end, "attempts": row.attempts,
+                    "stage": stage, "key": row.key, "outcome": outcome_of(row), "class": class, "attempts": row.attempts,
                     "took_ms": row.took_ms, "message": row.message, "pass": row.pass,
                 });
                 text.push_str(comma);

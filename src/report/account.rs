@@ -2,6 +2,7 @@
 
 use super::{
     Look, count,
+    history::readable,
     ink::{Ink, Tone, cells},
     missing, span, stages, table, title, written,
 };
@@ -136,8 +137,8 @@ pub fn account(of: &Account, look: Look<'_>, width: usize) -> String {
         }
     };
     let times = match of.standing {
-        Standing::Ended => format!("run {}, {} to {}", record.run, record.started, record.ended),
-        _ => format!("run {}, since {}", record.run, record.started),
+        Standing::Ended => format!("{}  {}", record.run, from_to(&record.started, &record.ended)),
+        _ => format!("{}  since {}", record.run, readable(&record.started)),
     };
     let _ = writeln!(text, "  {}", ink.paint(Tone::Faint, &times));
     let _ = writeln!(text, "  {}\n", ink.paint(Tone::Faint, &origin(of)));
@@ -165,6 +166,19 @@ pub fn account(of: &Account, look: Look<'_>, width: usize) -> String {
 fn going(of: &Account, ink: Ink, tone: Tone, word: &str, how: &str) -> String {
     let (job, word) = (ink.paint(Tone::Strong, &of.record.job), ink.paint(tone, word));
     format!("{job} {word} after {}\n  {how}\n", span(of.ran))
+}
+
+/// `2026-11-23 02:30:00 to 02:31:04 +08:00`: what is the same is said once.
+fn from_to(started: &str, ended: &str) -> String {
+    let parts =
+        |time: &'_ str| Some((time.get(..10)?.to_owned(), time.get(11..19)?.to_owned(), time.get(19..)?.to_owned()));
+    match (parts(started), parts(ended)) {
+        (Some((date, from, zone)), Some((other, to, same))) if zone == same => match date == other {
+            true => format!("{date} {from} to {to} {zone}"),
+            false => format!("{date} {from} to {} {to} {zone}", other.trim_start_matches(&date[..5])),
+        },
+        _ => format!("{} to {}", readable(started), readable(ended)),
+    }
 }
 
 /// `manual, in 2 passes after 1 crash, repeats 2026..`.
@@ -332,6 +346,20 @@ mod tests {
             assert!(text.contains(told), "{told:?} in {text}");
         }
         assert!(text.lines().filter(|line| line.contains('━')).all(|line| line.chars().count() <= 42), "{text}");
+    }
+
+    #[test]
+    fn times_say_once_what_is_the_same() {
+        let from = "2026-11-23T02:30:00+08:00";
+        for (to, told) in [
+            ("2026-11-23T02:31:04+08:00", "2026-11-23 02:30:00 to 02:31:04 +08:00"),
+            ("2026-11-24T02:31:04+08:00", "2026-11-23 02:30:00 to 11-24 02:31:04 +08:00"),
+            ("2027-01-01T02:31:04+08:00", "2026-11-23 02:30:00 to 2027-01-01 02:31:04 +08:00"),
+            ("2026-11-23T02:31:04+07:00", "2026-11-23 02:30:00 +08:00 to 2026-11-23 02:31:04 +07:00"),
+            ("soon", "2026-11-23 02:30:00 +08:00 to soon"),
+        ] {
+            assert_eq!(from_to(from, to), told);
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub fn history(runs: &[Past], ink: Ink, width: usize) -> String {
 const GAP: usize = 2;
 
 /// `2026-11-23T02:30:12+08:00` with its parts apart.
-fn readable(time: &str) -> String {
+pub fn readable(time: &str) -> String {
     match (time.get(..10), time.get(11..19), time.get(19..)) {
         (Some(date), Some(clock), Some(offset)) => format!("{date} {clock} {offset}"),
         _ => time.to_owned(),

@@ -162,7 +162,10 @@ fn missing(record: &RunRecord, ink: Ink) -> String {
     text.push_str(&table(&[], &rows, &[]));
     let unnamed = missing.saturating_sub(record.failures.len() as u64);
     if missing <= NAMED as u64 && unnamed > 0 {
-        let _ = writeln!(text, "  and {} more that no worker has taken", count(unnamed));
+        // What was cancelled before a worker took it has no name here, nor has what was forgotten.
+        let untaken: u64 = record.stages.iter().map(|stage| stage.counts.not_reached + stage.counts.cancelled).sum();
+        let why = if unnamed <= untaken { "that no worker has taken" } else { "whose names are not kept" };
+        let _ = writeln!(text, "  and {} more {why}", count(unnamed));
     }
     text
 }
@@ -310,7 +313,7 @@ nightly partial after 1m 0s
 
 missing 2
   vitals  timeout  P00007  GET /v1 took longer than 5s (4 attempts)
-  and 1 more that no worker has taken
+  and 1 more whose names are not kept
 
 written
   2026-11-22/vitals.json  7.2 KB

@@ -450,7 +450,8 @@ impl RunState {
 
     /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
     async fn open_for_outputs(&self) {
-        let many = |stage: &Stage| !matches!(stage.kind, StageKind::GatherAll);
+        // A run that is kept remembers all its files: a later pass, and who forgets an item, must know of them.
+        let many = |stage: &Stage| self.kept.is_some() || !matches!(stage.kind, StageKind::GatherAll);
         let writes = |stage: &Stage| many(stage) && stage.actions.iter().any(|action| action.writes);
         if self.dry.is_none() && self.job.stages.iter().any(writes) {
             match self.rows().await {
