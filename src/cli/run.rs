@@ -161,13 +161,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
 
 /// How a run of a foreground command is kept. `alone`: not beside another one of the job.
 pub fn keeping(state: &State, trigger: &str, alone: bool) -> Keeping {
-    Keeping {
-        state: state.clone(),
-        trigger: trigger.to_owned(),
-        fire_key: None,
-        kind: RunKind::Foreground,
-        alone,
-    }
+    Keeping { state: state.clone(), trigger: trigger.to_owned(), fire_key: None, kind: RunKind::Foreground, alone }
 }
 
 /// The job that a run began with, and options for it.

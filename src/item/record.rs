@@ -116,6 +116,7 @@ mod tests {
             }],
             outputs: vec![OutputRecord { path: "a.json".into(), sha256: "0".repeat(64), bytes: 7 }],
             outputs_total: 1,
+            leaked: 0,
             unsaved: None,
         };
         let stored = StoredRecord { record, timeline: vec![StageEnd { place: 1, ended_ms: 700 }] };

@@ -307,6 +307,7 @@ mod tests {
                 failures: Vec::new(),
                 outputs: Vec::new(),
                 outputs_total: 0,
+                leaked: 0,
                 unsaved: None,
             },
             standing: Standing::Ended,
