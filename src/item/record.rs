@@ -29,6 +29,7 @@ pub struct RunRecord {
     /// Processes that the children of the run had left behind when they ended; they were ended too.
     pub leaked: u64,
     /// Why this record is not on the disk, in a run that is kept: the run will be resumed. `None` when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaved: Option<String>,
 }
 

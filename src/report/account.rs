@@ -227,11 +227,11 @@ fn timeline(of: &Account, ink: Ink, width: usize) -> String {
     let mut text = format!("{}\n", ink.paint(Tone::Faint, &scale));
     for (((stage, bar), name_text), time_text) in stages.iter().zip(&of.bars).zip(&names).zip(&times) {
         let pad = " ".repeat(name - cells(name_text));
-        let tone = match bar.ended {
-            None if of.standing == Standing::Running => Tone::Busy,
-            _ if stage.counts.missing() > 0 => Tone::Bad,
-            None => Tone::Warn,
-            Some(_) => Tone::Good,
+        let tone = match (bar.ended, stage.counts.missing()) {
+            (None, _) if of.standing == Standing::Running => Tone::Busy,
+            (Some(_), 0) => Tone::Good,
+            (_, missing) if missing > 0 && missing == stage.counts.items => Tone::Bad,
+            _ => Tone::Warn,
         };
         let (from, long) = place_of(bar, of.ran, room);
         let line = format!(
