@@ -125,6 +125,11 @@ async fn kept(
 ) -> Result<End, Exit> {
     options.instance = state.instance().await.map_err(lost)?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
+    let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
+    if working.len() >= job.runs_at_once as usize {
+        complain(&format!("the job runs already: {}: nothing was done", working[0].run));
+        return Err(Exit::Refused);
+    }
     let mut left = unfinished.into_iter().filter(|head| !head.alive && head.kind == RunKind::Foreground).rev();
     if arguments.resume {
         if let Some(head) = left.next() {
@@ -145,7 +150,8 @@ async fn kept(
         trigger: "manual".to_owned(),
         fire_key: None,
         kind: RunKind::Foreground,
-        alone: true,
+        // Looked at above too; here nobody can come between.
+        alone: job.runs_at_once == 1,
     };
     follow(executor, job, options.clone(), Start::Kept(keeping)).await
 }

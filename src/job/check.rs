@@ -152,6 +152,10 @@ impl<'a> Check<'a> {
             base_dir: self.base_dir.to_owned(),
             schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
             zone: zone?,
+            runs_at_once: match &spec.overlap {
+                Some(OverlapSpec::Allow(allow)) => allow.max,
+                _ => 1,
+            },
             deadline,
             params: self.params.clone(),
             services,

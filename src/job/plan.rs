@@ -27,6 +27,8 @@ pub struct Job {
     pub schedule: ScheduleSpec,
     /// The zone of its dates.
     pub zone: jiff::tz::TimeZone,
+    /// Runs of it at a time.
+    pub runs_at_once: u32,
     /// Of a run, from its start.
     pub deadline: Duration,
     /// Defaults; `--set` replaces them.

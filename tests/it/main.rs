@@ -11,6 +11,7 @@ mod left;
 mod memory;
 mod newcomer;
 mod nights;
+mod resume;
 mod samples;
 mod schedule;
 mod schema;
