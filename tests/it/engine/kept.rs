@@ -7,7 +7,7 @@ use lamplighter::{
     item::{RunOutcome, Value},
     job::{Job, Surroundings},
     run::{Keeping, RunOptions, Runner, StoreChoice, kept_job},
-    store::{Reply, Request, RunKind, State, Store, StoreError, memory::Memory},
+    store::{Clocks, Copied, CopyPlan, NewRun, Reply, Request, RunKind, State, Store, StoreError, memory::Memory},
     world::{BoxFuture, sim::Sim},
 };
 use serde_json::json;
@@ -387,4 +387,62 @@ fn a_disk_that_does_not_say_what_was_kept_holds_up_nobody_beyond_the_deadline() 
     assert_eq!(record.outcome, RunOutcome::DeadlineExceeded);
     assert_eq!((record.stages[1].counts.items, record.stages[1].counts.timed_out), (2, 2));
     assert_eq!(sim.leaked(), 0);
+}
+
+#[test]
+fn a_repetition_runs_held_items_only_when_it_is_asked_to() {
+    let text = hold("");
+    let whole = night(&text, 3, &[]);
+    let mut seen_held = 0;
+    for polls in (1..whole.steps).step_by(7) {
+        for held in [false, true] {
+            let mut memory = Memory::losing(STORE_BYTES);
+            let first = night_of(&mut memory, &text, 1, 3, &[polls]);
+            let left = first.record["stages"][1]["held"].as_u64().expect("a number");
+            if left == 0 {
+                continue;
+            }
+            seen_held += 1;
+            let again = Seen::default();
+            let sim = Sim::new(9);
+            let state = State::new(Arc::new(memory.restart("boot")));
+            let repeated = async {
+                let of = state.details("night").await.expect("the state answers").expect("it is there");
+                let run = NewRun {
+                    run: "again".into(),
+                    job: "night".into(),
+                    trigger: "retry".into(),
+                    fire_key: None,
+                    kind: RunKind::Foreground,
+                    due_ms: of.head.due_ms,
+                    clocks: Clocks { wall_ms: 0, boot_ms: 0 },
+                    deadline_ms: None,
+                    budget_ms: None,
+                    definition: of.definition.clone(),
+                    params: of.params.clone(),
+                    options: of.options.clone(),
+                    alone: true,
+                };
+                let plan = CopyPlan { parent: of.head.run.clone(), anew: vec![3, 4], held };
+                let copied = state.copy_for_retry(plan, run).await.expect("the state answers");
+                assert!(matches!(copied, Copied::Now(_)), "{copied:?}");
+                assert!(state.rows("again").release().await.expect("the state answers"));
+                let surroundings = Surroundings { handlers: handlers(&again), ..Surroundings::default() };
+                let job = Arc::new(kept_job(&of, &surroundings).expect("the same job").job);
+                let runner = Runner::new(sim.world());
+                let run = runner.resume(&job, RunOptions::default(), &state, "again").await.expect("it starts");
+                serde_json::to_value(run.await).expect("JSON")
+            };
+            let record = sim.run(repeated).expect("it ends");
+            let again = std::mem::take(&mut *lock(&again));
+            let ran = again.effects.keys().filter(|(stage, _)| stage == "work").count() as u64;
+            let work = &record["stages"][1];
+            assert_eq!((ran, work["held"].as_u64()), if held { (left, Some(0)) } else { (0, Some(left)) }, "{record}");
+            assert_eq!(record["outcome"], if held { "succeeded" } else { "partial" }, "{record}");
+            let report = again.reports.last().expect("it is made anew");
+            let missing = report["missing"].as_array().map(Vec::len);
+            assert_eq!(missing, Some(if held { 0 } else { left as usize }), "{report}");
+        }
+    }
+    assert!(seen_held >= 4, "{seen_held}");
 }
