@@ -13,7 +13,7 @@ const NIGHTLY: &str = r#"Job(
         Stage(name: "patients", key: "{{ item.id }}", run: [Items(list: [{"id": "P1"}, {"id": "P2"}, {"id": "P3"}, {"id": "P4"}])]),
         Stage(name: "vitals", workers: 2, tolerate: "50%", run: [
             Log(message: "asking for {{ key }}"),
-            Exec(argv: ["sh", "-c", "echo looking for $0 >> seen; echo here is $0; test $0 != P3 || test -e there", "{{ item.id }}"], stdout: Log),
+            Exec(argv: ["sh", "-c", "echo looking for $0 >> seen; echo $0 $LAMPLIGHTER_IDEMPOTENCY_KEY >> keys; echo here is $0; test $0 != P3 || test -e there", "{{ item.id }}"], stdout: Log),
         ]),
         Stage(name: "report", gather: All, run: [Write(json: "report.json")]),
     ],
@@ -180,6 +180,11 @@ fn a_retry_does_what_was_left_and_its_report_is_whole() {
     seen.sort();
     let looked = ["P1", "P2", "P3", "P3", "P4"].map(|id| format!("looking for {id}"));
     assert_eq!(seen, looked, "what was done is not done again");
+    let keys = place.read("out/keys");
+    let [first_key, second_key] = &keys.lines().filter(|line| line.starts_with("P3 ")).collect::<Vec<_>>()[..] else {
+        panic!("{keys}")
+    };
+    assert!(first_key == second_key && first_key.len() > 10, "a service must know the repeated call: {keys}");
     let shown = shown(&place, "nightly");
     assert_eq!((&shown["repeats"], &shown["trigger"], &shown["passes"]), (&first, &json!("retry"), &json!(1)));
     place.run(&["logs", "nightly"]).exits(0).prints("run started job=nightly repeats=");
