@@ -15,7 +15,7 @@ pub use counts::Counts;
 pub use key::{Key, KeyError};
 pub use lineage::Lineage;
 pub use outcome::{Outcome, RunOutcome};
-pub use record::{FailureRecord, OutputRecord, RunRecord, StageRecord};
+pub use record::{FailureRecord, OutputRecord, RunRecord, StageEnd, StageRecord, StoredRecord};
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

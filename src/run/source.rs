@@ -7,7 +7,7 @@ use super::{
     worker::{Child, Delivery, end_stage, render_key},
 };
 use crate::{
-    action::{Checked, Handed, ItemContext, Out, Stop},
+    action::{Checked, Handed, ItemContext, Line, Out, Stop},
     flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
@@ -15,6 +15,7 @@ use crate::{
     store::{Claim, StoreError},
 };
 use futures_lite::{FutureExt, future::zip};
+use log::Level;
 use smallvec::smallvec;
 use std::{
     pin::pin,
@@ -116,7 +117,7 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     if let Some(failure) = failure {
         stage.incomplete.store(true, Ordering::Release);
         let what = format!("the listing of stage `{}` failed: {failure}", stage.name);
-        log::warn!(target: "lamplighter::run", run = run.context.id.as_str(), stage = &*stage.name; "{what}");
+        run.context.journal.write(&Line::of_run(Level::Warn, &what).stage(place, &stage.name));
         run.note_broken(what);
         if plan.fail_fast {
             run.cancel(super::state::CancelReason::FailFast(stage.name.to_string()));

@@ -8,7 +8,7 @@ use super::{
     token::{Done, Token},
 };
 use crate::{
-    action::{ItemContext, Stop},
+    action::{ItemContext, Line, Stop},
     flow::{Group, ItemBound, PullEnd, Slot, WaitRefused},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     job::Stage,
@@ -21,6 +21,7 @@ use futures_lite::{
     FutureExt,
     future::{poll_once, yield_now},
 };
+use log::Level;
 use smallvec::SmallVec;
 use std::{
     pin::pin,
@@ -89,14 +90,12 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
     }
     let counts = stage.snapshot();
     if !plan.hidden {
-        log::info!(
-            target: "lamplighter::run",
-            run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
-            missing = counts.missing();
-            "stage ended"
-        );
+        let missing = counts.missing();
+        let fields: [(&str, &dyn std::fmt::Display); 4] =
+            [("items", &counts.items), ("ok", &counts.ok), ("empty", &counts.empty), ("missing", &missing)];
+        run.context.journal.write(&Line::of_run(Level::Info, "stage ended").stage(place, &stage.name).with(&fields));
     }
-    stage.ended.settle(());
+    stage.ended.settle(run.ran());
     run.changed.notify(usize::MAX);
 }
 
@@ -329,11 +328,6 @@ impl Worker {
             }
             Worked::Gave(values) => self.settle_ok(run, token, attempts, values).await,
             Worked::Failed(failure) => {
-                log::debug!(
-                    target: "lamplighter::item",
-                    run = run.context.id.as_str(), stage = &*stage.name, key = token.body().key.as_str(), attempts;
-                    "failed: {failure}"
-                );
                 let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
                 token.settle(run, done, Vec::new()).await;
                 Delivery::Done

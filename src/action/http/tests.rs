@@ -78,6 +78,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         deadline: None,
         grace: Duration::ZERO,
         zone: jiff::tz::TimeZone::UTC,
+        journal: crate::action::Journal::new(world.clone(), "r1", "j", false),
         outputs: Outputs::new(world.clone(), out.to_owned(), "r1"),
         base_dir: out.to_owned(),
         services: BTreeMap::from([("v".to_owned(), service)]),
