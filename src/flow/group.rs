@@ -32,6 +32,8 @@ impl Group {
     /// Adds a task.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let state = Arc::downgrade(&self.state);
+        // Boxed here it is held once, however many futures stand around it.
+        let future = Box::pin(future);
         let task = self.world.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await
                 && let Some(state) = state.upgrade()
@@ -40,7 +42,10 @@ impl Group {
             }
         });
         let mut state = lock(&self.state);
-        state.tasks.retain(|task| !task.is_finished());
+        if state.tasks.len() == state.tasks.capacity() {
+            // Only when the list would grow: a thousand workers do not look at each other.
+            state.tasks.retain(|task| !task.is_finished());
+        }
         state.tasks.push(task);
     }
 

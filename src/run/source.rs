@@ -11,7 +11,7 @@ use crate::{
     flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
-    limits::BATCH_ROWS,
+    limits::{BATCH_ROWS, LISTED_AHEAD},
     store::{Claim, StoreError},
 };
 use futures_lite::future::zip;
@@ -24,10 +24,15 @@ enum Listed {
     Bad(Failure),
 }
 
+/// How many values are listed ahead, and taken in at a time: with a `key:` so many as are claimed by one commit.
+fn batch(run: &RunState, place: u16) -> usize {
+    if run.plan(place).key.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
+}
+
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
 pub async fn run_source(run: Arc<RunState>, place: u16) {
     run.stage(place).began.settle(run.world().boot());
-    let listed = Inbox::new(BATCH_ROWS);
+    let listed = Inbox::new(batch(&run, place));
     let list = async {
         list(&run, place, &listed).await;
         listed.close();
@@ -69,10 +74,10 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         listed,
         response: null(),
     };
-    let listing = first.action.run(&cx, &facts, &mut out);
+    let mut listing = first.action.run(&cx, &facts, &mut out);
     let mut watch = CutWatch::new(run.clone(), place);
     let mut alarms = Alarms::new(run.world());
-    let failure = match guard(listing, &slot, &mut watch, &mut alarms, None, plan.timeout).await {
+    let failure = match guard(listing.as_mut(), &slot, &mut watch, &mut alarms, None, plan.timeout).await {
         Guarded::Done(Ok(()) | Err(Stop::Empty)) => None,
         Guarded::Done(Err(Stop::Failed { failure, .. })) => Some(failure),
         Guarded::Done(Err(Stop::Defer { .. } | Stop::PastDeadline)) => {
@@ -190,11 +195,11 @@ impl Out for Listing<'_> {
 async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let mut ordinal = 0;
     let watch = CutWatch::new(run.clone(), place);
-    let mut batch = Vec::new();
+    let (mut taken, most) = (Vec::new(), batch(run, place));
     while let Some(first) = listed.drain().await {
-        batch.push(first);
-        listed.take_all(&mut batch, BATCH_ROWS);
-        let named = name(run, place, batch.drain(..), &mut ordinal);
+        taken.push(first);
+        listed.take_all(&mut taken, most);
+        let named = name(run, place, taken.drain(..), &mut ordinal);
         let claims = match claim(run, place, &named).await {
             Ok(claims) => claims,
             Err(error) => {
@@ -272,35 +277,36 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         return;
     }
     run.arrive(place);
+    let Named { lineage, key, value } = item;
     let end = |outcome, message| End {
-        lineage: &item.lineage,
-        key: &item.key,
+        lineage: &lineage,
+        key: &key,
         outcome,
         attempts: 1,
         message,
         has_row: false,
         by: None,
     };
-    let value = match (&item.value, claim) {
+    let value = match (value, claim) {
         (Err(failure), _) => {
             let end = end(Outcome::Failed(failure.class), Some(&failure.message));
             return run.settle(place, end, Vec::new()).await;
         }
-        (Ok(value), Claim::Taken { lineage, .. }) => {
+        (Ok(value), Claim::Taken { lineage: first, .. }) => {
             let message = format!(
                 "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                item.lineage.ordinal() + 1,
-                item.key,
-                lineage.ordinal() + 1
+                lineage.ordinal() + 1,
+                key,
+                first.ordinal() + 1
             );
-            let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
+            let inputs = if run.stage(place).keep_inputs { vec![(*value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
             return run.settle(place, end, inputs).await;
         }
-        (Ok(value), Claim::Mine | Claim::Known { .. }) => value.clone(),
+        (Ok(value), Claim::Mine | Claim::Known { .. }) => value,
     };
     let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
     run.settle(place, end(Outcome::Ok, None), kept).await;
-    let child = Child { lineage: item.lineage, key: item.key, value };
+    let child = Child { lineage, key, value };
     Delivery::Children(smallvec![child]).finish(run, place).await;
 }

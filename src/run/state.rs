@@ -428,7 +428,8 @@ impl RunState {
                 values,
                 took_ms: None,
             };
-            if let Err(error) = self.put(row).await {
+            // Boxed: most items have no row, and every worker would hold the room for it.
+            if let Err(error) = Box::pin(self.put(row)).await {
                 self.store_failed(&error);
             }
         }
