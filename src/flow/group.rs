@@ -29,11 +29,9 @@ impl Group {
         Group { world, state: Arc::default() }
     }
 
-    /// Adds a task.
+    /// Adds a task. A large future comes boxed: the futures that are put around it would each hold it twice.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let state = Arc::downgrade(&self.state);
-        // Boxed here it is held once, however many futures stand around it.
-        let future = Box::pin(future);
         let task = self.world.spawn(async move {
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await
                 && let Some(state) = state.upgrade()
