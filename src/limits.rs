@@ -136,6 +136,10 @@ pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
 pub const PAGES_MAX_DEFAULT: u32 = 10_000;
 
+/// Values that a source lists ahead of what its readers have room for, when no key of theirs is claimed in the store: enough
+/// that listing and taking in do not wake each other for each value. They are whole values, and all of them are in memory.
+pub const LISTED_AHEAD: usize = 64;
+
 /// Rows of one commit, and the oldest that an uncommitted row may be.
 pub const BATCH_ROWS: usize = 512;
 /// See [`BATCH_ROWS`].

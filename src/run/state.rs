@@ -470,7 +470,8 @@ impl RunState {
                 values,
                 took_ms: end.took_ms,
             };
-            if let Err(error) = self.put(row).await {
+            // Boxed: most items have no row, and every worker would hold the room for it.
+            if let Err(error) = Box::pin(self.put(row)).await {
                 self.store_failed(&error);
             }
         }
