@@ -48,6 +48,8 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
 
 fn checked(text: &str) -> Result<Checked, Vec<String>> {
     let mut checker = Checker::new(Path::new("."), Scope::worker(json!({ "vendor": "x" })));
+    // As if an action behind it did.
+    checker.reads_response().note();
     let (handlers, services) = (Handlers::new(), ["v".to_owned()]);
     let place = Place { gather: false, source: false, after_jq: false, handlers: &handlers, services: &services };
     let checked = crate::action::check(&read::<ActionSpec>(text), "stages[0].run[0]", &place, &mut checker);
