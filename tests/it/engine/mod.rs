@@ -11,6 +11,7 @@ mod deadlines;
 mod ends;
 mod fuzz;
 mod gather;
+mod kept;
 mod keys;
 mod options;
 mod order;
