@@ -11,7 +11,7 @@ use super::{
     pump::{LogLines, Pumps},
 };
 use crate::{
-    item::{Class, Failure, Key, Value},
+    item::{Class, Failure, Key, Value, parse_json},
     lang::{Checker, Facts, Flavor, Template},
     limits::{CHILD_DRAIN_IDLE, CHILD_DRAIN_TURNS, CHILD_LAST_LINE_BYTES, SCARCE_TRIES},
     problem::UniqueMap,
@@ -303,7 +303,7 @@ impl Action for Exec {
                     Ok(text) => out.give(Value::String(text)).await,
                     Err(_) => Err(Stop::given_up(Class::Data, format!("what `{program}` printed is not UTF-8"))),
                 },
-                StdoutSpec::Json => match serde_json::from_slice(&text) {
+                StdoutSpec::Json => match parse_json(&text) {
                     Ok(value) => out.give(value).await,
                     Err(error) => {
                         let message = format!(
