@@ -3,12 +3,13 @@
 //! An embedder registers them in [`Handlers`] before jobs are loaded; a job that names one that does not exist does not
 //! load.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files, values::Tree};
+use super::{Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop, files, values::Tree};
 use crate::{
     flow::Slot,
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts},
     problem::{Json, UniqueMap, closest},
+    service::Admitted,
     world::{Boot, BoxFuture, World},
 };
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
@@ -56,6 +57,7 @@ pub struct Call {
     pub stage: Arc<str>,
     /// The same over retries and resume: for services that must do a thing once.
     pub idempotency_key: String,
+    context: Arc<RunContext>,
     slot: Arc<Slot>,
 }
 
@@ -119,6 +121,23 @@ impl Call {
     /// May be dropped at any time.
     pub async fn sleep(&self, duration: Duration) {
         self.world().sleep(duration).await;
+    }
+
+    /// Waits until a call through a service of the job may leave: its rate, then its limit of calls in flight, shared with
+    /// every `Http` of the run. The wait is no work: other items have the work permit meanwhile. Dropping what it gives
+    /// returns the place in flight.
+    ///
+    /// # Errors
+    /// When the job has no such service, or the item's deadline leaves no time to wait for its rate.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the place in the queue back; nothing is counted.
+    pub async fn admit(&self, service: &str) -> Result<Admitted, CallError> {
+        let found = self.context.services.get(service);
+        let found = found.ok_or_else(|| CallError::give_up(format!("the job has no service `{service}`")))?;
+        found.admit(&self.slot).await.map_err(|_| {
+            CallError::give_up(format!("the item's deadline leaves no time to wait for the rate of service `{service}`"))
+        })
     }
 
     /// Clocks, threads and randomness of the run.
@@ -219,6 +238,7 @@ impl Action for CallAction {
                 job: cx.run.job.clone(),
                 stage: cx.stage.clone(),
                 idempotency_key: cx.idempotency_key(),
+                context: cx.run.clone(),
                 slot: cx.slot.clone(),
             };
             match (self.handler)(call).await {

@@ -1,5 +1,6 @@
 //! A fair semaphore: permits go to waiters in the order in which they came, by direct hand-over.
 
+use crate::world::plant::{Bug, planted};
 use std::{
     collections::{BTreeSet, VecDeque},
     future::Future,
@@ -127,7 +128,9 @@ impl Drop for Acquire {
         let mut state = self.semaphore.lock();
         if state.granted.remove(&id) {
             drop(state);
-            self.semaphore.release();
+            if !planted(Bug::PlaceNotReturned) {
+                self.semaphore.release();
+            }
         } else {
             state.queue.retain(|entry| entry.0 != id);
         }

@@ -3,7 +3,10 @@
 use super::WorkPermits;
 use crate::{
     limits::WAIT_IN_MEMORY_MAX,
-    world::{Awake, Boot, World},
+    world::{
+        Awake, Boot, World,
+        plant::{Bug, planted},
+    },
 };
 use std::{
     future::Future,
@@ -108,7 +111,7 @@ impl Slot {
     /// When the work clock of this attempt will have run for `timeout`, if the item goes on working; `None` while it waits.
     pub fn timeout_at(&self, timeout: Duration) -> Option<Awake> {
         let state = self.lock();
-        state.working.then(|| state.since + timeout.saturating_sub(state.worked))
+        (state.working || planted(Bug::TimeoutCountsWaiting)).then(|| state.since + timeout.saturating_sub(state.worked))
     }
 
     /// Runs `future` without a work permit: what it does is waiting (retry, rate, in-flight limit, token). The permit is
@@ -155,13 +158,17 @@ impl Slot {
         if self.may_defer && duration > WAIT_IN_MEMORY_MAX {
             return Err(WaitRefused::Defer(duration));
         }
-        self.parked(self.world.sleep(duration)).await;
+        match planted(Bug::RetryHoldsPermit) {
+            true => self.world.sleep(duration).await,
+            false => self.parked(self.world.sleep(duration)).await,
+        }
         Ok(())
     }
 
     /// One retry loop has counted `attempts` for this item; the highest of all is the item's.
     pub fn count_attempts(&self, attempts: u32) {
-        self.attempts.fetch_max(attempts, Ordering::Relaxed);
+        let twice = u32::from(planted(Bug::AttemptsTwice));
+        self.attempts.fetch_max(attempts << twice, Ordering::Relaxed);
     }
 
     /// The highest count so far; 0 when nothing was tried.

@@ -3,6 +3,7 @@
 //! A worker that waits for an item holds a permit; an item that comes back from a wait takes it away from such an idle
 //! worker, so that it goes on before new items do and the stage never works on more items than it may (RUNS T2).
 
+use crate::world::plant::{Bug, planted};
 use std::{
     collections::{BTreeSet, VecDeque},
     future::Future,
@@ -143,7 +144,7 @@ impl WorkPermits {
     /// `false`: the permit is given back, and it must [`acquire_fresh`](WorkPermits::acquire_fresh) one.
     pub fn keep_for_next(&self) -> bool {
         let mut state = self.lock();
-        if state.returning.is_empty() {
+        if state.returning.is_empty() || planted(Bug::NewBeforeReturning) {
             state.working -= 1;
             state.pulling += 1;
             return true;
@@ -279,6 +280,7 @@ impl Drop for Acquire {
         }
         drop(state);
         match self.lane {
+            Lane::Returning if planted(Bug::GrantNotReturned) => {}
             Lane::Returning => self.permits.release_working(),
             Lane::Fresh => self.permits.release_pulling(None),
         }

@@ -10,7 +10,10 @@ use crate::{
     item::{Lineage, Outcome},
     limits::BATCH_ROWS,
     store::{Row, RowEnd, StoreError},
-    world::{Boot, Due},
+    world::{
+        Boot, Due,
+        plant::{Bug, planted},
+    },
 };
 use futures_lite::FutureExt;
 use std::{
@@ -66,7 +69,8 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                 break;
             }
             waiting -= 1;
-            let due = Due::Boot(Boot(Duration::from_millis(at_of(&row))));
+            let at = if planted(Bug::DeferredEarly) { 0 } else { at_of(&row) };
+            let due = Due::Boot(Boot(Duration::from_millis(at)));
             let cut = {
                 let time = async {
                     run.world().until(due).await;
@@ -102,7 +106,9 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     token.body_mut().carried = row.attempts;
     token.body_mut().group = row.message;
     token.body_mut().has_row = true;
-    if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
+    if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end
+        && !planted(Bug::DeadlineForgotten)
+    {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }
     token.take();

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     flow::{Slot, panic_text},
-    world::{Alarm, Boot, Due, World},
+    world::{
+        Alarm, Boot, Due, World,
+        plant::{Bug, planted},
+    },
 };
 use std::{
     future::{Future, poll_fn},
@@ -67,7 +70,8 @@ pub async fn guard<T>(
             Poll::Ready(Err(message)) => return Poll::Ready(Guarded::Panicked(message)),
             Poll::Pending => {}
         }
-        if let Poll::Ready(cut) = watch.poll(cx) {
+        let deaf = planted(Bug::CancelMissesParked) && slot.is_parked();
+        if !deaf && let Poll::Ready(cut) = watch.poll(cx) {
             return Poll::Ready(Guarded::Cut(cut));
         }
         if let Some(deadline) = bounds.deadline

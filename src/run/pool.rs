@@ -1,7 +1,10 @@
 //! The workers of a stage: as many as may be open, started only when they are needed.
 
 use super::{state::RunState, worker};
-use crate::flow::{Group, panic_text};
+use crate::{
+    flow::{Group, panic_text},
+    world::plant::{Bug, planted},
+};
 use futures_lite::FutureExt;
 use std::{
     panic::AssertUnwindSafe,
@@ -45,12 +48,16 @@ impl SlotPool {
 
     fn add(&self) {
         let taken =
-            self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| (live < self.most).then_some(live + 1));
+            self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
+                (live < self.most || planted(Bug::OpenUnbounded)).then_some(live + 1)
+            });
         if taken.is_ok() {
             let (run, place) = (self.run.clone(), self.place);
             let work = worker::work_through(run.clone(), place, self.clone());
             self.group.spawn(async move {
-                if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+                if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await
+                    && !planted(Bug::PanicNotJoined)
+                {
                     run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(&*panic));
                 }
             });

@@ -13,7 +13,10 @@ use crate::{
     lang::Facts,
     limits::BATCH_ROWS,
     store::{Claim, StoreError},
-    world::BoxFuture,
+    world::{
+        BoxFuture,
+        plant::{Bug, planted},
+    },
 };
 use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::zip;
@@ -249,7 +252,7 @@ fn name(run: &RunState, place: u16, batch: Vec<Listed>, ordinal: &mut u64) -> Ve
 
 /// Claims the keys of a batch; those without a key of their own are unique by construction.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
-    if run.plan(place).key.is_none() {
+    if run.plan(place).key.is_none() || planted(Bug::DuplicateKey) {
         return Ok(vec![Claim::Mine; named.len()]);
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));

@@ -10,7 +10,10 @@ use crate::{
     limits::SUMMARY_LIST_MAX,
     store::{Row, RowEnd, RunStore, StoreError},
     units::Tolerance,
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        plant::{Bug, planted},
+    },
 };
 use event_listener::{Event, EventListener};
 use std::{
@@ -213,11 +216,14 @@ impl RunState {
 
     /// Cancels the run, once; every stage is told and every inbox closed, so that nobody waits for room any more.
     pub fn cancel(&self, reason: CancelReason) {
+        let text = planted(Bug::LaterReasonWins).then(|| format!("{reason:?}"));
         if !self.cancel.settle(reason) {
-            return;
+            return text.into_iter().for_each(|later| self.note_broken(later));
         }
         for stage in &self.stages {
-            stage.inbox.close();
+            if !planted(Bug::SpareReceiver) {
+                stage.inbox.close();
+            }
             stage.attention.notify(usize::MAX);
         }
         self.changed.notify(usize::MAX);
@@ -238,7 +244,9 @@ impl RunState {
         if stage.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        stage.attention.notify(usize::MAX);
+        if !planted(Bug::CloseUnheard) {
+            stage.attention.notify(usize::MAX);
+        }
         self.changed.notify(usize::MAX);
         for parent in &self.plan(place).from {
             if !self.plan(*parent).is_source() && self.all_readers_are_closed(*parent) {
@@ -262,7 +270,7 @@ impl RunState {
     pub fn count_end(&self, place: u16, end: &End<'_>) {
         let stage = self.stage(place);
         stage.counts().settle(end.outcome, end.attempts);
-        if !end.outcome.is_missing() {
+        if !end.outcome.is_missing() && !(end.outcome == Outcome::Empty && planted(Bug::EmptyIsMissing)) {
             return;
         }
         if let Outcome::Failed(Class::Output) = end.outcome {
@@ -300,7 +308,7 @@ impl RunState {
             return;
         }
         let counts = stage.snapshot();
-        let known = stage.fed.load(Ordering::Acquire);
+        let known = stage.fed.load(Ordering::Acquire) || planted(Bug::FailFastEarly);
         if (known || matches!(plan.tolerate, Tolerance::Count(_)))
             && plan.tolerate.exceeded(counts.missing(), counts.items)
         {

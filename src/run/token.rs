@@ -4,7 +4,10 @@ use super::state::{End, RunState};
 use crate::{
     flow::OrderPlace,
     item::{Key, Lineage, Outcome, Value},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -52,6 +55,9 @@ impl Token {
             }
         };
         if let Err(token) = stage.inbox.send_with(self, take_place).await {
+            if planted(Bug::SendForgets) {
+                return std::mem::forget(token);
+            }
             drop(token);
         }
     }
@@ -105,6 +111,9 @@ impl Token {
         let values = if outcome.is_missing() && stage.keep_inputs { vec![(*body.value).clone()] } else { values };
         let has_row = body.has_row;
         let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row };
+        if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
+            run.count_end(place, &end);
+        }
         run.settle(place, end, values).await;
         self.finish(&run);
     }

@@ -5,8 +5,10 @@
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
 //! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
-//! for computations that may never end and for blocking calls), `sim` (the simulated world), `tests` (one contract, held against both worlds).
+//! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
+//! tests plant), `tests` (one contract, held against both worlds).
 
+pub mod plant;
 mod real;
 pub mod sim;
 #[cfg(test)]
