@@ -136,7 +136,9 @@ impl Call {
         let found = self.context.services.get(service);
         let found = found.ok_or_else(|| CallError::give_up(format!("the job has no service `{service}`")))?;
         found.admit(&self.slot).await.map_err(|_| {
-            CallError::give_up(format!("the item's deadline leaves no time to wait for the rate of service `{service}`"))
+            CallError::give_up(format!(
+                "the item's deadline leaves no time to wait for the rate of service `{service}`"
+            ))
         })
     }
 

@@ -111,7 +111,8 @@ impl Slot {
     /// When the work clock of this attempt will have run for `timeout`, if the item goes on working; `None` while it waits.
     pub fn timeout_at(&self, timeout: Duration) -> Option<Awake> {
         let state = self.lock();
-        (state.working || planted(Bug::TimeoutCountsWaiting)).then(|| state.since + timeout.saturating_sub(state.worked))
+        (state.working || planted(Bug::TimeoutCountsWaiting))
+            .then(|| state.since + timeout.saturating_sub(state.worked))
     }
 
     /// Runs `future` without a work permit: what it does is waiting (retry, rate, in-flight limit, token). The permit is

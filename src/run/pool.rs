@@ -47,10 +47,9 @@ impl SlotPool {
     }
 
     fn add(&self) {
-        let taken =
-            self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
-                (live < self.most || planted(Bug::OpenUnbounded)).then_some(live + 1)
-            });
+        let taken = self.live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |live| {
+            (live < self.most || planted(Bug::OpenUnbounded)).then_some(live + 1)
+        });
         if taken.is_ok() {
             let (run, place) = (self.run.clone(), self.place);
             let work = worker::work_through(run.clone(), place, self.clone());
