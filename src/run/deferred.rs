@@ -34,10 +34,13 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
             while let Ok(token) = receiver.recv().await {
                 let permits = &run.stage(place).permits;
                 permits.acquire_returning().await;
-                if let Some(cut) = watch.now() {
+                // It is read back when the inbox has ended, which may be after its own deadline (RUNS T3).
+                let late = token.body().item_deadline.is_some_and(|until| run.world().boot() > until);
+                let late = late.then_some(Outcome::TimedOut);
+                if let Some(outcome) = watch.now().map(|cut| outcome_of(&cut)).or(late) {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(outcome_of(&cut), attempts, None, Vec::new()).await;
+                    token.settle(outcome, attempts, None, Vec::new()).await;
                     continue;
                 }
                 if worker.item(token).await {
