@@ -102,7 +102,7 @@ fn listed(at: usize, faults: &Faults, dice: &mut fastrand::Rng) -> String {
     let items: Vec<String> = (0..count)
         .map(|i| {
             // Keys that come twice.
-            let id = if faults.doubles && dice.u32(..4) == 0 { dice.usize(..=i) } else { i };
+            let id = if faults.doubles && dice.u32(..4) == 0 { i.saturating_sub(1) } else { i };
             format!("{{\"id\": \"P{id}\", \"g\": {}}}", i % 3)
         })
         .collect();
@@ -138,9 +138,9 @@ impl Case {
             parents.push(None);
         }
         let run_deadline = [20, 30, 45, 300_000][dice.usize(..4)];
-        let bound = |dice: &mut fastrand::Rng, of: &[u64]| {
-            let most = if faults.run_deadline { run_deadline } else { u64::MAX };
-            let fits: Vec<u64> = of.iter().copied().filter(|bound| *bound < most).collect();
+        let bound = |dice: &mut fastrand::Rng, of: &[u64], outer: u64| {
+            let most = if faults.run_deadline { outer.min(run_deadline) } else { outer };
+            let fits: Vec<u64> = of.iter().copied().filter(|bound| *bound <= most).collect();
             fits[dice.usize(..fits.len())]
         };
         let mut bounded = faults.run_deadline;
@@ -148,7 +148,7 @@ impl Case {
             let from = if dice.bool() { names.len() - 1 } else { dice.usize(..names.len()) };
             let mut fields = String::new();
             if faults.retries && dice.u32(..3) > 0 {
-                let wait = bound(dice, &[3, 5, 5, 10]);
+                let wait = bound(dice, &[3, 5, 5, 10], u64::MAX);
                 fields += &format!(
                     "retry: Retry(max_attempts: {}, initial_interval: \"{wait}ms\", jitter: Exact), ",
                     dice.u32(2..5)
@@ -160,19 +160,23 @@ impl Case {
             if faults.ordered && dice.bool() {
                 fields += "order: Input, ";
             }
-            if faults.timeouts && dice.bool() {
-                fields += &format!("timeout: \"{}ms\", ", bound(dice, &[5, 10, 15, 20]));
-            }
-            if faults.item_deadlines && dice.bool() {
-                fields += &format!("item_deadline: \"{}ms\", ", bound(dice, &[5, 10, 15, 30, 60, 20_000]));
-            }
+            // An outer bound first: an inner one that is longer could never be reached, and is refused.
+            let mut inner = u64::MAX;
             if faults.stage_deadlines && dice.bool() {
                 let goes_on = dice.u32(..5) > 0;
-                fields += &format!("deadline: \"{}ms\", ", bound(dice, &[5, 10, 15, 30, 45, 25_000]).max(5));
+                inner = bound(dice, &[5, 10, 15, 30, 45, 25_000], inner);
+                fields += &format!("deadline: \"{inner}ms\", ");
                 fields += if goes_on { "on_deadline: Continue, " } else { "" };
                 bounded = true;
             } else if faults.run_deadline && dice.bool() {
                 fields += "on_deadline: Continue, ";
+            }
+            if faults.item_deadlines && dice.bool() {
+                inner = bound(dice, &[5, 10, 15, 30, 60, 20_000], inner);
+                fields += &format!("item_deadline: \"{inner}ms\", ");
+            }
+            if faults.timeouts && dice.bool() {
+                fields += &format!("timeout: \"{}ms\", ", bound(dice, &[5, 10, 15, 20], inner));
             }
             let tolerate = if faults.fail_fast && dice.bool() {
                 ["\"1\", fail_fast: true", "\"20%\", fail_fast: true", "\"50%\", fail_fast: true"][dice.usize(..3)]
@@ -335,17 +339,24 @@ fn outputs(done: &Done) -> impl PartialEq + std::fmt::Debug {
     (done.outcome(), done.record.reason.clone(), done.record.failures.clone(), sunk)
 }
 
+/// What was broken under a seed, if anything: the text begins with the name of the oracle.
+pub fn broken_by(number: u64) -> Option<String> {
+    let panic = std::panic::catch_unwind(|| seed(number)).err()?;
+    let text = lamplighter::flow::panic_text(&*panic);
+    Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
+}
+
 /// Runs the seeds of one part of eight, or the one that the environment names.
 fn part(part: u64) {
     let only: Option<u64> = std::env::var("LAMPLIGHTER_SEED").ok().and_then(|text| text.parse().ok());
-    for number in (0..SEEDS).filter(|number| number % 8 == part) {
-        if only.is_none_or(|only| only == number) {
-            let result = std::panic::catch_unwind(|| seed(number));
-            if let Err(panic) = result {
-                eprintln!("replay: LAMPLIGHTER_SEED={number} cargo test --test it -- engine::swarm");
-                std::panic::resume_unwind(panic);
-            }
-        }
+    let seeds = (0..SEEDS).filter(|number| number % 8 == part && only.is_none_or(|only| only == *number));
+    let found: Vec<(u64, String)> = seeds.filter_map(|number| Some((number, broken_by(number)?))).collect();
+    for (number, what) in &found {
+        let name = what.lines().next().unwrap_or_default();
+        eprintln!("{name}\n    LAMPLIGHTER_SEED={number} cargo test --test it -- engine::swarm");
+    }
+    if let Some((_, what)) = found.first() {
+        panic!("{} seeds, the first of them:\n{what}", found.len());
     }
 }
 
