@@ -16,6 +16,7 @@ mod options;
 mod order;
 mod outcomes;
 mod panics;
+mod planted;
 mod retries;
 mod rows;
 mod small;

@@ -50,6 +50,18 @@ const ORACLES: [(&str, Oracle); 31] = [
     ("D4_outcome", outcome),
 ];
 
+/// Their names, with those that are held while a run is simulated or by comparing two runs.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let elsewhere = [
+        "P9_the_join_never_hangs",
+        "P11_bounded",
+        "S6_nothing_is_left",
+        "K7_determinism",
+        "K7_the_same_seed_is_the_same_run",
+    ];
+    ORACLES.iter().map(|(name, _)| *name).chain(elsewhere)
+}
+
 /// Holds all of them.
 pub fn hold(done: &Done) {
     for (name, oracle) in ORACLES {
