@@ -131,7 +131,8 @@ impl Call {
     /// When the job has no such service, or the item's deadline leaves no time to wait for its rate.
     ///
     /// # Cancel safety
-    /// Dropping the future gives the place in the queue back; nothing is counted.
+    /// Dropping the future gives the place in the queue back; nothing is counted. A handler that stops waiting so should end:
+    /// it has no work permit any more, and goes on beside those that have one.
     pub async fn admit(&self, service: &str) -> Result<Admitted, CallError> {
         let found = self.context.services.get(service);
         let found = found.ok_or_else(|| CallError::give_up(format!("the job has no service `{service}`")))?;

@@ -159,9 +159,13 @@ impl Slot {
         if self.may_defer && duration > WAIT_IN_MEMORY_MAX {
             return Err(WaitRefused::Defer(duration));
         }
-        match planted(Bug::RetryHoldsPermit) {
-            true => self.world.sleep(duration).await,
-            false => self.parked(self.world.sleep(duration)).await,
+        if !planted(Bug::RetryHoldsPermit) {
+            self.park();
+        }
+        self.world.sleep(duration).await;
+        // Whoever waited before and was dropped had no permit any more: the next attempt needs one all the same.
+        if self.is_parked() {
+            self.unpark().await;
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 //!
 //! Handlers of every lab: `act` does what the value (or its `args`) says: `ms` works so long, `jit` works 0 to so many
 //! ms by the dice, `fails` fails so many attempts and may be repeated, `bad` gives up, `panic` panics, `hang` never ends,
-//! `admit` first waits for that service, `give` is given instead of the value, `later` says that it is not the first action
+//! `admit` first waits for that service, no longer than `patience` ms, `give` is given instead of the value, `later` says that it is not the first action
 //! of its stage. With `dice` all this is drawn for each stage and key (see [`drawn`]). `sink` writes down what it is given.
 
 use super::oracles;
+use futures_lite::FutureExt;
 use lamplighter::{
     action::{Call, CallError, Handlers},
     item::{Counts, RunOutcome, RunRecord, Value},
@@ -91,6 +92,7 @@ struct Seen {
     /// Most items of a stage that may have arrived and not be settled.
     bounds: BTreeMap<String, u64>,
     cut_at: Option<(Duration, usize)>,
+    ended_first: bool,
 }
 
 /// What happens to a run from outside.
@@ -268,6 +270,56 @@ impl Lab {
         std::mem::take(&mut lock(&self.seen).events)
     }
 
+    /// After a [`Script::Drop`]: the run had ended by itself before.
+    pub fn ended_before_the_drop(&self) -> bool {
+        lock(&self.seen).ended_first
+    }
+
+    /// Runs it on this thread with the real executor and the real clocks, which no oracle looks at.
+    pub fn run_on_the_machine(&self) -> Done {
+        let executor = Arc::new(async_executor::Executor::new());
+        let world = World::real(executor.clone());
+        *lock(&self.seen) = Seen { start: world.awake().0, boot: world.boot().0, ..Seen::default() };
+        let run = Runner::new(world.clone()).start(&self.job, options()).expect("it starts");
+        let record = futures_lite::future::block_on(executor.run(run));
+        let seen = std::mem::take(&mut *lock(&self.seen));
+        self.done(0, record, seen, options(), Script::Await, world)
+    }
+
+    /// What is known of a run that has ended; the simulation adds what it knows.
+    fn done(
+        &self,
+        seed: u64,
+        record: RunRecord,
+        seen: Seen,
+        options: RunOptions,
+        script: Script,
+        world: World,
+    ) -> Done {
+        Done {
+            seed,
+            job: self.job.clone(),
+            record,
+            quiet: seen.quiet,
+            slept: script.suspend(),
+            deadline: options.deadline.unwrap_or(self.job.deadline),
+            grace: options.grace,
+            limit: options.limit,
+            partly: options.until.is_some() || options.key.is_some() || options.preview.is_some(),
+            most_admitted: seen.most_admitted,
+            store_panicked: self.store_panicked.load(std::sync::atomic::Ordering::Relaxed),
+            fans: self.whole.then(|| self.fans.clone()),
+            elapsed: world.awake().0 - seen.start,
+            world,
+            events: seen.events,
+            sunk: seen.sunk,
+            most: seen.most,
+            trace: 0,
+            cut_at: seen.cut_at,
+            choices: Vec::new(),
+        }
+    }
+
     /// Writes down a moment in which nothing else can run.
     fn look(&self, at: Duration) {
         let Some(progress) = lock(&self.run).as_ref().map(Run::progress) else { return };
@@ -283,10 +335,7 @@ impl Lab {
         let world = sim.world();
         let bounds = if self.limits { bounds(&self.job) } else { BTreeMap::new() };
         *lock(&self.seen) = Seen { start: world.awake().0, boot: world.boot().0, bounds, ..Seen::default() };
-        let limit = options.limit;
-        let deadline = options.deadline.unwrap_or(self.job.deadline);
-        let (grace, partly) =
-            (options.grace, options.until.is_some() || options.key.is_some() || options.preview.is_some());
+        let asked = options.clone();
         let scripted = sim.is_scripted();
         let result = sim.run(async {
             let run = Runner::new(world.clone()).start(&self.job, options).expect("it starts");
@@ -297,6 +346,8 @@ impl Lab {
                 yields(polls).await;
                 let mut seen = lock(&self.seen);
                 seen.cut_at = Some((world.awake().0 - seen.start, seen.events.len()));
+                let progress = lock(&slot).as_ref().map(Run::progress);
+                seen.ended_first = progress.is_some_and(|run| run.stages.iter().all(|stage| stage.ended));
                 drop(seen);
                 lock(&slot).take();
                 world.sleep(ms(60_000)).await;
@@ -365,31 +416,11 @@ impl Lab {
             if let Some(late) = seen.events[events..].iter().find(|event| event.what == What::Began || event.at > at) {
                 oracles::broken("S6_a_cancel_takes_no_time", &format!("after the drop: {late:?}"), seed, &self.job);
             }
-            lock(&self.seen).events = seen.events;
+            *lock(&self.seen) = Seen { events: seen.events, ended_first: seen.ended_first, ..Seen::default() };
             return None;
         };
-        let done = Done {
-            seed,
-            job: self.job.clone(),
-            record,
-            quiet: seen.quiet,
-            slept: script.suspend(),
-            deadline,
-            grace,
-            limit,
-            partly,
-            most_admitted: seen.most_admitted,
-            store_panicked: self.store_panicked.load(std::sync::atomic::Ordering::Relaxed),
-            fans: self.whole.then(|| self.fans.clone()),
-            world,
-            events: seen.events,
-            sunk: seen.sunk,
-            most: seen.most,
-            elapsed: sim.elapsed(),
-            trace: sim.trace(),
-            cut_at: seen.cut_at,
-            choices: sim.choices(),
-        };
+        let done = self.done(seed, record, seen, asked, script, world);
+        let done = Done { elapsed: sim.elapsed(), trace: sim.trace(), choices: sim.choices(), ..done };
         oracles::hold(&done);
         Some(done)
     }
@@ -594,11 +625,23 @@ async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -
     let mut place = None;
     if let Some(service) = field("admit").as_ref().and_then(Value::as_str) {
         running.turn(What::Waits);
-        match call.admit(service).await {
-            Ok(admitted) => place = Some(admitted),
-            Err(refused) => {
+        let patience = async {
+            match number("patience") {
+                Some(patience) => call.sleep(ms(patience)).await,
+                None => std::future::pending().await,
+            }
+            None
+        };
+        // Who has lost its patience looks no more whether it may go.
+        match patience.or(async { Some(call.admit(service).await) }).await {
+            Some(Ok(admitted)) => place = Some(admitted),
+            Some(Err(refused)) => {
                 running.gave = Some(Gave::GaveUp);
                 return Err(refused);
+            }
+            None => {
+                running.gave = Some(Gave::Retry);
+                return Err(CallError::retry("no more patience"));
             }
         }
         running.turn(What::Works);

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 type Oracle = fn(&Done) -> Result<(), String>;
 
 /// All of them, by name.
-const ORACLES: [(&str, Oracle); 31] = [
+const ORACLES: [(&str, Oracle); 32] = [
     ("P9_a_dead_worker_ends_the_run", dead_worker),
     ("D4_the_first_reason_stays", first_reason),
     ("S6_a_cancel_takes_no_time", cancel_takes_no_time),
@@ -45,6 +45,7 @@ const ORACLES: [(&str, Oracle); 31] = [
     ("T3_item_deadline", item_deadline),
     ("T4_waits_are_not_cut_short", waits_are_kept),
     ("T4_no_wait_past_the_deadline", no_wait_past_deadline),
+    ("E2_no_item_is_overtaken_for_long", overtaking),
     ("D1_a_closed_stage_works_no_more", closed_stage),
     ("D3_fail_fast", fail_fast),
     ("D4_outcome", outcome),
@@ -163,6 +164,20 @@ impl Done {
             keys.entry(&event.key).or_default().push(event);
         }
         keys
+    }
+
+    /// By how many later ones an item was overtaken at most, between the end of its work in the stage before (its place in
+    /// the listing, where that is a source) and its work in `stage`.
+    pub fn overtaken(&self, before: &str, stage: &str) -> usize {
+        let arrived: BTreeMap<&str, Vec<u64>> = if self.plan(before).is_source() {
+            self.of(stage, What::Began).filter_map(|event| Some((&*event.key, place_of(&event.key)?))).collect()
+        } else {
+            let ended = self.of(before, What::Ended).enumerate();
+            ended.map(|(place, event)| (&*event.key, vec![place as u64])).collect()
+        };
+        let order: Vec<&Vec<u64>> = self.of(stage, What::Began).filter_map(|event| arrived.get(&*event.key)).collect();
+        let before = |place: usize| order[..place].iter().filter(|other| **other > order[place]).count();
+        (0..order.len()).map(before).max().unwrap_or_default()
     }
 
     /// The worker stages at each quiet moment before the end.
@@ -481,7 +496,8 @@ fn free_workers(done: &Done) -> Result<(), String> {
 /// When an item that failed at `event` may go on, if it waits in memory.
 fn back_at(done: &Done, plan: &Stage, event: &Event) -> Option<Duration> {
     let retry = plan.retry.as_ref()?;
-    if event.gave != Some(Gave::Retry) || event.attempt >= retry.max_attempts {
+    let timed_out = event.what == What::Cut && Some(event.worked) == plan.timeout;
+    if !(timed_out || event.gave == Some(Gave::Retry)) || event.attempt >= retry.max_attempts {
         return None;
     }
     let wait = done.backoff(plan, event.attempt);
@@ -597,6 +613,45 @@ fn no_wait_past_deadline(done: &Done) -> Result<(), String> {
             ensure!(fits, "`{key}` of `{name}` was timed out while it waited after {last:?}");
         }
     }
+    for (quiet, stage, plan) in done.quiet_stages().filter(|_| done.exact() && done.slept.is_none()) {
+        let told = done.told().any(|(name, ..)| name == stage.name);
+        if !told || plan.ordered || plan.retry.is_none() || done.backoff(plan, 99) > WAIT_IN_MEMORY_MAX {
+            continue;
+        }
+        // Items that may wait: for a service, and for a retry that is in time.
+        let (_, mut may) = Done::handlers(quiet, stage);
+        let began = done.firsts(&stage.name).next().map_or(Duration::ZERO, |event| event.boot);
+        for events in done.by_key(&stage.name).values() {
+            let last = events.iter().rfind(|event| event.at <= quiet.at);
+            let Some(back) = last.and_then(|last| back_at(done, plan, last)) else { continue };
+            let of_item = plan.item_deadline.map(|bound| events[0].boot + bound);
+            let of_stage = plan.deadline.map(|bound| began + bound);
+            let in_time = [of_item, of_stage].into_iter().flatten().all(|due| back <= due);
+            may += u64::from(in_time);
+        }
+        ensure!(
+            stage.waiting <= may,
+            "at {:?} {} items of `{}` wait, and {may} may",
+            quiet.at,
+            stage.waiting,
+            stage.name
+        );
+    }
+    Ok(())
+}
+
+/// `PERF` section 9: among items that are ready at once nobody is overtaken by more than `2 * (workers + buffer)`.
+fn overtaking(done: &Done) -> Result<(), String> {
+    if done.elapsed > Duration::ZERO || done.cancelled() {
+        return Ok(());
+    }
+    for (name, _, plan) in done.told().filter(|(_, _, plan)| !plan.ordered && plan.retry.is_none()) {
+        for parent in done.parents(plan) {
+            let most = done.overtaken(&parent.name, name);
+            let bound = 2 * (plan.workers + plan.buffer);
+            ensure!(most <= bound, "an item was overtaken by {most} in `{name}`, and {bound} is the most");
+        }
+    }
     Ok(())
 }
 
@@ -627,7 +682,7 @@ fn fail_fast(done: &Done) -> Result<(), String> {
         }
         for parent in done.parents(plan) {
             let counts = done.counts(&parent.name);
-            let known = counts.complete && counts.cancelled == 0;
+            let known = (counts.complete || parent.deadline.is_some()) && counts.cancelled == 0;
             ensure!(known, "`{name}` failed fast before `{}` had ended: {counts:?}", parent.name);
         }
     }

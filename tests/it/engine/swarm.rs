@@ -183,8 +183,13 @@ impl Case {
             } else {
                 pick(dice, &["\"99\"", "\"99\"", "\"2\"", "\"30%\""])
             };
-            let admit = if faults.service && dice.u32(..3) > 0 { ", \"admit\": \"vendor\"" } else { "" };
-            let mut actions = format!("Call(handler: \"act\", {})", faults.args(dice, admit));
+            let admit = match dice.u32(..6) {
+                0 | 1 => String::new(),
+                2 => format!(", \"admit\": \"vendor\", \"patience\": {}", dice.u32(1..6)),
+                _ => ", \"admit\": \"vendor\"".to_owned(),
+            };
+            let admit = if faults.service { admit } else { String::new() };
+            let mut actions = format!("Call(handler: \"act\", {})", faults.args(dice, &admit));
             let name = format!("w{at}");
             if faults.fans && dice.bool() {
                 let (fan, several) =
