@@ -608,7 +608,8 @@ fn no_wait_past_deadline(done: &Done) -> Result<(), String> {
         for (key, class) in done.missing(name) {
             let last = keys.get(&*key).and_then(|events| events.last());
             // What waits in the store is read back when the inbox has ended, which may be too late.
-            let in_memory = last.is_some_and(|event| back_at(done, plan, event).is_some());
+            let waited = last.filter(|event| event.what == What::Ended);
+            let in_memory = waited.is_some_and(|event| back_at(done, plan, event).is_some());
             let fits = class != "timed_out" || !in_memory;
             ensure!(fits, "`{key}` of `{name}` was timed out while it waited after {last:?}");
         }
