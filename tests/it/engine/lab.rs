@@ -432,7 +432,8 @@ fn bounds(job: &Job) -> BTreeMap<String, u64> {
     workers
         .map(|stage| {
             let parent = &job.stages[usize::from(stage.from[0])];
-            let senders = if parent.is_source() || stage.is_gather() { 1 } else { parent.workers };
+            let hands = parent.workers + parent.waiting;
+            let senders = if parent.is_source() || stage.is_gather() { 1 } else { hands };
             (stage.name.to_string(), (stage.workers + stage.waiting + stage.buffer + senders) as u64)
         })
         .collect()
