@@ -68,6 +68,8 @@ pub const GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 /// A wait longer than this leaves memory: the item is put into the store and read back later.
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
+/// Firings of one job that are looked at when they have passed; older ones are one record together.
+pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -159,6 +161,14 @@ pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
 pub const GLOB_FILES_MAX: usize = 1_000_000;
 /// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.
 pub const CSV_COLUMNS_MAX: usize = 4096;
+/// How long `Sql` waits for a database that others hold locked; what writes such a file is done within milliseconds.
+pub const SQL_LOCKED_MAX: Duration = Duration::from_secs(10);
+/// The first wait before it looks again, doubled each time.
+pub const SQL_LOCK_WAIT: Duration = Duration::from_millis(2);
+/// The longest: a lock that is free is taken soon.
+pub const SQL_LOCK_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Instructions of a statement after which it looks whether it was cut: well below a millisecond of work.
+pub const SQL_OPS_BEFORE_LOOK: i32 = 1000;
 /// Lines and bytes of a child's output that are logged; what comes after is counted.
 pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 /// See [`CHILD_LOG_LINES_MAX`].

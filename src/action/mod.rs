@@ -18,6 +18,7 @@ mod pump;
 mod read;
 mod render;
 mod rows;
+mod sql;
 mod values;
 mod write;
 
@@ -48,6 +49,8 @@ crate::choice! {
         Exec { exec::ExecSpec },
         /// Asks an HTTP service.
         Http { http::HttpSpec },
+        /// Reads or changes rows of a SQLite database.
+        Sql { sql::SqlSpec },
         /// Computes with jq.
         Jq { jq::JqSpec },
         /// Writes values into a file.
@@ -237,6 +240,8 @@ pub struct ItemContext {
     pub attempt: u32,
     /// Last lines of output of the item's last child, for reports.
     pub tail: std::sync::Mutex<String>,
+    /// Databases that its actions have written, kept open for the next item.
+    databases: sql::Databases,
 }
 
 impl ItemContext {
@@ -253,6 +258,7 @@ impl ItemContext {
             value_place: 0,
             attempt: 1,
             tail: std::sync::Mutex::default(),
+            databases: sql::Databases::default(),
         }
     }
 
@@ -285,11 +291,12 @@ pub struct Place<'a> {
     pub services: &'a [String],
 }
 
-/// The fields that the values of a listing have, where that is known before it runs: the columns of a csv file that is
-/// there. Blocks for one read.
+/// The fields that the values of a listing have, where that is known before it runs: the columns of a csv file or
+/// a query whose file is there. Blocks for one read.
 pub fn columns(spec: &ActionSpec, checker: &Checker<'_>) -> Option<Vec<String>> {
     match spec {
         ActionSpec::Read(spec) => read::columns(spec, checker.base_dir()),
+        ActionSpec::Sql(spec) => sql::columns(spec, checker.base_dir()),
         _ => None,
     }
 }
@@ -301,6 +308,7 @@ pub fn check(spec: &ActionSpec, path: &str, place: &Place<'_>, checker: &mut Che
         ActionSpec::Read(spec) => read::check(spec, path, place, checker),
         ActionSpec::Exec(spec) => exec::check(spec, path, place, checker),
         ActionSpec::Http(spec) => http::check(spec, path, place, checker),
+        ActionSpec::Sql(spec) => sql::check(spec, path, place, checker),
         ActionSpec::Jq(spec) => jq::check(spec, path, place, checker),
         ActionSpec::Write(spec) => write::check(spec, path, place, checker),
         ActionSpec::Render(spec) => render::check(spec, path, place, checker),

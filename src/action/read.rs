@@ -59,7 +59,7 @@ struct Read {
 }
 
 /// See [`super::check`].
-pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
+pub(super) fn check(spec: &ReadSpec, path: &str, _place: &Place<'_>, checker: &mut Checker<'_>) -> Option<Checked> {
     let delimiter = match spec.delimiter.as_deref().map(str::as_bytes) {
         None => None,
         Some(&[byte]) if byte != b'"' && byte != b'\n' && byte != b'\r' => Some(byte),
@@ -109,14 +109,14 @@ pub(super) fn check(spec: &ReadSpec, path: &str, place: &Place<'_>, checker: &mu
         return None;
     }
     if name.is_literal() {
-        check_input(kind, text, &at, place, checker)?;
+        check_input(kind, text, &at, checker)?;
     }
     let gives = Gives::named(spec.into.as_ref(), true);
     Some(Checked { kind: "Read", action: Box::new(Read { kind, name }), gives, writes: false })
 }
 
 /// Looks at a file whose name is known: whether it is there, and what columns it has.
-fn check_input(kind: Kind, name: &str, at: &str, place: &Place<'_>, checker: &mut Checker<'_>) -> Option<()> {
+fn check_input(kind: Kind, name: &str, at: &str, checker: &mut Checker<'_>) -> Option<()> {
     if matches!(kind, Kind::Glob { .. }) {
         if let Err(error) = glob::Pattern::new(name) {
             checker.error(
@@ -139,9 +139,6 @@ fn check_input(kind: Kind, name: &str, at: &str, place: &Place<'_>, checker: &mu
                 let message =
                     format!("the first row of `{name}` has {fields} fields, its header has {}", columns.len());
                 checker.remark(at, message, Some("mend the file, or say its delimiter"));
-            }
-            if place.source {
-                checker.scope_mut().value_fields = Some(columns);
             }
             Some(())
         }

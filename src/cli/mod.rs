@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod graph;
 mod logging;
+mod next;
 mod progress;
 mod run;
 mod runtime;
@@ -53,6 +54,8 @@ enum Command {
     Run(run::RunArguments),
     /// Check job files and say everything that is wrong with them
     Check(check::CheckArguments),
+    /// Say when jobs are due next
+    Next(next::NextArguments),
     /// Draw the stages of a job
     Graph(graph::GraphArguments),
     /// Run nightly-vitals against a simulated vendor: a first look
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
         Command::Check(arguments) => check::main(&global, &arguments),
+        Command::Next(arguments) => next::main(&global, &arguments),
         Command::Graph(arguments) => graph::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::main(&global, &arguments),

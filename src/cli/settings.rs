@@ -65,6 +65,13 @@ impl Settings {
         self.config.threads.unwrap_or(1).clamp(1, 64) as usize
     }
 
+    /// What tells this machine from others: its machine id, else its name.
+    pub fn machine() -> String {
+        let id = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(|path| fs::read_to_string(path).ok());
+        let name = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(name)
+    }
+
     /// What job files may name.
     pub fn surroundings(&self) -> Surroundings {
         Surroundings {

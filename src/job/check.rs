@@ -435,6 +435,7 @@ impl<'a> Check<'a> {
         };
         if spec.gather.is_none() {
             scope.item_fields = known.clone();
+            scope.value_fields = known.clone();
         }
         let action_place = ActionPlace { gather: spec.gather.is_some(), source: is_source, services };
         let actions = self.actions(&spec.run, &at("run"), scope, &action_place, true);
@@ -573,7 +574,9 @@ impl<'a> Check<'a> {
         let spec = spec?;
         if !is_source
             && !actions.is_empty()
-            && actions.iter().all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_)))
+            && actions
+                .iter()
+                .all(|action| !matches!(action, ActionSpec::Exec(_) | ActionSpec::Call(_) | ActionSpec::Sql(_)))
         {
             let help = "remove it; calls through a service are tried again by the service's own `retry`";
             self.remark(path, "none of these actions is tried again by this `retry`", Some(help));
@@ -613,12 +616,13 @@ impl<'a> Check<'a> {
                 (checked, found)
             });
             if place.source && at == 0 {
-                columns = found;
-            } else if checked.as_ref().is_some_and(|checked| checked.gives != action::Gives::PassesOn) {
+                columns = found.clone();
+                scope.value_fields = found;
+            } else if checked.as_ref().is_none_or(|checked| checked.gives != action::Gives::PassesOn) {
                 columns = None;
+                scope.value_fields = None;
             }
             scope.response |= matches!(spec, ActionSpec::Http(_));
-            scope.value_fields = None;
             after_jq |= matches!(spec, ActionSpec::Jq(_));
             match (checked, &mut actions) {
                 (Some(checked), Some(actions)) => actions.push(checked),

@@ -1,9 +1,10 @@
-//! The shape of a cron expression: how many fields, what may stand in each. When it is due is computed elsewhere.
+//! A cron expression: what it says, and every mistake in it. When it is due is computed by `calendar`.
 //!
 //! Five fields `minute hour day-of-month month day-of-week`, six begin with seconds; lists, ranges, steps, names, `L`,
 //! `W`, `#`, `H`, `?`, `+`, and the `@` words.
 
 use crate::problem::closest;
+use jiff::civil::Date;
 use std::ops::Range;
 
 /// What is wrong with an expression, and where in its text.
@@ -15,11 +16,55 @@ pub(super) struct Wrong {
 }
 
 const ORDER: &str = "minute hour day-of-month month day-of-week";
-const WORDS: [&str; 7] = ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
+/// The `@` words, and the fields that they stand for.
+const WORDS: [(&str, &str); 7] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
 const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 /// The longest that a month can be; February has its 29th.
 const MONTH_DAYS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+
+/// A checked expression. Values are bits: bit 30 of `minute` is the minute 30.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cron {
+    pub second: u64,
+    pub minute: u64,
+    pub hour: u64,
+    /// A wildcard or a step stands in the minute or the hour: it runs through gaps and folds in real time.
+    pub interval: bool,
+    month: u64,
+    day: Field,
+    weekday: Field,
+    /// `+` before the day of the week: both days must match.
+    both: bool,
+}
+
+/// One field: its plain values, and what depends on the month.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Field {
+    bits: u64,
+    /// It is a wildcard and nothing else: it restricts nothing.
+    any: bool,
+    /// A wildcard or a step stands in it.
+    wild: bool,
+    /// `L`: the last day of the month.
+    last: bool,
+    /// `LW`: the last day of the month that is Monday to Friday.
+    last_workday: bool,
+    /// `15W`: the day from Monday to Friday that is nearest to the 15th, in the same month.
+    nearest: u64,
+    /// `MON#2`: by week of the month from 0, days of the week.
+    nth: [u8; 5],
+    /// `FRIL`: the last such day of the week in the month.
+    last_of: u8,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -30,9 +75,6 @@ enum Part {
     Month,
     Weekday,
 }
-
-/// The values of one field; `None` where they depend on the machine or the calendar (`H`, `L`, `15W`).
-type Values = Option<Vec<u32>>;
 
 impl Part {
     fn what(self) -> &'static str {
@@ -56,6 +98,11 @@ impl Part {
         }
     }
 
+    /// The last value that is one of its own: 7 is Sunday once more.
+    fn last(self) -> u32 {
+        if self == Part::Weekday { 6 } else { self.bounds().1 }
+    }
+
     fn names(self) -> &'static [&'static str] {
         match self {
             Part::Month => &MONTHS,
@@ -75,69 +122,132 @@ impl Part {
     }
 }
 
-/// What is wrong with an expression; `None` for a good one.
-pub(super) fn check(text: &str) -> Option<Wrong> {
-    let whole = |message: &str, help: String| Some(Wrong { within: None, message: message.to_owned(), help });
-    let trimmed = text.trim();
-    if let Some(rest) = trimmed.strip_prefix("@every") {
-        let every = if rest.trim().is_empty() { "15m" } else { rest.trim() };
-        return whole("`@every` is no cron expression", format!("write `Every({every:?})`"));
-    }
-    if trimmed == "@reboot" {
-        return whole("`@reboot` is no cron expression", "write `OnBoot(\"2m\")`".to_owned());
-    }
-    if trimmed.starts_with('@') {
-        if WORDS.contains(&trimmed) {
-            return None;
+impl Cron {
+    /// Reads an expression. `seed` tells machines and jobs apart where it says `H`.
+    pub fn parse(text: &str, seed: u64) -> Result<Cron, Wrong> {
+        let whole = |message: &str, help: String| Err(Wrong { within: None, message: message.to_owned(), help });
+        let trimmed = text.trim();
+        if let Some(rest) = trimmed.strip_prefix("@every") {
+            let every = if rest.trim().is_empty() { "15m" } else { rest.trim() };
+            return whole("`@every` is no cron expression", format!("write `Every({every:?})`"));
         }
-        let help = closest(trimmed, WORDS).map(|near| format!("did you mean `{near}`?"));
-        let known = || format!("known are {}", WORDS.join(", "));
-        return whole(&format!("`{trimmed}` is no cron expression"), help.unwrap_or_else(known));
-    }
-    let fields = fields(text);
-    match fields.len() {
-        0 => return whole("a cron expression has 5 fields, and this one is empty", example()),
-        5 | 6 => {}
-        7 => {
-            let message = "a cron expression has no year: 5 fields, or 6 that begin with seconds, not 7";
-            return whole(message, format!("leave the year out, or write `At(\"2026-12-01T02:00\")`: {ORDER}"));
+        if trimmed == "@reboot" {
+            return whole("`@reboot` is no cron expression", "write `OnBoot(\"2m\")`".to_owned());
         }
-        n => return whole(&format!("a cron expression has 5 fields, not {n}"), example()),
-    }
-    let parts = [Part::Second, Part::Minute, Part::Hour, Part::Day, Part::Month, Part::Weekday];
-    let parts = &parts[6 - fields.len()..];
-    let mut values = Vec::new();
-    for (part, range) in parts.iter().zip(fields) {
-        match field(*part, &text[range.clone()], range.start) {
-            Ok(found) => values.push(found),
-            Err(wrong) => return Some(wrong),
+        if trimmed.starts_with('@') {
+            let words = WORDS.map(|(word, _)| word);
+            if let Some((_, fields)) = WORDS.iter().find(|(word, _)| *word == trimmed) {
+                return Cron::parse(fields, seed);
+            }
+            let help = closest(trimmed, words).map(|near| format!("did you mean `{near}`?"));
+            let known = || format!("known are {}", words.join(", "));
+            return whole(&format!("`{trimmed}` is no cron expression"), help.unwrap_or_else(known));
+        }
+        let fields = fields(text);
+        match fields.len() {
+            0 => return whole("a cron expression has 5 fields, and this one is empty", example()),
+            5 | 6 => {}
+            7 => {
+                let message = "a cron expression has no year: 5 fields, or 6 that begin with seconds, not 7";
+                return whole(message, format!("leave the year out, or write `At(\"2026-12-01T02:00\")`: {ORDER}"));
+            }
+            n => return whole(&format!("a cron expression has 5 fields, not {n}"), example()),
+        }
+        let read = |part: Part, from_the_end: usize| match fields.len().checked_sub(from_the_end) {
+            Some(place) => field(part, &text[fields[place].clone()], fields[place].start, seed),
+            None => Ok(Field { bits: 1, ..Field::default() }),
+        };
+        let second = read(Part::Second, 6)?;
+        let (minute, hour) = (read(Part::Minute, 5)?, read(Part::Hour, 4)?);
+        let (day, month, weekday) = (read(Part::Day, 3)?, read(Part::Month, 2)?, read(Part::Weekday, 1)?);
+        let both = text[fields[fields.len() - 1].clone()].starts_with('+');
+        let interval = minute.wild || hour.wild;
+        let bits = |field: Field| field.bits;
+        let cron = Cron {
+            second: bits(second),
+            minute: bits(minute),
+            hour: bits(hour),
+            interval,
+            month: bits(month),
+            day,
+            weekday,
+            both,
+        };
+        match cron.comes() {
+            true => Ok(cron),
+            false => whole(
+                "this never fires: none of the months has such a day",
+                "for the last day of a month write `L` in place of the day".to_owned(),
+            ),
         }
     }
-    never(&values[values.len() - 3..])
+
+    /// True on a date on which it is due.
+    pub fn matches(&self, date: Date) -> bool {
+        if self.month & (1 << date.month()) == 0 {
+            return false;
+        }
+        let (day, weekday) = (self.day.matches_day(date), self.weekday.matches_weekday(date));
+        match self.day.any || self.weekday.any || self.both {
+            true => day && weekday,
+            false => day || weekday,
+        }
+    }
+
+    /// Both days are restricted, and either is enough: half of all authors mean something else.
+    pub fn either_day(&self) -> bool {
+        !(self.day.any || self.weekday.any || self.both)
+    }
+
+    /// How often it is due on one of its days, at most.
+    pub fn times_a_day(&self) -> usize {
+        [self.second, self.minute, self.hour].iter().map(|bits| bits.count_ones() as usize).product()
+    }
+
+    /// False when none of its months has one of its days of the month, and no day of the week is named instead.
+    fn comes(&self) -> bool {
+        let by_day = self.day.last
+            || self.day.last_workday
+            || (1..=12).filter(|month| self.month & (1 << month) != 0).any(|month| {
+                let days = (1u64 << (MONTH_DAYS[month - 1] + 1)) - 2;
+                (self.day.bits | self.day.nearest) & days != 0
+            });
+        by_day || self.either_day()
+    }
 }
 
-/// How often it is due on one of its days, at most; `None` when that depends on the machine. Good expressions only.
-pub(super) fn times_a_day(text: &str) -> Option<usize> {
-    match text.trim() {
-        "@hourly" => return Some(24),
-        word if word.starts_with('@') => return Some(1),
-        _ => {}
-    }
-    let fields = fields(text);
-    let parts = [Part::Second, Part::Minute, Part::Hour];
-    let parts = &parts[6usize.checked_sub(fields.len()).filter(|skip| *skip < 2)?..];
-    let mut times = 1;
-    for (part, range) in parts.iter().zip(fields) {
-        let text = &text[range.clone()];
-        // `H` is one value, `H/15` as many as `*/15`.
-        let count = match field(*part, text, 0).ok()? {
-            Some(values) => values.len(),
-            None if text.starts_with('H') && !text.contains(['/', ',']) => 1,
-            None => return None,
+impl Field {
+    fn matches_day(&self, date: Date) -> bool {
+        let last = date.days_in_month();
+        let day = date.day();
+        if self.bits & (1 << day) != 0 || (self.last && day == last) {
+            return true;
+        }
+        let workday = |day: i8| {
+            let of = |day: i8| Date::new(date.year(), date.month(), day).map_or(0, |date| weekday_of(date));
+            match of(day) {
+                6 if day > 1 => day - 1,
+                6 => day + 2,
+                0 if day < last => day + 1,
+                0 => day - 2,
+                _ => day,
+            }
         };
-        times *= count;
+        (self.last_workday && day == workday(last))
+            || (1..=last).any(|named| self.nearest & (1 << named) != 0 && workday(named) == day)
     }
-    Some(times)
+
+    fn matches_weekday(&self, date: Date) -> bool {
+        let bit = 1u8 << weekday_of(date);
+        self.bits & u64::from(bit) != 0
+            || self.nth[usize::from(date.day().unsigned_abs() - 1) / 7] & bit != 0
+            || (self.last_of & bit != 0 && date.day() + 7 > date.days_in_month())
+    }
+}
+
+/// From 0, which is Sunday.
+fn weekday_of(date: Date) -> u8 {
+    date.weekday().to_sunday_zero_offset().unsigned_abs()
 }
 
 fn example() -> String {
@@ -164,12 +274,12 @@ fn fields(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Reads one field, which stands at `start`.
-fn field(part: Part, text: &str, start: usize) -> Result<Values, Wrong> {
+fn field(part: Part, text: &str, start: usize, seed: u64) -> Result<Field, Wrong> {
     let (text, start) = match text.strip_prefix('+') {
         Some(rest) if part == Part::Weekday && !rest.is_empty() => (rest, start + 1),
         _ => (text, start),
     };
-    let mut all = Some(Vec::new());
+    let mut all = Field { any: matches!(text, "*" | "?"), ..Field::default() };
     let mut at = start;
     for member in text.split(',') {
         let range = at..at + member.len();
@@ -183,20 +293,13 @@ fn field(part: Part, text: &str, start: usize) -> Result<Values, Wrong> {
                 help: "remove the comma".to_owned(),
             });
         }
-        let values = member_values(part, member).map_err(|(message, help)| wrong(message, help))?;
-        match (&mut all, values) {
-            (Some(all), Some(values)) => all.extend(values),
-            _ => all = None,
-        }
-    }
-    if let Some(all) = &mut all {
-        all.sort_unstable();
-        all.dedup();
+        add_member(part, member, seed, &mut all).map_err(|(message, help)| wrong(message, help))?;
     }
     Ok(all)
 }
 
-fn member_values(part: Part, member: &str) -> Result<Values, (String, String)> {
+/// Adds what one member of a list says.
+fn add_member(part: Part, member: &str, seed: u64, field: &mut Field) -> Result<(), (String, String)> {
     let (least, most) = part.bounds();
     let (base, step) = match member.split_once('/') {
         None => (member, None),
@@ -210,20 +313,30 @@ fn member_values(part: Part, member: &str) -> Result<Values, (String, String)> {
         },
     };
     let strange = || (format!("`{member}` is no {}", part.what()), part.help());
+    let hashed = base == "H" || base.starts_with("H(");
     let (first, last) = match base {
-        "*" => (least, if part == Part::Weekday { 6 } else { most }),
-        "?" if matches!(part, Part::Day | Part::Weekday) => (least, if part == Part::Weekday { 6 } else { most }),
-        "H" => return Ok(None),
-        "L" | "LW" if part == Part::Day && step.is_none() => return Ok(None),
+        "*" => (least, part.last()),
+        "?" if matches!(part, Part::Day | Part::Weekday) => (least, part.last()),
+        // A day that every month has.
+        "H" => (least, if part == Part::Day { 28 } else { part.last() }),
+        "L" | "l" if part == Part::Day && step.is_none() => {
+            field.last = true;
+            return Ok(());
+        }
+        "LW" | "lw" if part == Part::Day && step.is_none() => {
+            field.last_workday = true;
+            return Ok(());
+        }
         _ if base.starts_with("H(") => {
             let inner = base.strip_prefix("H(").and_then(|rest| rest.strip_suffix(')')).ok_or_else(strange)?;
             let (low, high) = inner.split_once('-').ok_or_else(strange)?;
-            ordered(part, number(part, low)?, number(part, high)?, inner)?;
-            return Ok(None);
+            let (low, high) = (number(part, low)?, number(part, high)?);
+            ordered(part, low, high, inner)?;
+            (low, high)
         }
         _ => {
-            if step.is_none() && special(part, base)? {
-                return Ok(None);
+            if step.is_none() && add_special(part, base, field)? {
+                return Ok(());
             }
             match base.split_once('-') {
                 Some((low, high)) => {
@@ -238,27 +351,56 @@ fn member_values(part: Part, member: &str) -> Result<Values, (String, String)> {
             }
         }
     };
-    let fold = |value: u32| if part == Part::Weekday { value % 7 } else { value };
-    Ok(Some((first..=last).step_by(step.unwrap_or(1) as usize).map(fold).collect()))
+    field.wild |= step.is_some() || matches!(base, "*" | "?");
+    let (first, last) = match (hashed, step) {
+        (false, _) => (first, last),
+        (true, None) => {
+            let value = first + hash(seed, part, last - first + 1);
+            (value, value)
+        }
+        (true, Some(step)) => (first + hash(seed, part, step.min(last - first + 1)), last),
+    };
+    for value in (first..=last).step_by(step.unwrap_or(1) as usize) {
+        field.bits |= 1 << if part == Part::Weekday { value % 7 } else { value };
+    }
+    Ok(())
+}
+
+/// A number below `width`, always the same for a seed and a part.
+fn hash(seed: u64, part: Part, width: u32) -> u32 {
+    // The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
+    let mut mixed = seed.wrapping_add((part as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((mixed ^ (mixed >> 31)) % u64::from(width.max(1))) as u32
 }
 
 /// `15W`, `5L`, `FRIL`, `MON#2`: true when it is one of them.
-fn special(part: Part, base: &str) -> Result<bool, (String, String)> {
+fn add_special(part: Part, base: &str, field: &mut Field) -> Result<bool, (String, String)> {
     match part {
-        Part::Day => match base.strip_suffix('W') {
-            Some(day) => number(part, day).map(|_| true),
+        Part::Day => match base.strip_suffix(['W', 'w']) {
+            Some(day) => {
+                field.nearest |= 1 << number(part, day)?;
+                Ok(true)
+            }
             None => Ok(false),
         },
         Part::Weekday => {
             if let Some((day, week)) = base.split_once('#') {
-                number(part, day)?;
-                return match week.parse::<u32>() {
-                    Ok(1..=5) => Ok(true),
+                let bit = 1u8 << (number(part, day)? % 7);
+                return match week.parse::<usize>() {
+                    Ok(week @ 1..=5) => {
+                        field.nth[week - 1] |= bit;
+                        Ok(true)
+                    }
                     _ => Err((format!("`{week}` is no week of a month"), format!("write `{day}#1` to `{day}#5`"))),
                 };
             }
-            match base.strip_suffix('L') {
-                Some(day) if !day.is_empty() => number(part, day).map(|_| true),
+            match base.strip_suffix(['L', 'l']) {
+                Some(day) if !day.is_empty() => {
+                    field.last_of |= 1u8 << (number(part, day)? % 7);
+                    Ok(true)
+                }
                 _ => Ok(false),
             }
         }
@@ -306,20 +448,6 @@ fn ordered(part: Part, low: u32, high: u32, written: &str) -> Result<(), (String
     Err((format!("the range `{written}` runs backwards"), format!("write `{low_text}-{most},{least}-{high_text}`")))
 }
 
-/// A day of the month that none of the months has, with every day of the week allowed. `values`: day, month, weekday.
-fn never(values: &[Values]) -> Option<Wrong> {
-    let [Some(days), Some(months), Some(weekdays)] = values else { return None };
-    if weekdays.len() < 7 {
-        return None;
-    }
-    let comes = months.iter().any(|month| days.iter().any(|day| *day <= MONTH_DAYS[*month as usize - 1]));
-    (!comes).then(|| Wrong {
-        within: None,
-        message: "this never fires: none of the months has such a day".to_owned(),
-        help: "for the last day of a month write `L` in place of the day".to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,7 +470,7 @@ mod tests {
             "0 0 ? * 5-7",
             "0 0 31 2 MON",
         ] {
-            assert_eq!(check(good), None, "{good}");
+            assert!(Cron::parse(good, 7).is_ok(), "{good}");
         }
     }
 
@@ -362,25 +490,25 @@ mod tests {
             ("+5 0 * * *", Some(0..2), "5 is no minute"),
             ("0 0 * * 2026-12", Some(8..15), "2026 is no day of the week"),
         ] {
-            let wrong = check(bad).expect(bad);
+            let wrong = Cron::parse(bad, 0).expect_err(bad);
             assert_eq!((wrong.within, &*wrong.message), (place, message), "{bad}");
         }
-        assert_eq!(check("0 22-4 * * *").map(|wrong| wrong.help).as_deref(), Some("write `22-23,0-4`"));
+        assert_eq!(Cron::parse("0 22-4 * * *", 0).map_err(|wrong| wrong.help), Err("write `22-23,0-4`".to_owned()));
     }
 
     #[test]
     fn how_often_it_is_due_on_a_day_is_counted() {
         for (text, times) in [
-            ("30 2 * * *", Some(1)),
-            ("*/5 * * * *", Some(288)),
-            ("0 */6 * * *", Some(4)),
-            ("@hourly", Some(24)),
-            ("@weekly", Some(1)),
-            ("0 0 2 * * *", Some(1)),
-            ("H 2 * * *", Some(1)),
-            ("H/15 * * * *", None),
+            ("30 2 * * *", 1),
+            ("*/5 * * * *", 288),
+            ("0 */6 * * *", 4),
+            ("@hourly", 24),
+            ("@weekly", 1),
+            ("0 0 2 * * *", 1),
+            ("H 2 * * *", 1),
+            ("H/15 * * * *", 96),
         ] {
-            assert_eq!(times_a_day(text), times, "{text}");
+            assert_eq!(Cron::parse(text, 11).map(|cron| cron.times_a_day()), Ok(times), "{text}");
         }
     }
 }

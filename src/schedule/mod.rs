@@ -1,8 +1,17 @@
-//! When a job is due: what authors write, checked for its shape. Called by `job`; nothing here looks at a clock.
+//! When a job is due: what authors write, checked, and the instants that follow from it. Nothing here looks at a clock:
+//! every answer is a function of given times.
 
+mod calendar;
 mod cron;
+mod due;
+mod plan;
+
+pub use calendar::{Firing, Moved};
+pub use due::{Calendar, seed};
+pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
 
 use crate::units::Span;
+use cron::Cron;
 use std::{ops::Range, time::Duration};
 
 crate::choice! {
@@ -141,7 +150,7 @@ pub fn check(spec: &ScheduleSpec, path: &str, mistakes: &mut Vec<Mistake>) {
     };
     match spec {
         ScheduleSpec::Cron(text) => {
-            if let Some(wrong) = cron::check(text) {
+            if let Err(wrong) = Cron::parse(text, 0) {
                 add(path, wrong.within, wrong.message, &wrong.help);
             }
         }
@@ -190,9 +199,7 @@ pub fn is_due_within(spec: &ScheduleSpec, span: Duration) -> bool {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     match spec {
         ScheduleSpec::Every(every) => !every.is_zero() && every.get() < span,
-        ScheduleSpec::Cron(text) => {
-            cron::check(text).is_none() && span >= DAY && cron::times_a_day(text).is_some_and(|times| times > 1)
-        }
+        ScheduleSpec::Cron(text) => span >= DAY && Cron::parse(text, 0).is_ok_and(|cron| cron.times_a_day() > 1),
         ScheduleSpec::AnyOf(list) => list.iter().any(|spec| is_due_within(spec, span)),
         _ => false,
     }

@@ -4,6 +4,7 @@
 use lamplighter::{
     action::Handlers,
     job::{CheckedJob, Config, Job, JobProblems},
+    problem::Problem,
 };
 use std::{fs, path::Path, process::Command};
 
@@ -23,9 +24,8 @@ fn names(folder: &str) -> Vec<String> {
 }
 
 /// Examples that use what this version does not know, with what that is.
-const NOT_YET: [(&str, &[&str]); 4] = [
+const NOT_YET: [(&str, &[&str]); 3] = [
     ("03-vendor-sync", &["`OAuth2` is not a kind of Auth"]),
-    ("06-queue", &["`Sql` is not a kind of Action", "`Sql` is not a kind of Action"]),
     ("08-if-changed", &["`Keep` is not a kind of Action"]),
     ("13-export", &["`poll` is not a field of `Http`"]),
 ];
@@ -39,7 +39,9 @@ fn every_example_of_the_design_loads_without_a_remark() {
             continue;
         }
         let checked = load(name).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(checked.remarks.is_empty(), "{name}: {:?}", checked.remarks);
+        // The database of the queue stands on its author's machine.
+        let absent = |remark: &Problem| name == "06-queue" && remark.message.ends_with("/queue.db yet");
+        assert!(checked.remarks.iter().all(absent), "{name}: {:?}", checked.remarks);
         assert_eq!(&*checked.job.name, name);
     }
 }

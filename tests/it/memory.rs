@@ -85,3 +85,14 @@ fn a_large_file_is_read_row_by_row() {
     ])"#;
     assert_eq!(run_small(job, &[("rows.csv", &csv)]), "{\n  \"n\": 100000\n}\n");
 }
+
+#[test]
+fn rows_of_a_database_wait_outside_of_memory() {
+    let job = r#"Job(stages: [
+        Stage(name: "rows", run: [Sql(db: "empty.db", query: "
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000)
+            SELECT i, hex(zeroblob(250)) AS text FROM n")]),
+        Stage(name: "all", gather: All, run: [Jq(filter: "{n: counts.rows.items}"), Write(json: "sum.json")]),
+    ])"#;
+    assert_eq!(run_small(job, &[("empty.db", "")]), "{\n  \"n\": 200000\n}\n");
+}

@@ -101,6 +101,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         value_place: 0,
         attempt: 1,
         tail: Default::default(),
+        databases: Default::default(),
     };
     (cx, facts)
 }

@@ -4,6 +4,7 @@ mod children;
 mod computing;
 mod inputs;
 mod outputs;
+mod sql;
 
 use super::{
     Action, ActionSpec, Checked, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check,
@@ -35,6 +36,7 @@ struct Given {
     values: Vec<Value>,
     bad: Vec<Failure>,
     most: Option<usize>,
+    max: Option<u64>,
 }
 
 impl Out for Given {
@@ -56,7 +58,7 @@ impl Out for Given {
     fn response(&mut self, _head: Arc<Value>) {}
 
     fn max_value(&self) -> u64 {
-        10_000
+        self.max.unwrap_or(10_000)
     }
 }
 
@@ -193,6 +195,7 @@ impl Bench {
             value_place: 0,
             attempt: 1,
             tail: std::sync::Mutex::default(),
+            databases: Default::default(),
         }
     }
 
