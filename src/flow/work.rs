@@ -280,7 +280,6 @@ impl Drop for Acquire {
         }
         drop(state);
         match self.lane {
-            Lane::Returning if planted(Bug::GrantNotReturned) => {}
             Lane::Returning => self.permits.release_working(),
             Lane::Fresh => self.permits.release_pulling(None),
         }

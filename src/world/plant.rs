@@ -35,10 +35,6 @@ bugs! {
     JoinByMessages,
     /// A worker of an ordered stage that waits for its turn never returns its work permit.
     PermitNotReturned,
-    /// An item that is cut in the moment in which it was granted a work permit keeps it.
-    GrantNotReturned,
-    /// Who is cut in the moment in which it was granted a place in flight keeps it.
-    PlaceNotReturned,
     /// An item that waits for its retry holds its work permit.
     RetryHoldsPermit,
     /// A gather does not wait for the first of the stages that it reads.
