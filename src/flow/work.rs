@@ -338,4 +338,18 @@ mod tests {
             assert_eq!(permits.working(), 0);
         });
     }
+
+    #[test]
+    fn who_goes_in_the_moment_of_its_grant_gives_the_permit_on() {
+        block_on(async {
+            let permits = WorkPermits::new(1);
+            permits.acquire_returning().await;
+            let (mut a, mut b) = (Box::pin(permits.acquire_returning()), Box::pin(permits.acquire_returning()));
+            assert!(poll_once(&mut a).await.is_none() && poll_once(&mut b).await.is_none());
+            permits.release_working(); // granted to a
+            drop(a); // and passed on to b
+            assert!(poll_once(&mut b).await.is_some());
+            assert_eq!(permits.working(), 1);
+        });
+    }
 }
