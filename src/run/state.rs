@@ -270,7 +270,8 @@ impl RunState {
     pub fn count_end(&self, place: u16, end: &End<'_>) {
         let stage = self.stage(place);
         stage.counts().settle(end.outcome, end.attempts);
-        if !end.outcome.is_missing() && !(end.outcome == Outcome::Empty && planted(Bug::EmptyIsMissing)) {
+        let listed = end.outcome.is_missing() || (end.outcome == Outcome::Empty && planted(Bug::EmptyIsMissing));
+        if !listed {
             return;
         }
         if let Outcome::Failed(Class::Output) = end.outcome {

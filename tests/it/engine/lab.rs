@@ -42,7 +42,7 @@ pub enum What {
 pub enum Gave {
     Value,
     Retry,
-    GaveUp,
+    Nothing,
     Panic,
 }
 
@@ -270,6 +270,14 @@ impl Lab {
         std::mem::take(&mut lock(&self.seen).events)
     }
 
+    /// The handle is dropped now.
+    fn note_drop(&self, now: Duration) {
+        let progress = lock(&self.run).as_ref().map(Run::progress);
+        let mut seen = lock(&self.seen);
+        seen.cut_at = Some((now - seen.start, seen.events.len()));
+        seen.ended_first = progress.is_some_and(|run| run.stages.iter().all(|stage| stage.ended));
+    }
+
     /// After a [`Script::Drop`]: the run had ended by itself before.
     pub fn ended_before_the_drop(&self) -> bool {
         lock(&self.seen).ended_first
@@ -344,11 +352,7 @@ impl Lab {
             if let Script::Drop(after, polls) = script {
                 world.sleep(after).await;
                 yields(polls).await;
-                let mut seen = lock(&self.seen);
-                seen.cut_at = Some((world.awake().0 - seen.start, seen.events.len()));
-                let progress = lock(&slot).as_ref().map(Run::progress);
-                seen.ended_first = progress.is_some_and(|run| run.stages.iter().all(|stage| stage.ended));
-                drop(seen);
+                self.note_drop(world.awake().0);
                 lock(&slot).take();
                 world.sleep(ms(60_000)).await;
                 return None;
@@ -637,7 +641,7 @@ async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -
         match patience.or(async { Some(call.admit(service).await) }).await {
             Some(Ok(admitted)) => place = Some(admitted),
             Some(Err(refused)) => {
-                running.gave = Some(Gave::GaveUp);
+                running.gave = Some(Gave::Nothing);
                 return Err(refused);
             }
             None => {
@@ -669,7 +673,7 @@ async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -
         return Err(CallError::retry(format!("attempt {}", call.attempt)));
     }
     if field("bad").is_some() {
-        running.gave = Some(Gave::GaveUp);
+        running.gave = Some(Gave::Nothing);
         return Err(CallError::give_up("bad"));
     }
     running.gave = Some(Gave::Value);

@@ -335,7 +335,7 @@ fn causes(done: &Done) -> Result<(), String> {
         for (key, class) in done.missing(name) {
             let last = keys.get(&*key).and_then(|events| events.last());
             let fits = match class.as_str() {
-                "call" => last.is_some_and(|event| matches!(event.gave, Some(Gave::Retry | Gave::GaveUp))),
+                "call" => last.is_some_and(|event| matches!(event.gave, Some(Gave::Retry | Gave::Nothing))),
                 "panic" => last.is_some_and(|event| event.gave == Some(Gave::Panic)),
                 "timeout" => last.is_some_and(|event| event.what == What::Cut && Some(event.worked) == plan.timeout),
                 "timed_out" | "cancelled" | "not_reached" | "lost" => true,
@@ -393,7 +393,8 @@ fn gather_sees(done: &Done) -> Result<(), String> {
         ensure!(missing == expected, "`{name}` saw {missing} failures of {expected}");
         let mut names: Vec<&str> = counts.keys().map(String::as_str).collect();
         let mut known: Vec<&str> = above.iter().map(|stage| &*stage.name).collect();
-        (names.sort_unstable(), known.sort_unstable());
+        names.sort_unstable();
+        known.sort_unstable();
         ensure!(names == known, "`{name}` saw the counts of {names:?}, and {known:?} feed it");
         for stage in known {
             let (seen, last) = (&counts[stage], done.counts(stage));
@@ -424,7 +425,7 @@ fn repeated(done: &Done) -> Result<(), String> {
         let most = plan.retry.as_ref().map_or(1, |retry| retry.max_attempts);
         for (key, events) in done.by_key(name) {
             for pair in events.windows(2) {
-                let last = matches!(pair[0].gave, Some(Gave::GaveUp | Gave::Panic));
+                let last = matches!(pair[0].gave, Some(Gave::Nothing | Gave::Panic));
                 ensure!(!last || pair[1].what != What::Began, "`{key}` of `{name}` began again after {:?}", pair[0]);
             }
             let tried = events.iter().map(|event| event.attempt).max().unwrap_or_default();
