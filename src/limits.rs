@@ -17,6 +17,16 @@ pub const JQ_VALUE_DEPTH_MAX: usize = 1000;
 pub const JQ_INDEX_MAX: usize = 1 << 20;
 /// Longest text that a product (`"-" * .n`) makes in a jq filter, in bytes: the largest value of a gather by default.
 pub const JQ_TEXT_BYTES_MAX: usize = 16 << 20;
+/// How deep a jq definition that is given a filter may call itself, in calls: each hands the filter on, and a level of
+/// recursion takes up to 1.5 KB of stack in a debug build when the last one is used.
+pub const JQ_HANDED_ON_MAX: usize = 200;
+/// Most elements of an array, or fields of an object, that a jq filter makes: four times what an `Items` may list.
+pub const JQ_ELEMENTS_MAX: usize = 4 << 20;
+/// Largest value that a jq filter gives or writes as text: bytes of its texts and 16 for each value in it. A value that
+/// holds another one twice, and so on, is small in memory and without end when it is written.
+pub const JQ_WEIGHT_MAX: usize = 128 << 20;
+/// Largest whole number that a product makes in a jq filter, in bits: beyond a double's range it helps nobody.
+pub const JQ_NUMBER_BITS_MAX: u64 = 1 << 16;
 /// Nesting of a jq filter that its parser may meet, in steps: `|` and `,` count 1, what nests more 4. The parser of a debug
 /// build needs 2 MiB for 800 prefix operators.
 pub const JQ_STEPS_MAX: usize = 2000;
@@ -29,6 +39,11 @@ pub const JQ_PARTS_MAX: usize = 100;
 pub const RENDERED_BYTES_MAX: usize = 16 << 20;
 /// Work that a template may do, in minijinja's fuel (about instructions and 64-byte pieces): some seconds.
 pub const RENDER_FUEL: u64 = 50_000_000;
+/// Words of one expression of a template that may stand below each other in its syntax tree: the parser of a debug build
+/// needs 2 MiB of stack for 5,000. Pages of real nights have 20.
+pub const TEMPLATE_DEPTH_MAX: usize = 1000;
+/// Most `elif` of a template: each is a level of its syntax tree; 2 MiB of stack hold 1,700.
+pub const TEMPLATE_BRANCHES_MAX: usize = 300;
 /// Most problems shown of one file: more than a person mends in one go.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -196,8 +211,12 @@ pub const SCARCE_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
 /// How often all processes are looked through for one that only nobody has reaped.
 pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
-/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more.
+/// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more. The same holds for
+/// blocking work at the end of a run.
 pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);
+/// What the kernel adds to a child's badness when memory runs out, of 1000: it should take a child, and not the program
+/// that still has to write the report.
+pub const CHILD_OOM_SCORE: &str = "500";
 /// Values that a computation hands over at once.
 pub const COMPUTE_BATCH: usize = 16;
 /// Computations of one action that may be abandoned without an end; then it fails `stuck`.
@@ -248,6 +267,8 @@ pub const SIM_STEPS_MAX: u64 = 5_000_000;
 
 const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
+const _: () = assert!(JQ_INDEX_MAX <= JQ_ELEMENTS_MAX && ITEMS_MAX <= JQ_ELEMENTS_MAX);
+const _: () = assert!(JQ_TEXT_BYTES_MAX <= JQ_WEIGHT_MAX);
 const _: () = assert!(VALUE_BYTES_DEFAULT <= GATHER_VALUE_BYTES_DEFAULT);
 const _: () = assert!(BATCH_BYTES * 2 <= UNCOMMITTED_BYTES_MAX);
 const _: () = assert!(SIM_CONNECTIONS_MAX >= 4 * WORKERS_MAX);

@@ -10,6 +10,7 @@ use crate::{
     limits::{COMPUTE_BATCH, COMPUTE_LOST_MAX, VALUES_PER_ITEM_MAX},
     world::BoxFuture,
 };
+use async_channel::{SendError, TrySendError};
 use futures_lite::future::or;
 use std::{
     collections::VecDeque,
@@ -68,7 +69,10 @@ impl Lost {
         let caller = std::thread::current().id();
         // A source may give any number, an item no more than it is allowed to.
         let most = if cx.key.is_some() { VALUES_PER_ITEM_MAX + 1 } else { usize::MAX };
+        // What a source gives waits for the stages behind it, and they may need a thread to go on.
+        let lists = cx.key.is_none();
         let world = cx.run.world.clone();
+        let pool = world.clone();
         let work = async move {
             world
                 .compute(move || {
@@ -84,7 +88,12 @@ impl Lost {
                         }
                         if batch.len() >= COMPUTE_BATCH && !in_place {
                             let full = std::mem::take(&mut batch);
-                            if sender.send_blocking(full).is_err() {
+                            let sent = match sender.try_send(full) {
+                                Err(TrySendError::Full(full)) if lists => pool.waiting(|| sender.send_blocking(full)),
+                                Err(TrySendError::Full(full)) => sender.send_blocking(full),
+                                sent => sent.map_err(|refused| SendError(refused.into_inner())),
+                            };
+                            if sent.is_err() {
                                 return ControlFlow::Break(());
                             }
                         }

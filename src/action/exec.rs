@@ -7,7 +7,7 @@ use super::{
     Action, Checked, Gives, ItemContext, Out, Place, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
-    process::{Running, Start, Started},
+    process::{Leftovers, Running, Start, Started},
     pump::{LogLines, Pumps},
 };
 use crate::{
@@ -412,6 +412,10 @@ impl Exec {
                 Ok(started) => return Ok(started),
                 Err(refused) => refused,
             };
+            if error.raw_os_error() == Some(Errno::TXTBSY.raw_os_error()) {
+                // Somebody is writing the program just now: of use to repeat, where the stage says so.
+                return Err(Stop::failed(Class::Exit, message));
+            }
             if !for_now(&error) {
                 return Err(Stop::given_up(Class::Exit, message));
             }
@@ -480,7 +484,7 @@ impl Exec {
                 result?;
             }
             if exited {
-                drain(world, pumps, pipes, program).await?;
+                drain(world, &cx.run.leftovers, pumps, pipes, program).await?;
             } else {
                 running.exited(world).await;
             }
@@ -493,6 +497,7 @@ impl Exec {
 /// After the exit: what is still in the pipes is read; who else holds them open is not waited for.
 async fn drain(
     world: &crate::world::World,
+    leftovers: &Leftovers,
     pumps: &Pumps,
     mut pipes: std::pin::Pin<&mut impl Future<Output = Result<(), Stop>>>,
     program: &str,
@@ -514,6 +519,7 @@ async fn drain(
             log::warn!(
                 "leaked: `{program}` has ended and left a process behind that holds its output open; it is ended"
             );
+            leftovers.note_leaked();
             pumps.cut();
             return pipes.await;
         }

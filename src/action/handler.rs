@@ -29,6 +29,23 @@ crate::spec! {
 type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Value, CallError>> + Send + Sync>;
 
 /// Handlers by name. Cheap to clone.
+///
+/// ```
+/// use lamplighter::action::{Call, CallError, Handlers};
+///
+/// let handlers = Handlers::new()
+///     .add("double", |call: Call| async move {
+///         let n = call.value.as_i64().ok_or_else(|| CallError::give_up("this is no number"))?;
+///         Ok((2 * n).into())
+///     })?
+///     .add("ask", |call: Call| async move {
+///         // Waits on the run's clock, and ends when the item's time is up.
+///         call.sleep(std::time::Duration::from_millis(10)).await;
+///         Err(CallError::retry("nobody answers"))
+///     })?;
+/// assert_eq!(handlers.names().collect::<Vec<_>>(), ["ask", "double"]);
+/// # Ok::<(), lamplighter::action::HandlerError>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Handlers(Arc<BTreeMap<String, Handler>>);
 

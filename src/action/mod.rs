@@ -42,25 +42,25 @@ crate::choice! {
     /// What a stage does with an item; `run: [..]` is a list of them.
     pub enum ActionSpec as "Action" {
         /// Lists values that stand in the job file, or every combination of several lists.
-        Items { items::ItemsSpec },
+        Items { items::ItemsSpec } example "Items(list: [\"eu\", \"us\"])",
         /// Reads rows, lines, values or file names.
-        Read { read::ReadSpec },
+        Read { read::ReadSpec } example "Read(csv: \"nightly/patients.csv\")",
         /// Runs a program.
-        Exec { exec::ExecSpec },
+        Exec { exec::ExecSpec } example "Exec(argv: [\"rsync\", \"-a\", \"{{ item.path }}\", \"web:/srv/\"])",
         /// Asks an HTTP service.
-        Http { http::HttpSpec },
+        Http { http::HttpSpec } example "Http(via: \"vendor\", get: \"/v1/patients/{{ item.id }}\")",
         /// Reads or changes rows of a SQLite database.
-        Sql { sql::SqlSpec },
+        Sql { sql::SqlSpec } example "Sql(db: \"queue.db\", query: \"SELECT id, body FROM queue WHERE sent IS NULL\")",
         /// Computes with jq.
-        Jq { jq::JqSpec },
+        Jq { jq::JqSpec } example "Jq(filter: \".data[] | {id, steps}\")",
         /// Writes values into a file.
-        Write { write::WriteSpec },
+        Write { write::WriteSpec } example "Write(json: \"{{ run.date }}/visits.json\")",
         /// Writes a text, a page or a mail from a template.
-        Render { render::RenderSpec },
+        Render { render::RenderSpec } example "Render(template: \"nightly/page.html\", to: \"{{ run.date }}/page.html\")",
         /// Calls a handler written in Rust.
-        Call { handler::CallSpec },
+        Call { handler::CallSpec } example "Call(handler: \"score\", args: {\"threshold\": 3})",
         /// Writes a line to the log.
-        Log { log::LogSpec },
+        Log { log::LogSpec } example "Log(message: \"{{ key }} has {{ value.steps }} steps\")",
     }
 }
 

@@ -4,12 +4,13 @@
 //! which sends KILL after the grace period, reaps, and is joined by the end of the run. Nothing here uses `pre_exec` (it
 //! would copy the page tables of the whole program for each child), and only groups of our own are ever waited for.
 //!
-//! A process that leaves its group (`setsid`) is not seen here: it lives on until the service manager ends the unit, or
-//! the sweep at the next start finds it by its environment (`LAMPLIGHTER_RUN`).
+//! A process that leaves its group (`setsid`) still carries the id of its run in its environment (`LAMPLIGHTER_RUN`): the
+//! join looks through all processes for it and ends them too. Who wants to leave a process behind takes that variable away.
 
+use super::files::one_line;
 use crate::{
     item::Lineage,
-    limits::{LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
+    limits::{CHILD_OOM_SCORE, LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
     world::World,
 };
 use event_listener::Event;
@@ -20,8 +21,9 @@ use rustix::{
 use smol::Async;
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     os::{fd::OwnedFd, unix::process::CommandExt},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -37,6 +39,8 @@ pub struct Leftovers(Arc<Inner>);
 struct Inner {
     world: World,
     grace: Duration,
+    /// What every process of the run has in its environment.
+    mark: Vec<u8>,
     state: Mutex<State>,
     changed: Event,
 }
@@ -46,9 +50,20 @@ struct State {
     /// Without a number: a child that is being started or runs.
     groups: BTreeMap<u64, (Owner, Option<Pid>)>,
     next: u64,
+    /// `next` when processes that left their group were looked for: none can be there before another child was started.
+    swept: u64,
+    /// Processes that outlived the child that started them and held its output, or left its group.
+    leaked: u64,
     /// Children that run.
     running: usize,
     kill_at_once: bool,
+}
+
+/// A process that has left its group.
+struct Escaped {
+    id: Pid,
+    /// As the kernel shows it, on one line.
+    name: String,
 }
 
 /// How a child is to be started.
@@ -91,9 +106,10 @@ struct Group {
 }
 
 impl Leftovers {
-    /// None yet. Who is cut has `grace` to end by itself.
-    pub fn new(world: World, grace: Duration) -> Leftovers {
-        Leftovers(Arc::new(Inner { world, grace, state: Mutex::default(), changed: Event::new() }))
+    /// None yet, of the run with this id. Who is cut has `grace` to end by itself.
+    pub fn new(world: World, grace: Duration, run: &str) -> Leftovers {
+        let mark = format!("LAMPLIGHTER_RUN={run}").into_bytes();
+        Leftovers(Arc::new(Inner { world, grace, mark, state: Mutex::default(), changed: Event::new() }))
     }
 
     /// Returns when no process group of `owner` is left.
@@ -104,13 +120,84 @@ impl Leftovers {
         self.wait_until(|state| state.groups.values().all(|(other, _)| *other != owner)).await;
     }
 
-    /// Returns when no process group is left at all: no process of the run is alive then, but for one that the kernel
-    /// cannot kill (a warning in the log names it).
+    /// Returns when no process group is left at all, and no process that left its group: no process of the run is alive
+    /// then, but for one that the kernel cannot kill (a warning in the log names it) or that hides (it took
+    /// `LAMPLIGHTER_RUN` out of its environment, or runs as another user).
     ///
     /// # Cancel safety
-    /// As [`Leftovers::gone`].
+    /// As [`Leftovers::gone`]; of those that left their group who was not yet asked to end is not asked any more.
     pub async fn join(&self) {
+        self.end_escaped().await;
         self.wait_until(|state| state.groups.is_empty()).await;
+    }
+
+    /// Ends what has left its group: TERM and CONT at once, KILL when the grace period that began with this call is over.
+    async fn end_escaped(&self) {
+        let world = &self.0.world;
+        let (begun, mut killed, mut pause) = (world.awake(), None, Duration::from_millis(2));
+        let mut known = Vec::new();
+        loop {
+            let (started, groups): (u64, Vec<Pid>) = {
+                let state = self.lock();
+                if state.next == state.swept {
+                    return;
+                }
+                (state.next, state.groups.values().filter_map(|(_, group)| *group).collect())
+            };
+            let (inner, ending) = (self.0.clone(), !groups.is_empty());
+            let escaped = world.unblock(move || escaped(&inner.mark, &groups)).await;
+            // Orphans come to who is a subreaper. One that is dead has no environment any more, and may not be reaped yet.
+            let reap = |id: &Pid| matches!(rustix::process::waitpid(Some(*id), WaitOptions::NOHANG), Ok(None));
+            let dying = known.iter().filter(|id| reap(id)).count() > 0;
+            if escaped.is_empty() && !dying {
+                if ending {
+                    // A group that ends may still let one go.
+                    self.wait_until(|state| state.groups.is_empty()).await;
+                    continue;
+                }
+                self.lock().swept = started;
+                return;
+            }
+            let now = world.awake();
+            let kill = now.since(begun) >= self.0.grace || self.lock().kill_at_once;
+            for Escaped { id, name } in &escaped {
+                let is_new = !known.contains(id);
+                if is_new {
+                    known.push(*id);
+                    self.note_leaked();
+                    log::warn!(
+                        "leaked: process {} (`{name}`) has left the group of the child that started it; it is ended (what \
+                         should stay is started with `env -u LAMPLIGHTER_RUN`)",
+                        number(*id)
+                    );
+                }
+                if kill {
+                    signal_marked(*id, &self.0.mark, &[Signal::KILL]);
+                } else if is_new {
+                    signal_marked(*id, &self.0.mark, &[Signal::TERM, Signal::CONT]);
+                }
+            }
+            if kill && now.since(*killed.get_or_insert(now)) >= LEFTOVER_UNKILLABLE_AFTER {
+                for Escaped { id, .. } in &escaped {
+                    log::warn!("process {} cannot be killed: it hangs inside the kernel", number(*id));
+                }
+                self.lock().swept = started;
+                return;
+            }
+            let to_grace = if kill { pause } else { self.0.grace.saturating_sub(now.since(begun)) };
+            world.sleep(pause.min(to_grace.max(Duration::from_millis(1)))).await;
+            pause = (pause * 2).min(LEFTOVER_SCAN_EVERY);
+        }
+    }
+
+    /// Counts a process that outlived its parent and held on to its output.
+    pub(super) fn note_leaked(&self) {
+        self.lock().leaked += 1;
+    }
+
+    /// How many processes were left behind by the children that started them, and had to be ended.
+    pub fn leaked(&self) -> u64 {
+        self.lock().leaked
     }
 
     /// No more grace, for those that are here and those to come.
@@ -310,6 +397,8 @@ impl Start {
                 log::warn!("cannot set `memory`: {error}");
             }
         }
+        // When memory runs out the kernel should take a child and not us. It may have ended already.
+        let _ = fs::write(format!("/proc/{}/oom_score_adj", number(id)), CHILD_OOM_SCORE);
         // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
         running.pidfd =
             rustix::process::pidfd_open(id, PidfdFlags::empty()).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
@@ -391,12 +480,48 @@ fn number(group: Pid) -> i32 {
     group.as_raw_nonzero().get()
 }
 
+/// Sends signals to a process if it still carries the mark: its number may belong to somebody else by now.
+fn signal_marked(id: Pid, mark: &[u8], signals: &[Signal]) {
+    let handle = rustix::process::pidfd_open(id, PidfdFlags::empty());
+    if !is_marked(&Path::new("/proc").join(number(id).to_string()), mark) {
+        return;
+    }
+    for signal in signals {
+        // The only error of interest is that it is gone, and that is what is wanted.
+        let _ = match &handle {
+            Ok(handle) => rustix::process::pidfd_send_signal(handle, *signal),
+            Err(_) => rustix::process::kill_process(id, *signal),
+        };
+    }
+}
+
+/// Whether the environment with which a process was started has this variable. Zombies have none.
+fn is_marked(process: &Path, mark: &[u8]) -> bool {
+    let environment = fs::read(process.join("environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+}
+
+/// All processes that carry the mark and belong to none of these groups.
+fn escaped(mark: &[u8], groups: &[Pid]) -> Vec<Escaped> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let escaped = processes.filter_map(|entry| {
+        let id = entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw)?;
+        let path = entry.path();
+        if !is_marked(&path, mark) || rustix::process::getpgid(Some(id)).is_ok_and(|group| groups.contains(&group)) {
+            return None;
+        }
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        Some(Escaped { id, name: one_line(name.trim_end()) })
+    });
+    escaped.collect()
+}
+
 /// Looks through all processes for one of the group that is not a zombie. True where that cannot be found out.
 fn has_live_member(group: Pid) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
     let mut seen = false;
     for entry in processes.flatten() {
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         // `pid (name) state ppid pgrp …`; the name may hold anything, also `)`.
         let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
         seen = true;

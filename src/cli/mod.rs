@@ -1,12 +1,16 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
+mod cgroup;
 mod check;
+#[cfg(feature = "completions")]
 mod completions;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
+mod explain;
 mod graph;
 mod logging;
+mod new;
 mod next;
 mod progress;
 mod run;
@@ -18,7 +22,9 @@ mod vendor_sim;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit::Exit;
-use screen::{complain, print};
+#[cfg(feature = "demo")]
+use screen::complain;
+use screen::print;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Runs jobs at night, keeps them to their deadlines, and says what was done and what was not.
@@ -56,6 +62,10 @@ enum Command {
     Check(check::CheckArguments),
     /// Say when jobs are due next
     Next(next::NextArguments),
+    /// Write a new job file, with comments, to begin with
+    New(new::NewArguments),
+    /// Say what a field of a job file means, takes and defaults to
+    Explain(explain::ExplainArguments),
     /// Draw the stages of a job
     Graph(graph::GraphArguments),
     /// Run nightly-vitals against a simulated vendor: a first look
@@ -65,6 +75,7 @@ enum Command {
     #[cfg(feature = "demo")]
     VendorSim(vendor_sim::VendorSimArguments),
     /// Print the completions of a shell
+    #[cfg(feature = "completions")]
     Completions(completions::CompletionsArguments),
 }
 
@@ -92,11 +103,14 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(&global, &arguments),
         Command::Check(arguments) => check::main(&global, &arguments),
         Command::Next(arguments) => next::main(&global, &arguments),
+        Command::New(arguments) => new::main(&global, &arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Graph(arguments) => graph::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::main(&global, &arguments),
         #[cfg(feature = "demo")]
         Command::VendorSim(arguments) => vendor_sim::main(&arguments),
+        #[cfg(feature = "completions")]
         Command::Completions(arguments) => completions::main(&arguments),
     };
     exit.into()

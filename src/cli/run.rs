@@ -2,6 +2,7 @@
 
 use super::{
     Format, Global,
+    cgroup::Cgroup,
     exit::Exit,
     logging,
     progress::Picture,
@@ -59,6 +60,10 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
         Err(exit) => return exit,
     };
     let out = options.out.clone();
+    if let Err(error) = runtime::has_means() {
+        complain(&format!("{error}: nothing was done"));
+        return Exit::Io;
+    }
     let executor = Arc::new(Executor::new());
     let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options));
     match end {
@@ -150,13 +155,15 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     options.tap = sender;
     // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    // From here on children are born in it.
+    let cgroup = Cgroup::enter();
     let mut run = Runner::new(world.clone()).start(job, options).map_err(|error| {
         complain(&format!("{error}: nothing was done"));
         Exit::Usage
     })?;
     let mut picture = live.then(Picture::new);
     let mut signal = None;
-    let record = loop {
+    let mut record = loop {
         match next(&world, &mut run, &mut signals, &mut tap, picture.is_some()).await {
             Next::Ended(record) => break *record,
             Next::Tick => {}
@@ -168,6 +175,9 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
         }
     };
     drop(run);
+    if let Some(cgroup) = cgroup {
+        record.leaked += cgroup.end(&world).await;
+    }
     let mut printed = Ok(());
     if let Some(tap) = tap.filter(|_| signal.is_none()) {
         // What was given is printed; a signal ends the wait for a reader that does not read.

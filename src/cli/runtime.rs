@@ -4,6 +4,28 @@ use async_executor::Executor;
 use futures_lite::{FutureExt, StreamExt, future};
 use std::{future::Future, sync::Arc};
 
+/// Descriptors that must be free at the start.
+const DESCRIPTORS_MIN: usize = 20;
+
+/// Whether the system has what the executor cannot do without: a thread and the descriptors of its reactor. They are made
+/// when they are first used, by a crate that can only panic when they are refused.
+///
+/// # Errors
+/// What the system refused.
+pub fn has_means() -> Result<(), String> {
+    let thread = std::thread::Builder::new().name("lamplighter-probe".into()).spawn(|| ());
+    let _ = thread.map_err(|error| format!("no thread can be started: {error}"))?.join();
+    // The reactor's own, the timers on both clocks and the signals have ten; as many more are for the first item.
+    let mut held = Vec::new();
+    while held.len() < DESCRIPTORS_MIN {
+        held.push(std::fs::File::open("/").map_err(|error| format!("no file descriptors are left: {error}"))?);
+    }
+    drop(held);
+    // They are made now.
+    smol::block_on(async {});
+    Ok(())
+}
+
 /// Runs `main` to its end on this thread, with `threads` - 1 more beside it.
 pub fn block_on<T>(executor: &Arc<Executor<'static>>, threads: usize, main: impl Future<Output = T>) -> T {
     let (stop, stopped) = async_channel::bounded::<()>(1);

@@ -5,7 +5,7 @@ use futures_lite::FutureExt;
 use std::{
     any::Any,
     future::Future,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,7 +36,7 @@ impl Group {
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await
                 && let Some(state) = state.upgrade()
             {
-                lock(&state).panics.push(panic_text(&*panic));
+                lock(&state).panics.push(panic_text(panic));
             }
         });
         let mut state = lock(&self.state);
@@ -50,8 +50,17 @@ impl Group {
     /// The message of the first task that panicked.
     ///
     /// # Cancel safety
-    /// Dropping the future cancels the one task it waits for; the others go with the group.
+    /// Dropping the future cancels every task.
     pub async fn join(&self) -> Result<(), String> {
+        /// Tasks may hold clones of their group: it would never go by itself.
+        struct Cut<'a>(&'a Group);
+        impl Drop for Cut<'_> {
+            fn drop(&mut self) {
+                let tasks = std::mem::take(&mut lock(&self.0.state).tasks);
+                drop(tasks);
+            }
+        }
+        let _cut = Cut(self);
         loop {
             let task = lock(&self.state).tasks.pop();
             match task {
@@ -77,13 +86,18 @@ impl Group {
     }
 }
 
-/// The text of a panic's payload.
-pub fn panic_text(payload: &(dyn Any + Send)) -> String {
-    payload
+/// The text of a panic's payload. A payload that is no text is anybody's value, whose drop may panic in turn: that one is
+/// left alone.
+pub fn panic_text(payload: Box<dyn Any + Send>) -> String {
+    let text = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned())
+        .unwrap_or_else(|| "a panic without a text".to_owned());
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    text
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -26,6 +26,8 @@ pub struct RunRecord {
     pub outputs: Vec<OutputRecord>,
     /// How many files were written in all.
     pub outputs_total: u64,
+    /// Processes that the children of the run had left behind when they ended; they were ended too.
+    pub leaked: u64,
 }
 
 /// What one stage did.

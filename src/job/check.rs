@@ -190,10 +190,8 @@ impl<'a> Check<'a> {
     }
 
     fn name(&mut self, name: &str) {
-        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
-        if name.is_empty() || !name.chars().all(usable) {
-            let message = format!("{name:?} is no name of a job");
-            self.error("", message, Some("name the file with a-z, 0-9, - and _: nightly-vitals.ron"));
+        if let Err(problem) = Job::check_name(name) {
+            self.error("", problem.message, problem.help.as_deref());
         }
     }
 

@@ -24,6 +24,20 @@ use crate::{
 use std::{fmt, fs, path::Path};
 
 /// What a job file may name besides what stands in it.
+///
+/// ```
+/// use lamplighter::job::{Config, Job, Surroundings};
+/// use lamplighter::problem::Source;
+///
+/// let config = Config::from_ron("lamplighter.ron", r#"Config(
+///     services: [Service(name: "vendor", base: "https://api.vendor.example")],
+/// )"#)?;
+/// let surroundings = Surroundings { services: config.services.unwrap_or_default(), ..Surroundings::default() };
+/// let source = Source::new("list.ron", r#"Job(run: [Http(via: "vendor", get: "/v1/patients")])"#);
+/// let job = Job::from_source("list", source, ".".as_ref(), &surroundings)?.job;
+/// assert_eq!(job.services.len(), 1);
+/// # Ok::<(), lamplighter::job::JobProblems>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Surroundings {
     /// Handlers written in Rust, for `Call`.
@@ -35,6 +49,18 @@ pub struct Surroundings {
 }
 
 /// A file with errors: nothing of it can run.
+///
+/// ```
+/// use lamplighter::{action::Handlers, job::Job};
+///
+/// let text = "Job(\n    dedline: \"1h\",\n    run: [Exec(argv: \"ls\")],\n)";
+/// let problems = Job::from_ron("tidy-up", text, ".".as_ref(), &Handlers::new()).unwrap_err();
+/// assert_eq!(problems.problems.len(), 2);
+/// // For people, with the line underlined ..
+/// assert!(problems.render(false).contains("help: did you mean `deadline`?"));
+/// // .. and for editors.
+/// assert_eq!(problems.to_json()[0]["line"], 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct JobProblems {
     /// The file.
@@ -44,6 +70,17 @@ pub struct JobProblems {
 }
 
 /// A job that can run, and what was remarked on.
+///
+/// ```
+/// use lamplighter::{action::Handlers, job::Job};
+///
+/// let text = "Job(schedule: Every(\"5m\"), run: [Exec(argv: [\"/usr/local/bin/poll\"])])";
+/// let checked = Job::from_ron("poll", text, ".".as_ref(), &Handlers::new())?;
+/// assert_eq!(&*checked.job.name, "poll");
+/// // It is due every five minutes and may run for a day: that can be, but is it meant?
+/// assert!(checked.remarks[0].message.contains("more often than its default deadline"));
+/// # Ok::<(), lamplighter::job::JobProblems>(())
+/// ```
 pub struct CheckedJob {
     /// The job.
     pub job: Job,
@@ -85,6 +122,19 @@ impl Job {
 
     /// Checks a spec that was built in Rust. Problems have paths and no places.
     ///
+    /// ```
+    /// use lamplighter::{action::Handlers, job::{Job, JobSpec}, problem::{Source, load}};
+    ///
+    /// // Read, changed, and then checked.
+    /// let text = r#"Job(run: [Exec(argv: ["true"])])"#;
+    /// let mut spec: JobSpec = load(&Source::new("tidy-up", text)).expect("RON of the right shape");
+    /// spec.timezone = Some("Europe/Berln".into());
+    /// let problems = Job::new("tidy-up", &spec, ".".as_ref(), &Handlers::new()).unwrap_err().problems;
+    /// assert_eq!(problems[0].path, "timezone");
+    /// spec.timezone = Some("Europe/Berlin".into());
+    /// assert!(Job::new("tidy-up", &spec, ".".as_ref(), &Handlers::new()).is_ok());
+    /// ```
+    ///
     /// # Errors
     /// As [`Job::from_file`].
     #[expect(clippy::new_ret_no_self, reason = "a job comes with what was remarked on, or not at all")]
@@ -115,6 +165,26 @@ impl Job {
                 Err(JobProblems { source, problems })
             }
         }
+    }
+
+    /// Whether a job can be called so: its file is the name with `.ron` behind it.
+    ///
+    /// # Errors
+    /// What is wrong with it, and a name that is near and good.
+    pub fn check_name(name: &str) -> Result<(), Problem> {
+        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if name == "lamplighter" {
+            let problem = Problem::error("", 0..0, "lamplighter.ron is the configuration, not a job");
+            return Err(problem.with_help("choose another name, such as nightly-vitals"));
+        }
+        if name.is_empty() || !name.chars().all(usable) {
+            let near: String = name.to_lowercase().chars().map(|c| if usable(c) { c } else { '-' }).collect();
+            let near = near.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-");
+            let near = if near.is_empty() { "nightly-vitals" } else { &near };
+            let problem = Problem::error("", 0..0, format!("{name:?} is no name of a job"));
+            return Err(problem.with_help(format!("name the file with a-z, 0-9, - and _: {near}.ron")));
+        }
+        Ok(())
     }
 
     /// Reads a text from a command line as the type of the param's default: texts as they are, everything else as JSON.

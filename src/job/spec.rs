@@ -42,7 +42,7 @@ crate::spec! {
         /// Outside things that actions call through.
         services: Option<Vec<ServiceSpec>>, example "[Service(name: \"vendor\", base: \"{{ params.vendor }}\")]";
         /// What is done, in stages joined by bounded channels.
-        stages: Option<Vec<StageSpec>>, example "[Stage(name: \"list\", run: [..]), Stage(name: \"work\", run: [..])]";
+        stages: Option<Vec<StageSpec>>, example "[Stage(name: \"files\", run: [Read(glob: \"/data/*.csv\")]), Stage(name: \"load\", run: [Exec(argv: [\"load\", \"{{ item.path }}\"])])]";
         /// The short form of a job with one thing to do: actions in sequence.
         run: Option<Vec<ActionSpec>>, example "[Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]";
         /// With `run`: repeats all its actions when one without a service fails.
@@ -104,7 +104,7 @@ crate::choice! {
         /// Everything, as one item.
         All,
         /// One item for each distinct text.
-        By(String),
+        By(String) example "By(\"{{ item.patient }}\")",
     }
 }
 

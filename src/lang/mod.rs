@@ -5,7 +5,9 @@
 
 mod check;
 mod facts;
+#[cfg_attr(not(feature = "jq"), path = "no_jq.rs")]
 mod jq;
+#[cfg(feature = "jq")]
 mod stats;
 mod template;
 

@@ -8,7 +8,7 @@ mod filters;
 mod scan;
 
 use super::{Facts, LangError};
-use crate::limits::{RENDER_FUEL, RENDERED_BYTES_MAX};
+use crate::limits::{RENDER_FUEL, RENDERED_BYTES_MAX, TEMPLATE_BRANCHES_MAX, TEMPLATE_DEPTH_MAX};
 use facts::{Broken, Json, Listing, Root};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value, value::ValueKind};
@@ -85,6 +85,7 @@ impl Template {
             return Err(wrong("a control character cannot stand in a template", None, Some(at..at + 1)));
         }
         let pieces = scan::pieces(text);
+        check_depth(text, &pieces)?;
         let mut environment = base(flavor).clone();
         environment.add_template_owned(NAME, text.to_owned()).map_err(|e| syntax_error(text, &e))?;
         check_words(text, &pieces, flavor)?;
@@ -358,17 +359,66 @@ fn wrong(message: impl Into<String>, help: Option<&str>, range: Option<Range<usi
     LangError { message: message.into(), help: help.map(str::to_owned), range }
 }
 
+/// minijinja bounds brackets and blocks, but not chains (`not not ..`, `1 + 1 + ..`, `elif`): each link is a level of its
+/// syntax tree, and a stack that overflows ends the program.
+fn check_depth(text: &str, pieces: &[Piece]) -> Result<(), LangError> {
+    if let Some(piece) = pieces.iter().find(|piece| piece.depth(text) > TEMPLATE_DEPTH_MAX) {
+        let message = format!("an expression of more than {TEMPLATE_DEPTH_MAX} words");
+        return Err(wrong(message, Some("cut it with `{% set %}`, or compute it with Jq"), Some(piece.range.clone())));
+    }
+    let mut branches = pieces.iter().filter(|piece| piece.keyword(text) == Some("elif"));
+    match branches.nth(TEMPLATE_BRANCHES_MAX) {
+        None => Ok(()),
+        Some(piece) => {
+            let message = format!("a template of more than {TEMPLATE_BRANCHES_MAX} `elif`");
+            Err(wrong(message, Some("look the value up in a map"), Some(piece.range.clone())))
+        }
+    }
+}
+
 fn syntax_error(text: &str, error: &Error) -> LangError {
     let detail = error.detail().unwrap_or("this is no template").to_owned();
+    if detail.starts_with("unexpected end of input")
+        && let Some(error) = never_ended(text)
+    {
+        return error;
+    }
     let range = error.range().filter(|range| text.get(range.clone()).is_some());
     let around = range.clone().and_then(|range| text.get(range)).unwrap_or_default();
     let help = match around {
         "$" => Some("variables of a template have no `$`: write {{ item.id }}"),
         "." => Some("begin with the variable: write {{ item.id }}"),
+        "}" if detail.ends_with("expected end of variable block") => {
+            return wrong("a single `}` cannot end a value", Some("write `}}`"), range);
+        }
         _ if detail.contains("end of input") => Some("every {{ needs a }}, every {% if … %} an {% endif %}"),
         _ => None,
     };
     wrong(detail, help, range)
+}
+
+/// Where the text ends inside something: minijinja points at the end, people look for the beginning.
+fn never_ended(text: &str) -> Option<LangError> {
+    let at = text.rfind("{{").max(text.rfind("{%"))?;
+    let (open, close) = if text[at..].starts_with("{{") { ("{{", "}}") } else { ("{%", "%}") };
+    if !text[at..].contains(close) {
+        let help = format!("write `{close}` where it ends");
+        return Some(wrong(format!("this `{open}` is never closed"), Some(&help), Some(at..at + 2)));
+    }
+    let mut open: Vec<(&str, usize)> = Vec::new();
+    for (at, _) in text.match_indices("{%") {
+        let inside = text[at + 2..].split("%}").next().unwrap_or_default().trim_matches(['-', '+']);
+        let word = inside.split_whitespace().next().unwrap_or_default();
+        match word {
+            "if" | "for" | "macro" | "filter" | "call" | "block" | "with" | "autoescape" => open.push((word, at)),
+            "set" if !inside.contains('=') => open.push((word, at)),
+            _ if word.starts_with("end") => drop(open.pop()),
+            _ => {}
+        }
+    }
+    let (word, at) = open.pop()?;
+    let help = format!("write `{{% end{word} %}}` where it ends");
+    Some(wrong(format!("this `{{% {word}` has no end"), Some(&help), Some(at..at + 2)))
 }
 
 /// What minijinja would say only when it renders: filters, tests and other templates.

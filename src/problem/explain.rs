@@ -7,12 +7,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::hints::{
-    as_list, fields, form, found, kind_for_list, kind_for_text, kinds, meant_bool, meant_text, quote, repeated, wanted,
-    written_out,
+    as_list, crontab, fields, form, found, kind_for_list, kind_for_text, kinds, meant_bool, meant_text, quote,
+    repeated, wanted, with_unit, written_out,
 };
 use super::parse::{Entry, Fault, Group, Kind, Node, Tree, parse};
 use super::schema::{ChoiceSchema, FieldsSchema, Payload, Shape, VariantSchema};
 use super::suggest::closest;
+use super::synonyms;
 use super::text::decode;
 use super::{Json, Problem};
 use crate::limits::PROBLEMS_MAX;
@@ -110,12 +111,18 @@ impl<'a> Walk<'a> {
 
     fn word(&mut self, node: &Node, place: &Place, shape: &Shape, check: fn(&str) -> Result<(), String>) {
         let Some(meant) = meant_text(self.text, node) else { return self.wrong(node, place, shape) };
-        let help = if check(&meant).is_ok() { place.write(&quote(&meant)) } else { place.example(shape) };
+        let help = match check(&meant) {
+            Ok(()) => place.write(&quote(&meant)),
+            Err(_) => match with_unit(&meant, check) {
+                Some(text) => format!("{}, or with another unit", place.write(&quote(&text))),
+                None => place.example(shape),
+            },
+        };
         match node.kind {
             Kind::Text => {
                 self.no_nul(node, &meant);
                 if let Err(why) = check(&meant) {
-                    self.report(node.span.clone(), format!("{}: {why}", place.name), Some(place.example(shape)));
+                    self.report(node.span.clone(), format!("{}: {why}", place.name), Some(help));
                 }
             }
             Kind::Single | Kind::Curly => self.wrong_quotes(node, help),
@@ -241,6 +248,7 @@ impl<'a> Walk<'a> {
             Kind::Word | Kind::Bare => {
                 let help = match token {
                     "null" | "nil" | "undefined" | "~" => "write `None` for nothing".to_owned(),
+                    _ if meant_bool(token).is_some() => place.write(&meant_bool(token).unwrap_or_default().to_string()),
                     _ => format!("{}; `None` is nothing", place.write(&quote(token))),
                 };
                 self.report(node.span.clone(), format!("`{}` is no value", repeated(token)), Some(help));
@@ -394,7 +402,12 @@ impl<'a> Walk<'a> {
                     if plain != schema.name {
                         let near = closest(plain, [schema.name]).is_some();
                         let message = format!("`{}(..)` stands where `{}(..)` should", repeated(plain), schema.name);
-                        let help = format!("write `{}(..)`", schema.name);
+                        let help = match near || !self.path.is_empty() || plain.is_empty() {
+                            true => format!("write `{}(..)`", schema.name),
+                            false => {
+                                format!("this file holds one `{}(..)`; what is none has a file of its own", schema.name)
+                            }
+                        };
                         self.report(name.clone(), message, Some(help));
                         // What has another name probably has other fields too; the whole file has no other meaning.
                         if !near && !self.path.is_empty() {
@@ -451,8 +464,10 @@ impl<'a> Walk<'a> {
             let known = schema.fields.iter().find(|field| field.name == plain);
             let names = schema.fields.iter().map(|field| field.name);
             let field = known.or_else(|| {
-                let suggestion = closest(plain, names);
-                let help = suggestion.map_or_else(|| fields(schema), |field| format!("did you mean `{field}`?"));
+                let synonym = synonyms::field(plain, names.clone());
+                let suggestion = closest(plain, names).filter(|_| synonym.is_none());
+                let meant = synonym.or(suggestion);
+                let help = meant.map_or_else(|| fields(schema), |field| format!("did you mean `{field}`?"));
                 let message = format!("`{}` is not a field of `{name}`", repeated(plain));
                 self.report(key.span.clone(), message, Some(help));
                 schema.fields.iter().find(|field| Some(field.name) == suggestion)
@@ -511,8 +526,11 @@ impl<'a> Walk<'a> {
         let plain = written.strip_prefix("r#").unwrap_or(written);
         let known = schema.variants.iter().find(|variant| variant.name == plain);
         let variant = known.or_else(|| {
-            let suggestion = closest(plain, schema.variants.iter().map(|variant| variant.name));
-            let help = suggestion.map_or_else(|| kinds(schema), |kind| format!("did you mean `{kind}`?"));
+            let names = schema.variants.iter().map(|variant| variant.name);
+            let synonym = synonyms::kind(plain, names.clone());
+            let suggestion = closest(plain, names).filter(|_| synonym.is_none());
+            let meant = synonym.or(suggestion);
+            let help = meant.map_or_else(|| kinds(schema), |kind| format!("did you mean `{kind}`?"));
             self.report(name.clone(), format!("`{}` is not a kind of {}", repeated(plain), schema.name), Some(help));
             schema.variants.iter().find(|variant| Some(variant.name) == suggestion)
         });
@@ -576,6 +594,11 @@ impl<'a> Walk<'a> {
 
     fn wrong(&mut self, node: &Node, place: &Place, shape: &Shape) {
         let written = found(self.text, node);
+        if self.path.is_empty()
+            && let Some(help) = crontab(&self.text[node.span.clone()])
+        {
+            return self.report(head(node), "this is a line of a crontab".to_owned(), Some(help));
+        }
         let help = match &node.kind {
             Kind::Group(group) if group.name.as_ref().is_some_and(|name| &self.text[name.clone()] == "Some") => {
                 "write the value itself, without `Some(..)`".to_owned()

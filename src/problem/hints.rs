@@ -83,6 +83,25 @@ pub(super) fn meant_bool(text: &str) -> Option<bool> {
     }
 }
 
+/// A bare number with the unit that makes it a word of a kind of its own: seconds, bytes, a rate of a minute.
+pub(super) fn with_unit(number: &str, check: fn(&str) -> Result<(), String>) -> Option<String> {
+    let bare = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let units = ["s", "B", "/min"].into_iter().filter(|_| bare);
+    units.map(|unit| format!("{number}{unit}")).find(|text| check(text).is_ok())
+}
+
+/// The job of a line of a crontab, in a few words.
+pub(super) fn crontab(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (times, command) = words.split_at_checked(5)?;
+    let is_time = |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-".contains(c));
+    let begins = |word: &str| word.starts_with(|c: char| c.is_ascii_digit() || c == '*');
+    (times.iter().all(is_time) && begins(times[0]) && begins(times[1]) && !command.is_empty()).then(|| {
+        let (times, command) = (quote(&times.join(" ")), quote(&command.join(" ")));
+        format!("write `Job(schedule: Cron({times}), deadline: \"1h\", run: [Exec(sh: {command})])`")
+    })
+}
+
 /// A command line as the list of its words.
 pub(super) fn as_list(text: &str) -> String {
     let words: Vec<String> = repeated(text).split_whitespace().map(quote).collect();
@@ -139,15 +158,7 @@ pub(super) fn kind_for_list(schema: &ChoiceSchema) -> Option<&'static str> {
     schema.variants.iter().find(takes).map(|variant| variant.name)
 }
 
-/// A kind with what it needs: `After(job: "nightly")`.
+/// A kind with what it needs: "write `After(job: "nightly")`".
 pub(super) fn written_out(variant: &VariantSchema) -> String {
-    match variant.payload {
-        Payload::Unit => format!("write `{}`", variant.name),
-        Payload::Value(shape) => format!("write `{}(..)` with {}", variant.name, wanted(&shape())),
-        Payload::Fields(schema) => {
-            let needed = schema().fields.iter().filter(|field| field.required);
-            let fields: Vec<String> = needed.map(|field| format!("{}: {}", field.name, field.example)).collect();
-            format!("write `{}({})`", variant.name, fields.join(", "))
-        }
-    }
+    format!("write `{}`", variant.written())
 }

@@ -9,10 +9,12 @@ mod hints;
 mod load;
 mod locate;
 mod parse;
+mod reference;
 mod render;
 pub mod schema;
 mod spare;
 mod suggest;
+mod synonyms;
 #[cfg(test)]
 #[expect(dead_code, reason = "the small job format of the tests is read, not run")]
 mod tests;
@@ -25,6 +27,7 @@ use std::ops::Range;
 
 pub use load::load;
 pub use locate::{locate, locate_in_text, locate_key};
+pub use reference::{Entry, Reference, Type};
 pub use render::{escape, render, to_json};
 pub use spare::{Spared, without_wrong_fields};
 pub use suggest::closest;

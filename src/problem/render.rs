@@ -63,10 +63,10 @@ pub fn to_json(problems: &[Problem], source: &Source) -> Value {
             "column": start.column,
             "end_line": end.line,
             "end_column": end.column,
-            "level": match problem.level { Level::Error => "error", Level::Remark => "remark" },
+            "severity": match problem.level { Level::Error => "error", Level::Remark => "remark" },
             "path": problem.path,
             "message": escape(&problem.message),
-            "help": problem.help.as_deref().map(escape),
+            "hint": problem.help.as_deref().map(escape),
         })
     };
     problems.iter().take(PROBLEMS_MAX).map(one).collect()
@@ -152,8 +152,8 @@ error: `näme` is not a field of `Job`
         let json = to_json(&[problem], &source());
         assert_eq!(
             json,
-            json!([{"file": "jobs/a.ron", "line": 2, "column": 11, "end_line": 2, "end_column": 14, "level": "error",
-                "path": "name", "message": "m\\u{1b}", "help": "h"}])
+            json!([{"file": "jobs/a.ron", "line": 2, "column": 11, "end_line": 2, "end_column": 14, "severity": "error",
+                "path": "name", "message": "m\\u{1b}", "hint": "h"}])
         );
     }
 

@@ -86,8 +86,17 @@ pub struct VariantSchema {
     pub name: &'static str,
     /// What it means.
     pub doc: &'static str,
+    /// It with what stands behind its name, as it would be written; empty for a kind that is only a name.
+    pub example: &'static str,
     /// What stands behind its name.
     pub payload: Payload,
+}
+
+impl VariantSchema {
+    /// As it would be written, with what it needs.
+    pub fn written(&self) -> &'static str {
+        if self.example.is_empty() { self.name } else { self.example }
+    }
 }
 
 /// What stands behind the name of a kind.
@@ -224,7 +233,7 @@ macro_rules! spec {
 }
 
 /// Declares an enum that authors write: `Name`, `Name(Type)` for one value, `Name { Spec }` for the fields of a struct
-/// declared by [`spec!`](crate::spec), written `Name(field: …)`.
+/// declared by [`spec!`](crate::spec), written `Name(field: …)`. A kind with a payload has an example.
 #[macro_export]
 macro_rules! choice {
     (@payload) => { $crate::problem::schema::Payload::Unit };
@@ -241,7 +250,7 @@ macro_rules! choice {
         <$ty as serde::Deserialize>::deserialize($crate::problem::schema::StructVariant::new($access)).map($enum::$variant)
     };
     ($(#[doc = $doc:literal])+ pub enum $name:ident as $what:literal {
-        $($(#[doc = $vdoc:literal])+ $variant:ident $(( $ty:ty ))? $({ $spec:ty })? ,)*
+        $($(#[doc = $vdoc:literal])+ $variant:ident $(( $ty:ty ))? $({ $spec:ty })? $(example $example:literal)? ,)*
     }) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug)]
@@ -258,6 +267,7 @@ macro_rules! choice {
                     variants: &[$($crate::problem::schema::VariantSchema {
                         name: stringify!($variant),
                         doc: concat!($($vdoc, "\n"),+),
+                        example: concat!($($example)?),
                         payload: $crate::choice!(@payload $(( $ty ))? $({ $spec })?),
                     },)*],
                 };
@@ -372,9 +382,9 @@ mod tests {
             /// Sleep.
             Nap,
             /// Say it.
-            Say(String),
+            Say(String) example "Say(\"hi\")",
             /// Call it.
-            Call { CallSpec },
+            Call { CallSpec } example "Call(handler: \"score\")",
         }
     }
 
@@ -412,5 +422,9 @@ mod tests {
         assert!(schema.fields[0].required && !schema.fields[1].required);
         assert_eq!(schema.fields[1].default, "1");
         assert_eq!(Act::schema().variants.len(), 3);
+        assert_eq!(
+            Act::schema().variants.iter().map(|kind| kind.example).collect::<Vec<_>>()[..2],
+            ["", "Say(\"hi\")"]
+        );
     }
 }

@@ -65,13 +65,13 @@ choice! {
         /// Only by hand.
         Manual,
         /// By a cron expression.
-        Cron(String),
+        Cron(String) example "Cron(\"30 2 * * *\")",
         /// Again and again.
-        Every(Span),
+        Every(Span) example "Every(\"15m\")",
         /// After another job.
-        After { AfterSpec },
+        After { AfterSpec } example "After(job: \"nightly\")",
         /// Several.
-        AnyOf(Vec<Schedule>),
+        AnyOf(Vec<Schedule>) example "AnyOf([Manual])",
     }
 }
 spec! {
@@ -87,11 +87,11 @@ choice! {
         /// Nothing.
         Nap,
         /// A command.
-        Exec { ExecSpec },
+        Exec { ExecSpec } example "Exec(argv: [\"true\"])",
         /// A call.
-        Http { HttpSpec },
+        Http { HttpSpec } example "Http(get: \"/x\")",
         /// A filter.
-        Jq { JqSpec },
+        Jq { JqSpec } example "Jq(filter: \".\")",
     }
 }
 spec! {
@@ -417,7 +417,10 @@ fn texts_without_quotes() {
         "Job(deadline: 1h 30m, run: [Nap])",
         &["1:15 1h 30m | `deadline` must stand in quotes | write `deadline: \"1h 30m\"`"],
     );
-    check("Job(deadline: 20)", &["1:15 20 | `deadline` must stand in quotes | write `deadline: \"20m\"`"]);
+    check(
+        "Job(deadline: 20)",
+        &["1:15 20 | `deadline` must stand in quotes | write `deadline: \"20s\"`, or with another unit"],
+    );
     check(&in_stage("tolerate: 2%"), &["1:53 2% | `tolerate` must stand in quotes | write `tolerate: \"2%\"`"]);
     check(
         &in_stage("rate: [100/min]"),
@@ -527,9 +530,9 @@ fn kinds_and_texts_mixed_up() {
         ],
     );
     check(
-        "Job(schedule: Monthly(\"x\"))",
+        "Job(schedule: Lunar(\"x\"))",
         &[
-            "1:15 Monthly | `Monthly` is not a kind of Schedule | write one of `Manual`, `Cron(..)`, `Every(..)`, `After(..)` and `AnyOf(..)`",
+            "1:15 Lunar | `Lunar` is not a kind of Schedule | write one of `Manual`, `Cron(..)`, `Every(..)`, `After(..)` and `AnyOf(..)`",
         ],
     );
 }
@@ -538,14 +541,11 @@ fn kinds_and_texts_mixed_up() {
 fn kinds_with_wrong_parentheses() {
     check("Job(schedule: Manual())", &["1:15 Manual | `Manual` is written without parentheses | write `Manual`"]);
     check("Job(schedule: Manual(\"x\"))", &["1:15 Manual | `Manual` takes no value | write `Manual`"]);
-    check(
-        "Job(schedule: Cron)",
-        &["1:15 Cron | `Cron` needs a value in parentheses | write `Cron(..)` with a text in quotes"],
-    );
-    check("Job(schedule: Cron())", &["1:15 Cron | `Cron` needs a value | write `Cron(..)` with a text in quotes"]);
+    check("Job(schedule: Cron)", &["1:15 Cron | `Cron` needs a value in parentheses | write `Cron(\"30 2 * * *\")`"]);
+    check("Job(schedule: Cron())", &["1:15 Cron | `Cron` needs a value | write `Cron(\"30 2 * * *\")`"]);
     check(
         "Job(schedule: Cron(expr: \"x\"))",
-        &["1:20 expr: \"x\" | `Cron(..)` takes a value, not fields | write `Cron(..)` with a text in quotes"],
+        &["1:20 expr: \"x\" | `Cron(..)` takes a value, not fields | write `Cron(\"30 2 * * *\")`"],
     );
     check(
         "Job(schedule: After)",

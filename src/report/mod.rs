@@ -56,6 +56,14 @@ pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
     let _ = writeln!(text, "  {}\n", look.ink.paint(Tone::Faint, &times));
     text.push_str(&stages(&record.stages, look.ink));
     text.push_str(&missing(record, look.ink));
+    if record.leaked > 0 {
+        let what = if record.leaked == 1 {
+            "process that outlived its child, ended"
+        } else {
+            "processes that outlived their children, ended"
+        };
+        let _ = writeln!(text, "\n{} {} {what}", look.ink.paint(Tone::Strong, "leaked"), count(record.leaked));
+    }
     if !record.outputs.is_empty() {
         let _ = writeln!(text, "\n{}", look.ink.paint(Tone::Strong, "written"));
         let shown = &record.outputs[..record.outputs.len().min(FILES)];
@@ -266,6 +274,7 @@ mod tests {
             }],
             outputs: vec![OutputRecord { path: "2026-11-22/vitals.json".into(), sha256: "0".repeat(64), bytes: 7_250 }],
             outputs_total: 3,
+            leaked: 0,
         }
     }
 

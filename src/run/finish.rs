@@ -36,7 +36,7 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
             Err("the run was killed".to_owned())
         };
         let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
-        let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(&*panic))) };
+        let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
         if let Err(why) = work.or(time).or(killed).await {
             log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "on_finish failed: {why}");
         }

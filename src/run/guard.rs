@@ -98,6 +98,6 @@ pub async fn guard<T>(
 fn fenced<T>(attempt: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
     match catch_unwind(AssertUnwindSafe(|| attempt.poll(cx))) {
         Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+        Err(panic) => Poll::Ready(Err(panic_text(panic))),
     }
 }

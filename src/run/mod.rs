@@ -33,8 +33,9 @@ use crate::{
     item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
-    limits::SUMMARY_LIST_MAX,
-    world::{BoxFuture, Task, World},
+    limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
+    store::StoreError,
+    world::{BoxFuture, Due, Task, World},
 };
 use event_listener::Event;
 use futures_lite::FutureExt;
@@ -52,7 +53,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Starts runs on the executor of a world.
+/// Starts runs on the executor of a world: as many at once as you like. See [`Run`] for an example.
 #[derive(Clone, Debug)]
 pub struct Runner {
     world: World,
@@ -96,9 +97,45 @@ impl std::error::Error for StartError {}
 
 /// A run that was started: a future of its [`RunRecord`], which is data and never an error.
 ///
+/// ```
+/// # use lamplighter::{action::Handlers, item::RunOutcome, job::Job, run::{RunOptions, Runner}, world::World};
+/// # use std::{path::Path, sync::Arc, time::Duration};
+/// # let text = r#"Job(stages: [
+/// #     Stage(name: "list", run: [Items(list: [1, 2, 3])]),
+/// #     Stage(name: "wait", run: [Call(handler: "wait")]),
+/// # ])"#;
+/// # let handlers = Handlers::new().add("wait", |call: lamplighter::action::Call| async move {
+/// #     call.sleep(Duration::from_secs(3600)).await;
+/// #     Ok(lamplighter::item::Value::Null)
+/// # })?;
+/// # let job = Arc::new(Job::from_ron("slow", text, Path::new("."), &handlers)?.job);
+/// let executor = Arc::new(async_executor::Executor::new());
+/// let runner = Runner::new(World::real(executor.clone()));
+/// let run = runner.start(&job, RunOptions::default())?;
+///
+/// // Drive the executor until an item is worked on, then give up.
+/// smol::block_on(executor.run(async {
+///     while run.progress().stages[1].working == 0 {
+///         smol::future::yield_now().await;
+///     }
+/// }));
+/// run.cancel("an impatient caller");
+/// let record = smol::block_on(executor.run(run));
+///
+/// assert_eq!(record.outcome, RunOutcome::Cancelled);
+/// assert_eq!(record.reason.as_deref(), Some("cancelled by an impatient caller"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// After it was awaited to its end no task, process, timer or file descriptor of the run is left. (The one task that waits for
+/// the timer of a [`World`] is shared by its runs, and ends at the executor's next turn when nobody sleeps any more.)
+///
 /// # Cancel safety
-/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor.
-/// After it was awaited to its end no task of the run is left.
+/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor, which
+/// must be driven until they are done. If the executor is dropped too, its tasks go with it and their processes are killed.
+///
+/// # Panics
+/// When it is polled although the executor was dropped before the run's end.
 pub struct Run {
     state: Arc<RunState>,
     story: Option<Task<()>>,
@@ -127,7 +164,7 @@ impl Runner {
     }
 
     fn state(&self, job: &Arc<Job>, mut options: RunOptions) -> Result<RunState, StartError> {
-        let world = self.world.clone();
+        let world = self.world.fork();
         let (wall, started) = (world.wall(), world.boot());
         for name in &job.secrets {
             if !options.secrets.contains_key(name) {
@@ -168,7 +205,7 @@ impl Runner {
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
-            leftovers: Leftovers::new(world.clone(), options.grace),
+            leftovers: Leftovers::new(world.clone(), options.grace, &id),
             id,
             job: job.name.to_string(),
             deadline: Some(started + options.deadline.unwrap_or(job.deadline)),
@@ -207,6 +244,7 @@ impl Runner {
             dry,
             until,
             wanted,
+            unanswered: AtomicBool::new(false),
         })
     }
 }
@@ -229,7 +267,9 @@ impl RunState {
             run = self.context.id.as_str(), job = self.context.job.as_str();
             "run started"
         );
-        self.open_for_outputs().await;
+        // A disk that hangs holds up the opening: the deadline holds all the same.
+        let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
+        self.open_for_outputs().or(late).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
         let record = self.record().await;
@@ -241,8 +281,24 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record).await;
         self.context.leftovers.join().await;
-        self.store.end().await;
+        self.answered(self.store.end()).await;
+        self.let_go().await;
         record
+    }
+
+    /// Tasks that were cut and blocking work that nobody waited for any more end before the run does: what they opened is
+    /// closed and what was temporary is gone. Only the kernel can keep them longer.
+    async fn let_go(&self) {
+        let patience = async {
+            // Who has waited in vain once does not wait so long again.
+            let again = if self.unanswered.load(Ordering::Acquire) { 5 } else { 1 };
+            self.world().sleep(LEFTOVER_UNKILLABLE_AFTER / again).await;
+            log::warn!(
+                target: "lamplighter::run", run = self.context.id.as_str();
+                "a file or a name look-up hangs inside the kernel: it is not waited for, and what it has open stays open"
+            );
+        };
+        self.world().idle().or(patience).await;
     }
 
     /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
@@ -275,8 +331,45 @@ impl RunState {
                 self.note_broken(format!("lost: a stage panicked: {panic}"));
             }
         };
-        joined.or(deadline::watch_run(self.clone())).await;
+        joined.or(deadline::watch_run(self.clone())).or(self.watch_cut()).await;
         self.group.cancel().await;
+        if self.unanswered.load(Ordering::Acquire) {
+            // What was cut settles its items as it goes; then what is left in the channels is settled too.
+            self.let_go().await;
+            for place in (0..self.stages.len() as u16).filter(|at| !self.stage(*at).has_ended()) {
+                worker::end_stage(self, place);
+            }
+        }
+    }
+
+    /// Ends when the run was cancelled and its stages did not end soon after: what they wait for does not come. That is how a
+    /// stall ends, at the run's deadline if not before.
+    async fn watch_cut(&self) {
+        self.cancel.wait().await;
+        self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+        let running = self.stages.iter().find(|stage| !stage.has_ended());
+        log::error!(
+            target: "lamplighter::run",
+            run = self.context.id.as_str(), stage = running.map_or("", |stage| &*stage.name);
+            "stage does not end though the run was cancelled: its store does not answer, or this is a defect of \
+             Lamplighter; it is cut"
+        );
+        self.unanswered.store(true, Ordering::Release);
+    }
+
+    /// What the store answers, or nothing when it has not answered for too long, now or before.
+    async fn answered<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        let patience = async {
+            let long = if self.cancel.is_settled() { LEFTOVER_UNKILLABLE_AFTER } else { ON_FINISH_TIMEOUT };
+            self.world().sleep(long).await;
+            self.unanswered.store(true, Ordering::Release);
+            log::error!(target: "lamplighter::run", run = self.context.id.as_str(); "the store of the run does not answer");
+            None
+        };
+        if self.unanswered.load(Ordering::Acquire) {
+            return None;
+        }
+        async { Some(question.await) }.or(patience).await
     }
 
     /// One stage, whatever its kind. If it panics, which is a defect, the run ends by name and nobody waits for it.
@@ -288,7 +381,7 @@ impl RunState {
             StageKind::GatherAll | StageKind::GatherBy(_) => Box::pin(gather::run_gather(run, place)),
         };
         if let Err(panic) = AssertUnwindSafe(stage).catch_unwind().await {
-            self.died(&format!("stage `{}`", self.stage(place).name), &panic_text(&*panic));
+            self.died(&format!("stage `{}`", self.stage(place).name), &panic_text(panic));
             if !self.stage(place).has_ended() {
                 worker::end_stage(&self, place);
             }
@@ -302,7 +395,9 @@ impl RunState {
             let shown = failures.iter().filter(|((place, _), _): &(&(u16, Lineage), _)| !self.plan(*place).hidden);
             shown.map(|(_, failure)| failure.clone()).collect()
         };
-        let (outputs, outputs_total) = match self.context.outputs.stored(SUMMARY_LIST_MAX).await {
+        let silent = || Err(StoreError::Io("it does not answer".into()));
+        let stored = self.answered(self.context.outputs.stored(SUMMARY_LIST_MAX)).await;
+        let (outputs, outputs_total) = match stored.unwrap_or_else(silent) {
             Ok(outputs) => outputs,
             Err(error) => {
                 self.note_broken(error.to_string());
@@ -324,6 +419,7 @@ impl RunState {
             failures,
             outputs,
             outputs_total,
+            leaked: self.context.leftovers.leaked(),
         }
     }
 }

@@ -12,9 +12,24 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 pub type Preview = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Options of one run. `RunOptions::default()` runs the job as it is written, with outputs below `./out`.
+///
+/// ```
+/// use lamplighter::{lang::Secret, run::{RunOptions, StoreChoice}};
+/// use std::time::Duration;
+///
+/// let options = RunOptions {
+///     deadline: Some(Duration::from_secs(600)),
+///     params: [("site".to_owned(), "north".into())].into(),
+///     secrets: [("vendor_token".to_owned(), Secret::new("from your own vault"))].into(),
+///     out: "/var/lib/study/out".into(),
+///     store: StoreChoice::Memory { limit: 1 << 20 },
+///     ..RunOptions::default()
+/// };
+/// ```
 #[derive(Clone)]
 pub struct RunOptions {
-    /// Id of the run; made from the due time and 32 random bits when `None`.
+    /// Id of the run; made from the due time and 32 random bits when `None`. Children carry it in their environment, and
+    /// what carries it when the run ends is ended: no two runs of a machine may have the same one at a time.
     pub id: Option<String>,
     /// Runs as if due at this instant; now when `None`.
     pub due: Option<jiff::Timestamp>,

@@ -57,7 +57,7 @@ impl SlotPool {
                 if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await
                     && !planted(Bug::PanicNotJoined)
                 {
-                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(&*panic));
+                    run.died(&format!("a worker of stage `{}`", run.stage(place).name), &panic_text(panic));
                 }
             });
         }

@@ -83,6 +83,8 @@ pub struct RunState {
     pub until: Option<u16>,
     /// By place: the stage runs. `--until` leaves out what does not feed its stage.
     pub wanted: Vec<bool>,
+    /// The store has not answered for too long: it is not asked again.
+    pub unanswered: AtomicBool,
 }
 
 /// One stage of a run.

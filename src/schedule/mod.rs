@@ -18,19 +18,19 @@ crate::choice! {
     /// When a job is due, in its `timezone`.
     pub enum ScheduleSpec as "Schedule" {
         /// By the calendar: minute, hour, day of month, month, day of week; six fields begin with seconds.
-        Cron(String),
+        Cron(String) example "Cron(\"30 2 * * *\")",
         /// In a fixed rhythm, whatever the calendar says.
-        Every(Span),
+        Every(Span) example "Every(\"15m\")",
         /// Once, at a local time of the job's zone or an instant with an offset.
-        At(String),
+        At(String) example "At(\"2026-12-01T02:00\")",
         /// Once for each boot, that long after the daemon is ready.
-        OnBoot(Span),
+        OnBoot(Span) example "OnBoot(\"2m\")",
         /// When a run of another job has ended.
-        After { AfterSpec },
+        After { AfterSpec } example "After(job: \"nightly-vitals\")",
         /// Only when somebody runs it.
         Manual,
         /// Whenever one of several is due.
-        AnyOf(Vec<ScheduleSpec>),
+        AnyOf(Vec<ScheduleSpec>) example "AnyOf([Cron(\"30 2 * * *\"), OnBoot(\"2m\")])",
     }
 }
 
@@ -72,7 +72,7 @@ crate::choice! {
         /// The newest one.
         Latest,
         /// The newest ones, oldest first.
-        All { CatchUpAllSpec },
+        All { CatchUpAllSpec } example "All(max: 7)",
         /// None.
         Never,
     }
@@ -96,7 +96,7 @@ crate::choice! {
         /// The running one is cancelled.
         Replace,
         /// Both run.
-        Allow { OverlapAllowSpec },
+        Allow { OverlapAllowSpec } example "Allow(max: 2)",
     }
 }
 

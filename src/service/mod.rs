@@ -13,13 +13,14 @@ mod pool;
 mod rate;
 pub mod retry;
 mod spec;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod transport;
 pub mod url;
 
 #[cfg(test)]
 pub(crate) mod tests;
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod tls_tests;
 
 pub use admission::Admitted;

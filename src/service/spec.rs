@@ -66,9 +66,9 @@ crate::choice! {
     /// Who we say we are.
     pub enum AuthSpec as "Auth" {
         /// A token.
-        Bearer(String),
+        Bearer(String) example "Bearer(\"{{ secret.vendor_token }}\")",
         /// A user and a password.
-        Basic { BasicSpec },
+        Basic { BasicSpec } example "Basic(user: \"gateway\", password: \"{{ secret.vendor_password }}\")",
     }
 }
 
@@ -374,7 +374,7 @@ impl ServicePlan {
             None => None,
         };
         let tls = match origin.tls {
-            true => Some(tls::connector(ca.as_deref()).map_err(|why| failed("ca_file", &why))?),
+            true => Some(tls::Connector::new(ca.as_deref()).map_err(|why| failed("ca_file", &why))?),
             false => None,
         };
         let idle = self.max_in_flight.unwrap_or(POOL_IDLE_MAX);

@@ -3,14 +3,16 @@
 //! Called by [`super::pool`]. It bounds look-ups (a look-up that hangs keeps its thread), tries every address, and knows
 //! whether a connection has heard anything since a request left.
 
-use super::{tls, url::Origin};
+use super::{
+    tls::{self, Connector},
+    url::Origin,
+};
 use crate::{
     flow::Semaphore,
     limits::{LOOKUP_KEPT, LOOKUPS_MAX, READS_BEFORE_YIELD, SCARCE_WAIT},
     world::{Awake, World},
 };
 use futures_lite::io::{AsyncRead, AsyncWrite};
-use futures_rustls::{TlsConnector, client::TlsStream, pki_types::ServerName};
 use hyper::rt::ReadBufCursor;
 use rustix::io::Errno;
 use smol::net::TcpStream;
@@ -28,27 +30,27 @@ use std::{
 /// Opens connections to one origin.
 pub(super) struct Dialer {
     origin: Origin,
-    tls: Option<TlsConnector>,
+    tls: Option<Connector>,
     lookups: Semaphore,
     known: Mutex<Option<(Awake, Vec<SocketAddr>)>>,
 }
 
 /// One open connection, as hyper reads and writes it.
 pub(super) struct Io {
-    stream: Stream,
+    stream: Box<dyn Wire>,
     heard: Arc<AtomicBool>,
     /// Reads in a row that did not have to wait.
     ready: u32,
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// What bytes of a connection go through: a socket, or TLS over one.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
 
 impl Dialer {
     /// `tls` must be there when the origin is https.
-    pub(super) fn new(origin: Origin, tls: Option<TlsConnector>) -> Dialer {
+    pub(super) fn new(origin: Origin, tls: Option<Connector>) -> Dialer {
         Dialer { origin, tls, lookups: Semaphore::new(LOOKUPS_MAX), known: Mutex::new(None) }
     }
 
@@ -84,12 +86,13 @@ impl Dialer {
         Err(last)
     }
 
-    async fn open(&self, address: SocketAddr) -> io::Result<Stream> {
+    async fn open(&self, address: SocketAddr) -> io::Result<Box<dyn Wire>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return Ok(Stream::Plain(stream)) };
-        let name = ServerName::try_from(self.origin.host.clone()).map_err(io::Error::other)?;
-        Ok(Stream::Tls(Box::new(tls.connect(name, stream).await?)))
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => tls.connect(&self.origin.host, stream).await,
+        }
     }
 
     async fn addresses(&self, world: &World) -> Result<Vec<SocketAddr>, String> {
@@ -157,10 +160,7 @@ impl hyper::rt::Read for Io {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let read = match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, &mut bytes[..room]),
-        };
+        let read = Pin::new(&mut this.stream).poll_read(cx, &mut bytes[..room]);
         this.ready = if read.is_ready() { this.ready + 1 } else { 0 };
         let count = ready!(read)?;
         if count > 0 {
@@ -173,24 +173,15 @@ impl hyper::rt::Read for Io {
 
 impl hyper::rt::Write for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_close(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_close(cx),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_close(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -202,9 +193,6 @@ impl hyper::rt::Write for Io {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
-        }
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
     }
 }

@@ -31,6 +31,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Why a program without the feature `tls` takes no `https` address.
+pub(super) const WITHOUT_TLS: &str = "this program was built without TLS (the feature `tls`): it can call http:// only";
+
 /// Splits an absolute URL into its origin and what follows it: a path with its query, `/` at least, without a fragment.
 ///
 /// # Errors
@@ -38,6 +41,9 @@ impl fmt::Display for Origin {
 pub fn split(url: &str) -> Result<(Origin, String), String> {
     let lower = url.get(..8.min(url.len())).unwrap_or_default().to_ascii_lowercase();
     let (tls, rest) = if lower.starts_with("https://") {
+        if !cfg!(feature = "tls") {
+            return Err(WITHOUT_TLS.to_owned());
+        }
         (true, &url[8..])
     } else if lower.starts_with("http://") {
         (false, &url[7..])

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     item::{Class, Key, Lineage, Outcome, OutputRecord, Value},
     limits::{BATCH_ROWS, PAGE_BYTES, PAGE_ROWS},
+    world::BoxFuture,
 };
 use futures_lite::future::{block_on, poll_once};
 use proptest::prelude::*;
@@ -364,6 +365,52 @@ fn writers_wait_for_room_and_all_get_in() {
         }
         assert_eq!(run.values_iter(&[0], None).count(), accepted + more);
     });
+}
+
+/// Fault 53, over the real store and its thread: whatever is asked is dropped after each of its first polls. It is done as a
+/// whole or not at all, everything else is answered, and the store ends.
+#[test]
+fn a_request_that_is_dropped_at_any_poll_is_whole_or_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(sqlite(dir.path(), ROOM));
+    let run = RunStore::new(store.clone(), "r");
+    block_on(async {
+        let mut ordinal = 0;
+        for polls in 0..4 {
+            for _ in 0..50 {
+                // Two batches at a time fill the queue, so that some wait before the door.
+                let large = vec![json!("x".repeat(20_000))];
+                let rows: Vec<Row> = (ordinal..ordinal + 3).map(|at| ok(0, at, large.clone())).collect();
+                let (key, lineage) = (Key::ordinal(ordinal), Lineage::listed(0, ordinal));
+                ordinal += 3;
+                let mut asked: Vec<BoxFuture<'_, ()>> = vec![
+                    Box::pin(async { drop(run.put_all(rows).await) }),
+                    Box::pin(async { drop(run.claim_key(0, &key, &lineage).await) }),
+                    Box::pin(async { drop(run.flush().await) }),
+                    Box::pin(async { drop(run.values(&[0], None, Page { after: None, limit: 2 }).await) }),
+                ];
+                for future in &mut asked {
+                    for _ in 0..polls {
+                        if poll_once(&mut *future).await.is_some() {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        run.flush().await.unwrap();
+        let found: Vec<u64> = run.values_iter(&[0], None).map(|value| ordinal_of(&value.unwrap().lineage)).collect();
+        assert!(!found.is_empty() && (found.len() as u64) < ordinal, "{} of {ordinal}", found.len());
+        for batch in found.chunks(3) {
+            assert_eq!((batch[0] % 3, batch[1] - batch[0], batch[2] - batch[0]), (0, 1, 2), "{batch:?}");
+        }
+        assert_eq!(run.claim_key(1, &Key::ordinal(0), &Lineage::listed(0, 0)).await, Ok(Claim::Mine));
+        store.close().await;
+    });
+}
+
+fn ordinal_of(lineage: &Lineage) -> u64 {
+    (0..10_000).find(|ordinal| Lineage::listed(0, *ordinal) == *lineage).expect("a listed item")
 }
 
 proptest! {

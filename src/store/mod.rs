@@ -16,11 +16,19 @@ pub use request::{
 };
 
 use crate::{
+    flow::panic_text,
     item::{Key, Lineage, OutputRecord},
     limits::PAGE_ROWS,
     world::BoxFuture,
 };
-use std::{iter, sync::Arc, vec};
+use futures_lite::FutureExt;
+use std::{
+    any::Any,
+    iter,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    vec,
+};
 
 /// Where rows live. Requests of one store are served in the order in which they were made (FIFO).
 ///
@@ -57,22 +65,22 @@ impl RunStore {
 
     /// Puts rows; returns when they are accepted.
     pub async fn put_all(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        done(self.store.call(Request::Put(self.run.clone(), rows)).await?)
+        done(self.ask(Request::Put(self.run.clone(), rows)).await?)
     }
 
     /// Returns when everything that was accepted before is committed.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        done(self.store.call(Request::Flush(self.run.clone())).await?)
+        done(self.ask(Request::Flush(self.run.clone())).await?)
     }
 
     /// Takes a key among the listed items of a stage for a lineage; who comes first has it.
     pub async fn claim_key(&self, stage: u16, key: &Key, lineage: &Lineage) -> Result<Claim, StoreError> {
-        claim(self.store.call(Request::ClaimKey(self.run.clone(), stage, key.clone(), lineage.clone())).await?)
+        claim(self.ask(Request::ClaimKey(self.run.clone(), stage, key.clone(), lineage.clone())).await?)
     }
 
     /// Takes many keys, one after the other; answers in their order.
     pub async fn claim_keys(&self, stage: u16, keys: Vec<(Key, Lineage)>) -> Result<Vec<Claim>, StoreError> {
-        match self.store.call(Request::ClaimKeys(self.run.clone(), stage, keys)).await? {
+        match self.ask(Request::ClaimKeys(self.run.clone(), stage, keys)).await? {
             Reply::Claims(claims) => Ok(claims),
             other => Err(defect(&other)),
         }
@@ -87,17 +95,17 @@ impl RunStore {
         lineage: &Lineage,
     ) -> Result<Claim, StoreError> {
         let request = Request::ClaimOutput(self.run.clone(), path.to_owned(), stage, key.clone(), lineage.clone());
-        claim(self.store.call(request).await?)
+        claim(self.ask(request).await?)
     }
 
     /// Records a written file; returns when it is accepted.
     pub async fn record_output(&self, output: OutputRecord) -> Result<(), StoreError> {
-        done(self.store.call(Request::RecordOutput(self.run.clone(), output)).await?)
+        done(self.ask(Request::RecordOutput(self.run.clone(), output)).await?)
     }
 
     /// The first files in the order of their paths, and how many there are.
     pub async fn outputs(&self, limit: usize) -> Result<(Vec<OutputRecord>, u64), StoreError> {
-        match self.store.call(Request::Outputs(self.run.clone(), limit)).await? {
+        match self.ask(Request::Outputs(self.run.clone(), limit)).await? {
             Reply::Outputs(first, total) => Ok((first, total)),
             other => Err(defect(&other)),
         }
@@ -111,7 +119,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredValue>, StoreError> {
-        values(self.store.call(self.ask_values(stages, group, page)).await?)
+        values(self.ask(self.ask_values(stages, group, page)).await?)
     }
 
     /// [`RunStore::values`] for a CPU thread, which may block.
@@ -121,7 +129,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredValue>, StoreError> {
-        values(self.store.call_blocking(self.ask_values(stages, group, page))?)
+        values(self.ask_blocking(self.ask_values(stages, group, page))?)
     }
 
     /// All the values, read page by page, for a CPU thread. Ends behind an error.
@@ -145,7 +153,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredFailure>, StoreError> {
-        failures(self.store.call(self.ask_failures(stages, group, page)).await?)
+        failures(self.ask(self.ask_failures(stages, group, page)).await?)
     }
 
     /// [`RunStore::failures`] for a CPU thread, which may block.
@@ -155,7 +163,7 @@ impl RunStore {
         group: Option<(u16, &str)>,
         page: Page,
     ) -> Result<Vec<StoredFailure>, StoreError> {
-        failures(self.store.call_blocking(self.ask_failures(stages, group, page))?)
+        failures(self.ask_blocking(self.ask_failures(stages, group, page))?)
     }
 
     /// All the missing items, read page by page, for a CPU thread. Ends behind an error.
@@ -173,12 +181,12 @@ impl RunStore {
 
     /// Puts members into groups of a gather; returns when they are accepted.
     pub async fn assign_groups(&self, gather: u16, members: Vec<GroupMember>) -> Result<(), StoreError> {
-        done(self.store.call(Request::AssignGroups(self.run.clone(), gather, members)).await?)
+        done(self.ask(Request::AssignGroups(self.run.clone(), gather, members)).await?)
     }
 
     /// Texts of a gather's groups in byte order behind a text.
     pub async fn groups(&self, gather: u16, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
-        match self.store.call(Request::Groups(self.run.clone(), gather, after.map(str::to_owned), limit)).await? {
+        match self.ask(Request::Groups(self.run.clone(), gather, after.map(str::to_owned), limit)).await? {
             Reply::Texts(texts) => Ok(texts),
             other => Err(defect(&other)),
         }
@@ -191,7 +199,7 @@ impl RunStore {
         after: Option<(u64, Lineage)>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        match self.store.call(Request::Deferred(self.run.clone(), stage, after, limit)).await? {
+        match self.ask(Request::Deferred(self.run.clone(), stage, after, limit)).await? {
             Reply::Rows(rows) => Ok(rows),
             other => Err(defect(&other)),
         }
@@ -199,7 +207,19 @@ impl RunStore {
 
     /// Forgets all rows of the run.
     pub async fn forget(&self) -> Result<(), StoreError> {
-        done(self.store.call(Request::Forget(self.run.clone())).await?)
+        done(self.ask(Request::Forget(self.run.clone())).await?)
+    }
+
+    /// Asks the store. It may be of the caller's own making: its panic is an error of the store, whoever asks.
+    async fn ask(&self, request: Request) -> Result<Reply, StoreError> {
+        // Making the future is code of the store as well.
+        let answer = AssertUnwindSafe(async { self.store.call(request).await }).catch_unwind().await;
+        answer.unwrap_or_else(|panic| Err(panicked(panic)))
+    }
+
+    fn ask_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        let answer = catch_unwind(AssertUnwindSafe(|| self.store.call_blocking(request)));
+        answer.unwrap_or_else(|panic| Err(panicked(panic)))
     }
 
     fn ask_values(&self, stages: &[u16], group: Option<(u16, &str)>, page: Page) -> Request {
@@ -269,6 +289,10 @@ fn failures(reply: Reply) -> Result<Vec<StoredFailure>, StoreError> {
         Reply::Failures(failures) => Ok(failures),
         other => Err(defect(&other)),
     }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> StoreError {
+    StoreError::Io(format!("it panicked: {}", panic_text(panic)))
 }
 
 /// A store that answers something else than was asked.

@@ -16,12 +16,16 @@ mod tests;
 mod threads;
 mod timerfd;
 
+use event_listener::Event;
 use std::{
     fmt,
     future::{Future, poll_fn},
     ops::Add,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -145,25 +149,56 @@ pub trait Ports: Send + Sync + 'static {
     /// Says that nobody waits for this computation any more. One that has not begun is dropped and never runs; the thread
     /// of one that runs is counted as lost until it ends; one that has ended is left alone.
     fn abandon(&self, computation: Computation);
+    /// A running computation begins (`true`) or ends to wait for others: meanwhile another thread of the CPU pool may be
+    /// started in its place. Simulated: nothing.
+    fn waiting(&self, begins: bool) {
+        let _ = begins;
+    }
     /// Whether so many threads of the CPU pool are lost that no more are replaced.
     fn degraded(&self) -> bool;
 }
 
 /// A cheap handle to the ports.
 #[derive(Clone)]
-pub struct World(Arc<dyn Ports>);
+pub struct World(Arc<dyn Ports>, Arc<Live>);
+
+/// Tasks and blocking work that were begun and have not ended, and those who wait for the last of them.
+#[derive(Default)]
+struct Live {
+    count: AtomicUsize,
+    ended: Event,
+}
+
+/// One of them. Dropped with it, run or not.
+struct Begun(Arc<Live>);
+
+impl Begun {
+    fn new(live: &Arc<Live>) -> Begun {
+        live.count.fetch_add(1, Ordering::AcqRel);
+        Begun(live.clone())
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify(usize::MAX);
+        }
+    }
+}
 
 impl World {
     /// The operating system's clocks, threads and randomness, with tasks on `executor`.
     ///
-    /// Whoever makes it must run the executor; nothing is spawned anywhere else.
+    /// Whoever makes it must keep the executor and run it; nothing is spawned anywhere else. When the caller's last handle of
+    /// the executor is dropped, its tasks are dropped with it, and their processes killed.
     pub fn real(executor: Arc<async_executor::Executor<'static>>) -> World {
-        World(Arc::new(real::Real::new(executor)))
+        World(Arc::new(real::Real::new(&executor)), Arc::default())
     }
 
     /// A world of one's own ports.
     pub fn from_ports(ports: Arc<dyn Ports>) -> World {
-        World(ports)
+        World(ports, Arc::default())
     }
 
     /// The wall clock, UTC.
@@ -203,9 +238,33 @@ impl World {
         poll_fn(|cx| alarm.poll(cx, due)).await;
     }
 
+    /// The same world, which knows of its own tasks and blocking work only: for one run.
+    pub fn fork(&self) -> World {
+        World(self.0.clone(), Arc::default())
+    }
+
+    /// Returns when no task and no blocking work of this world and its clones is left, waited for or not: no file that
+    /// they have opened is open then, and no temporary one there. Not to be awaited in a task of this world.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn idle(&self) {
+        loop {
+            let listener = self.1.ended.listen();
+            if self.1.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            listener.await;
+        }
+    }
+
     /// Spawns on this world's executor. Dropping the task cancels it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
-        self.0.spawn(Box::pin(future))
+        let begun = Begun::new(&self.1);
+        self.0.spawn(Box::pin(async move {
+            let _begun = begun;
+            future.await;
+        }))
     }
 
     /// 64 random bits.
@@ -225,10 +284,12 @@ impl World {
     /// for a thread of the pool is dropped and never runs.
     pub async fn unblock<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = async_channel::bounded(1);
+        let begun = Begun::new(&self.1);
         // Held until the result is there: dropping it takes work that has not begun out of the pool's queue.
         let mut withdraw = self.0.block(Box::new(move || {
+            let _begun = begun;
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // It fails only when nobody waits any more.
+            // It fails only when nobody waits any more; then the result is dropped here.
             let _ = sender.try_send(result);
         }));
         let result = receiver.recv().await;
@@ -249,6 +310,15 @@ impl World {
     /// Dropping the future disarms the timer; nothing else happens.
     pub async fn until_wall(&self, due: jiff::Timestamp) -> WallWake {
         self.0.until_wall(due).await
+    }
+
+    /// From inside a computation of the CPU pool: waits for others by `wait`, which blocks. Another thread takes the place
+    /// meanwhile, so that those who are waited for can compute.
+    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.0.waiting(true);
+        let result = wait();
+        self.0.waiting(false);
+        result
     }
 
     /// Runs a computation (jq, a template) on the CPU pool and gives its result, or `None` when every thread of the pool

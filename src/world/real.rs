@@ -9,7 +9,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -25,9 +25,27 @@ use crate::limits::{
     BLOCKING_THREADS_MAX, CPU_THREADS_MAX, CPU_THREADS_MIN, POOL_THREAD_IDLE, WALL_RECHECK, WALL_STEP_MIN,
 };
 
+/// The caller's executor. Its tasks hold worlds, so a world must not hold the executor: it would never go away.
+#[derive(Clone)]
+pub(super) struct Executor(Weak<async_executor::Executor<'static>>);
+
+impl Executor {
+    pub(super) fn of(executor: &Arc<async_executor::Executor<'static>>) -> Executor {
+        Executor(Arc::downgrade(executor))
+    }
+
+    /// Spawns a task. When the executor is gone, or just goes, the future is dropped at once, as it would be there.
+    pub(super) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
+        match self.0.upgrade() {
+            Some(executor) => executor.spawn(future),
+            None => async_task::spawn(future, drop).1,
+        }
+    }
+}
+
 /// The real world.
 pub(super) struct Real {
-    executor: Arc<async_executor::Executor<'static>>,
+    executor: Executor,
     boot: Arc<Sleepers>,
     wall: Arc<Sleepers>,
     cpu: ThreadPool,
@@ -37,7 +55,8 @@ pub(super) struct Real {
 
 impl Real {
     /// No thread, no timer and no task yet: all of them begin when they are needed.
-    pub(super) fn new(executor: Arc<async_executor::Executor<'static>>) -> Real {
+    pub(super) fn new(executor: &Arc<async_executor::Executor<'static>>) -> Real {
+        let executor = Executor::of(executor);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Real {
             boot: Arc::new(Sleepers::new(KernelClock::Boot, executor.clone())),
@@ -91,6 +110,10 @@ impl Ports for Real {
 
     fn compute(&self, work: Box<dyn FnOnce() + Send>) -> Option<Computation> {
         self.cpu.submit(work)
+    }
+
+    fn waiting(&self, begins: bool) {
+        self.cpu.waiting(begins);
     }
 
     fn abandon(&self, computation: Computation) {
@@ -297,7 +320,7 @@ mod tests {
     #[test]
     fn who_waits_for_the_wall_clock_hears_that_it_was_set() {
         let executor = Arc::new(async_executor::Executor::new());
-        let sleepers = Arc::new(Sleepers::new(KernelClock::Wall, executor.clone()));
+        let sleepers = Arc::new(Sleepers::new(KernelClock::Wall, Executor::of(&executor)));
         smol::block_on(executor.run(async {
             let mut waits = Box::pin(until_wall(sleepers.clone(), jiff::Timestamp::MAX));
             assert_eq!(smol::future::poll_once(&mut waits).await, None);
@@ -313,7 +336,7 @@ mod tests {
     #[test]
     fn without_a_timer_of_the_kernel_the_awake_clock_serves() {
         let executor = Arc::new(async_executor::Executor::new());
-        let sleepers = |clock| Arc::new(Sleepers::refused(clock, executor.clone()));
+        let sleepers = |clock| Arc::new(Sleepers::refused(clock, Executor::of(&executor)));
         let mut alarm = RealAlarm { timer: LazyTimer::default(), sleepers: sleepers(KernelClock::Boot), place: None };
         let wall_sleepers = sleepers(KernelClock::Wall);
         smol::block_on(executor.run(async {

@@ -7,7 +7,8 @@
 //!
 //! A running computation that its caller gave up cannot be stopped: its thread is *lost* until it ends. For the first
 //! `size - 1` lost threads others are started in their place; further ones make the pool smaller, and when none is left
-//! work is refused until a lost computation ends (in the pool of blocking calls it waits). So there are never more than `2 * size - 1` threads.
+//! work is refused until a lost computation ends (in the pool of blocking calls it waits). So there are never more than
+//! `2 * size - 1` threads, and one more for each computation that waits for others instead of computing.
 //!
 //! Threads are started on demand and end when idle. Nothing here joins a thread: a lost one might never end.
 
@@ -51,6 +52,8 @@ struct State {
     idle: usize,
     /// Entries of `running` that were abandoned.
     lost: usize,
+    /// Entries of `running` that wait for others instead of computing.
+    waiting: usize,
     next: u64,
     closed: bool,
 }
@@ -109,6 +112,19 @@ impl ThreadPool {
         drop(dropped);
     }
 
+    /// See [`super::Ports::waiting`].
+    pub(super) fn waiting(&self, begins: bool) {
+        let mut state = self.shared.lock();
+        match begins {
+            true => {
+                state.waiting += 1;
+                self.shared.staff(&mut state);
+            }
+            // A thread too many ends after what it runs.
+            false => state.waiting = state.waiting.saturating_sub(1),
+        }
+    }
+
     /// See [`super::World::degraded`].
     pub(super) fn degraded(&self) -> bool {
         self.shared.lock().lost >= (self.shared.size - 1).max(1)
@@ -141,7 +157,7 @@ impl Shared {
 
     /// Most threads that may exist now.
     fn threads_max(&self, state: &State) -> usize {
-        self.size + state.lost.min(self.size - 1)
+        self.size + state.lost.min(self.size - 1) + state.waiting
     }
 
     /// Starts a thread when more waits than idle threads can take, and one more may exist.
@@ -282,6 +298,18 @@ mod tests {
         pool.abandon(busy.id);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError));
         assert_eq!(pool.shared.lock().lost, 1, "abandoned twice is lost once");
+    }
+
+    #[test]
+    fn who_waits_for_others_keeps_no_thread_from_them() {
+        let pool = ThreadPool::new("test", 1, Duration::ZERO);
+        let busy = endless(&pool).unwrap();
+        pool.waiting(true);
+        assert!(answers(&pool), "another thread is there");
+        pool.waiting(false);
+        busy.end.send(()).unwrap();
+        wait_until(&pool, |state| state.threads == 0);
+        assert!(answers(&pool));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use rustix::time::{
 };
 use smol::Async;
 
-use super::Task;
+use super::{Task, real::Executor};
 
 /// Which clock a timerfd follows.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) enum KernelClock {
 
 /// The sleepers of one clock.
 pub(super) struct Sleepers {
-    executor: Arc<async_executor::Executor<'static>>,
+    executor: Executor,
     shared: Arc<Shared>,
 }
 
@@ -92,21 +92,17 @@ pub(super) fn duration(time: Timespec) -> Duration {
 
 impl Sleepers {
     /// Nobody sleeps yet; the driver will run on `executor`.
-    pub(super) fn new(clock: KernelClock, executor: Arc<async_executor::Executor<'static>>) -> Sleepers {
+    pub(super) fn new(clock: KernelClock, executor: Executor) -> Sleepers {
         Sleepers::with(clock, executor, KernelClock::timer)
     }
 
     /// The same as on a kernel that gives no timerfd.
     #[cfg(test)]
-    pub(super) fn refused(clock: KernelClock, executor: Arc<async_executor::Executor<'static>>) -> Sleepers {
+    pub(super) fn refused(clock: KernelClock, executor: Executor) -> Sleepers {
         Sleepers::with(clock, executor, |_| Err(io::ErrorKind::PermissionDenied.into()))
     }
 
-    fn with(
-        clock: KernelClock,
-        executor: Arc<async_executor::Executor<'static>>,
-        make: fn(KernelClock) -> io::Result<Async<OwnedFd>>,
-    ) -> Sleepers {
+    fn with(clock: KernelClock, executor: Executor, make: fn(KernelClock) -> io::Result<Async<OwnedFd>>) -> Sleepers {
         let shared =
             Shared { clock, make, state: Mutex::default(), sets: AtomicUsize::new(0), rouses: AtomicUsize::new(0) };
         Sleepers { executor, shared: Arc::new(shared) }

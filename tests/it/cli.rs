@@ -43,7 +43,19 @@ fn json_is_one_object_with_the_fields_of_a_run_and_nothing_else() {
     let names = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
     assert_eq!(
         names(&record),
-        ["run", "job", "outcome", "reason", "started", "ended", "stages", "failures", "outputs", "outputs_total"]
+        [
+            "run",
+            "job",
+            "outcome",
+            "reason",
+            "started",
+            "ended",
+            "stages",
+            "failures",
+            "outputs",
+            "outputs_total",
+            "leaked"
+        ]
     );
     assert_eq!(
         names(&record["stages"][1]),

@@ -1,12 +1,13 @@
 //! The documents say what is so: their RON loads, and the reference of the job file is what the code declares.
 
+use super::util::{Act, Done, Place, Scripted, finish};
 use lamplighter::{
     action::Handlers,
     item::Value,
     job::{Config, Job, JobSpec},
-    problem::schema::{ChoiceSchema, FieldsSchema, Payload, Shape},
+    problem::{Entry, Reference, Type},
 };
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -79,6 +80,106 @@ fn every_ron_block_of_the_documents_loads() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What follows a heading of the second level, until the next.
+fn sections(text: &str) -> Vec<(&str, &str)> {
+    text.split("\n## ").skip(1).filter_map(|section| section.split_once('\n')).collect()
+}
+
+#[test]
+fn every_need_has_a_recipe_that_is_checked_without_a_remark() {
+    let text = read("docs/RECIPES.md");
+    let recipes = sections(&text);
+    let needs = [
+        "mail",
+        "upload",
+        "vendor",
+        "downloads",
+        "joined",
+        "queue",
+        "conversions",
+        "changed",
+        "another job",
+        "combination",
+        "group",
+        "export",
+        "Cleaning",
+        "configuration",
+    ];
+    assert_eq!(recipes.len(), needs.len());
+    let mut wrong = Vec::new();
+    for ((heading, body), need) in recipes.iter().zip(needs) {
+        assert!(heading.contains(need), "{heading:?} is no recipe for {need:?}");
+        let jobs = blocks(body, "ron");
+        assert!(!jobs.is_empty(), "{heading:?} shows no job");
+        for (_, block) in jobs.iter().filter(|(_, block)| block.starts_with("Job(")) {
+            let checked = Job::from_ron("a-job", block, Path::new("/nowhere"), &Handlers::new());
+            let remarks = checked.unwrap_or_else(|problems| panic!("{heading}: {problems}")).remarks;
+            // Tables of the operator's own are not there.
+            let ours = remarks.into_iter().filter(|remark| !remark.message.starts_with("there is no file"));
+            wrong.extend(ours.map(|remark| format!("{heading}: {}", remark.message)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The job of a recipe, by a word of its heading.
+fn recipe(word: &str) -> String {
+    let text = read("docs/RECIPES.md");
+    let sections = sections(&text);
+    let (_, body) = sections.iter().find(|(heading, _)| heading.contains(word)).expect("the recipe");
+    blocks(body, "ron").remove(0).1
+}
+
+#[test]
+fn what_has_not_changed_is_not_loaded_again() {
+    let place = Place::with_job("lists", &recipe("changed"));
+    place.write("lists/a.csv", "id\n1\n");
+    place.write("lists/b.csv", "id\n2\n");
+    let load = format!("load={}", place.path("load.sh").display());
+    place.write("load.sh", "#!/bin/sh\nset -e\ncat \"$1\" >> loaded\n");
+    fs::set_permissions(place.path("load.sh"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let lists = format!("lists={}", place.path("lists").display());
+    let stage = |done: Done| done.exits(0).json()["stages"][1].clone();
+    let run = || stage(place.run(&["run", "lists", "--set", &load, "--set", &lists, "--format", "json"]));
+    assert_eq!(run()["ok"], 2);
+    assert_eq!((run()["ok"].clone(), run()["empty"].clone()), (0.into(), 2.into()));
+    place.write("lists/b.csv", "id\n3\n");
+    let last = run();
+    assert_eq!((&last["ok"], &last["empty"]), (&1.into(), &1.into()));
+    assert_eq!(place.read("out/loaded"), "id\n1\nid\n2\nid\n3\n");
+}
+
+/// Stands for the program: two rows that wait until an UPDATE names them.
+const SQLITE3: &str = r#"#!/bin/sh -e
+case "$*" in
+    *"SELECT json_object"*)
+        for id in 7 8; do
+            grep -q "id = $id\$" updates 2>/dev/null || echo "{\"id\": $id, \"body\": {\"to\": \"P$id\"}}"
+        done ;;
+    *UPDATE*) echo "$2" >> updates ;;
+esac
+"#;
+
+#[test]
+fn the_queue_is_worked_off_once() {
+    let clinic = Scripted::start(|path| match path {
+        "/v2/messages" => Act::Answer(200, "{}".into()),
+        _ => Act::Answer(404, "{}".into()),
+    });
+    let queue =
+        recipe("queue").replace("https://clinic.example.org", &clinic.base).replace("clinic_token", "vendor_token");
+    let place = Place::with_job("queue", &queue);
+    place.write("bin/sqlite3", SQLITE3);
+    fs::set_permissions(place.path("bin/sqlite3"), fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap_or_default());
+    for sent in [2, 0] {
+        let mut command = place.command(&["run", "queue", "--format", "json"]);
+        let done = finish(command.env("PATH", &path).env("LAMPLIGHTER_SECRET_VENDOR_TOKEN", "x")).exits(0);
+        assert_eq!(done.json()["stages"][1]["ok"], sent, "{}", done.stdout);
+    }
+    assert_eq!(clinic.requests("/v2/messages"), 2);
+}
+
 #[test]
 fn the_job_that_the_readme_shows_is_the_one_of_the_job_folder() {
     let job = format!("```ron\n{}```\n", read("jobs/nightly-vitals.ron"));
@@ -138,144 +239,41 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn the_reference_of_the_job_file_is_what_the_code_declares() {
-    same_or_written("docs/JOBS.md", "<!-- generated: begin -->", "<!-- generated: end -->", &Reference::make());
+    same_or_written("docs/JOBS.md", "<!-- generated: begin -->", "<!-- generated: end -->", &reference());
 }
 
-/// Writes each type once, in the order in which a reader meets it.
-#[derive(Default)]
-struct Reference {
-    text: String,
-    /// What was met, by name, so that two types of one name would be seen.
-    met: BTreeMap<&'static str, *const u8>,
-    open: Vec<Type>,
-}
-
-enum Type {
-    Fields(&'static FieldsSchema),
-    Choice(&'static ChoiceSchema),
-}
-
-impl Type {
-    fn name(&self) -> &'static str {
-        match self {
-            Type::Fields(schema) => schema.name,
-            Type::Choice(schema) => schema.name,
-        }
-    }
-}
-
-impl Reference {
-    fn make() -> String {
-        let mut reference = Reference::default();
-        reference.meet_fields(JobSpec::schema());
-        reference.meet_fields(Config::schema());
-        while !reference.open.is_empty() {
-            let next = reference.open.remove(0);
-            reference.write(next);
-        }
-        reference.text
-    }
-
-    /// Writes a type, and puts those that it names and that are new before all others; stages before everything.
-    fn write(&mut self, next: Type) {
-        let mut later = std::mem::take(&mut self.open);
-        match next {
-            Type::Fields(schema) => self.fields(schema),
-            Type::Choice(schema) => self.choice(schema),
-        }
-        if let Some(at) = self.open.iter().position(|next| next.name() == "Stage") {
-            let stage = self.open.remove(at);
-            // An action is met in `Job` first, but it belongs to a stage.
-            let action = self.open.iter().position(|next| next.name() == "Action").map(|at| self.open.remove(at));
-            self.open.splice(0..0, [stage].into_iter().chain(action));
-        }
-        self.open.append(&mut later);
-    }
-
-    fn meet_fields(&mut self, schema: &'static FieldsSchema) {
-        let at = std::ptr::from_ref(schema).cast();
-        match self.met.insert(schema.name, at) {
-            None => self.open.push(Type::Fields(schema)),
-            Some(before) => assert_eq!(before, at, "two types are called {}", schema.name),
-        }
-    }
-
-    fn meet_choice(&mut self, schema: &'static ChoiceSchema) {
-        let at = std::ptr::from_ref(schema).cast();
-        match self.met.insert(schema.name, at) {
-            None => self.open.push(Type::Choice(schema)),
-            Some(before) => assert_eq!(before, at, "two types are called {}", schema.name),
-        }
-    }
-
-    fn fields(&mut self, schema: &'static FieldsSchema) {
-        let _ = write!(self.text, "\n### {}\n\n{}\n\n", schema.name, sentence(schema.doc));
-        self.text.push_str("| field | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n");
-        for field in schema.fields {
-            let default = match (field.required, field.default) {
-                (true, _) => "must be given".to_owned(),
-                (false, "") => String::new(),
-                (false, default) => cell(default),
-            };
-            let takes = self.shape((field.shape)());
-            let (name, meaning) = (field.name, cell(&sentence(field.doc)));
-            let _ = writeln!(self.text, "| `{name}` | {takes} | {default} | {meaning} | {} |", code(field.example));
-        }
-    }
-
-    fn choice(&mut self, schema: &'static ChoiceSchema) {
-        let _ = write!(self.text, "\n### {}\n\n{}\n\n", schema.name, sentence(schema.doc));
-        self.text.push_str("| kind | takes | meaning |\n| --- | --- | --- |\n");
-        for variant in schema.variants {
-            let takes = match variant.payload {
-                Payload::Unit => String::new(),
-                Payload::Value(shape) => self.shape(shape()),
-                Payload::Fields(fields) => {
-                    let fields = fields();
-                    self.meet_fields(fields);
-                    format!("[fields](#{})", anchor(fields.name))
-                }
-            };
-            let _ = writeln!(self.text, "| `{}` | {takes} | {} |", variant.name, cell(&sentence(variant.doc)));
-        }
-    }
-
-    /// What may stand in a place, in a few words; types that have a table of their own are met and linked.
-    fn shape(&mut self, shape: Shape) -> String {
-        match shape {
-            Shape::Text => "text".to_owned(),
+/// The reference as a page: a table for each type, in the order in which a reader meets it.
+fn reference() -> String {
+    let reference = Reference::of(&[JobSpec::schema(), Config::schema()]);
+    let names: Vec<&str> = reference.types().iter().map(|each| each.name()).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two types have one name: {names:?}");
+    let mut text = String::new();
+    for each in reference.types() {
+        let whole = Entry::Type(*each);
+        let _ = write!(text, "\n### {}\n\n{}\n\n", each.name(), whole.meaning());
+        text.push_str(match each {
+            Type::Fields(_) => "| field | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n",
+            Type::Choice(_) => "| kind | takes | meaning | example |\n| --- | --- | --- | --- |\n",
+        });
+        for entry in each.entries() {
+            let (name, meaning) = (entry.name(), cell(&entry.meaning()));
+            let takes = cell(&entry.takes(&|name| format!("[{name}](#{})", anchor(name))).unwrap_or_default());
+            let takes = if takes == "fields" { format!("[fields](#{})", anchor(name)) } else { takes };
             // "a duration such as .." needs its example only once, and the column beside it has one.
-            Shape::Word { what, .. } => {
-                cell(if what.contains(" or a ") { what } else { what.split(" such as ").next().unwrap_or(what) })
-            }
-            Shape::Int { min, max } if max == i64::from(u32::MAX) && min == 0 => "whole number".to_owned(),
-            Shape::Int { min, max } if min == i64::from(i32::MIN) && max == i64::from(i32::MAX) => {
-                "whole number".to_owned()
-            }
-            Shape::Int { min, max } => format!("whole number, {min} to {max}"),
-            Shape::Number => "number".to_owned(),
-            Shape::Bool => "`true`, `false`".to_owned(),
-            Shape::Any => "any value".to_owned(),
-            Shape::List(of) => format!("list: {}", self.shape(of())),
-            Shape::Map(of) => format!("map: {}", self.shape(of())),
-            Shape::Pair(a, b) => format!("pair: ({}, {})", self.shape(a()), self.shape(b())),
-            Shape::Fields(schema) => {
-                let schema = schema();
-                self.meet_fields(schema);
-                format!("[{}](#{})", schema.name, anchor(schema.name))
-            }
-            Shape::Choice(schema) => {
-                let schema = schema();
-                self.meet_choice(schema);
-                format!("[{}](#{})", schema.name, anchor(schema.name))
-            }
+            let takes =
+                if takes.contains(" or a ") { &takes } else { takes.split(" such as ").next().unwrap_or_default() };
+            let example = entry.example().unwrap_or_default();
+            let _ = match entry {
+                Entry::Field(..) => {
+                    let default = cell(entry.default().unwrap_or("must be given"));
+                    let example = code(example.split_once(": ").map_or("", |(_, value)| value));
+                    writeln!(text, "| `{name}` | {takes} | {default} | {meaning} | {example} |")
+                }
+                _ => writeln!(text, "| `{name}` | {takes} | {meaning} | {} |", code(&example)),
+            };
         }
     }
-}
-
-/// The lines of a doc comment as one.
-fn sentence(doc: &str) -> String {
-    doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    text
 }
 
 /// Text that may stand in a table.
@@ -286,4 +284,39 @@ fn cell(text: &str) -> String {
 fn code(text: &str) -> String {
     let fence = if text.contains('`') { "``" } else { "`" };
     if text.is_empty() { String::new() } else { format!("{fence}{}{fence}", cell(text)) }
+}
+
+/// Every row of the page of faults names tests, and all of them exist.
+#[test]
+fn the_page_of_faults_names_tests_that_exist() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                sources(&path, all);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                all.push_str(&fs::read_to_string(path).expect("a source"));
+            }
+        }
+    }
+    let mut all = String::new();
+    for folder in ["src", "tests"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut all);
+    }
+    let page = read("docs/FAULTS.md");
+    let rows: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit()).collect();
+    let numbers: Vec<u32> = rows.iter().filter_map(|row| row.split(' ').nth(1)?.parse().ok()).collect();
+    let promised = (29..=33).chain(37..=45).chain(50..=58).chain(61..=64).chain([66]);
+    for number in promised {
+        assert!(numbers.contains(&number), "no row for fault {number}");
+    }
+    for row in rows {
+        let cell = row.trim_end_matches(" |").rsplit("| ").next().expect("a cell");
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty() || cell == "the same", "{row}");
+        for name in names {
+            assert!(all.contains(&format!("fn {name}(")), "there is no test `{name}`: {row}");
+        }
+    }
 }

@@ -3,10 +3,13 @@
 mod check;
 mod cli;
 mod documents;
+mod embedding;
 mod engine;
 mod examples;
 mod hostile;
+mod left;
 mod memory;
+mod newcomer;
 mod samples;
 mod schedule;
 mod schema;

@@ -1,12 +1,18 @@
-//! Memory does not grow with the number of items: the program's peak is read while it works on more than fits.
+//! Memory does not grow with the number of items: the program's peak is read while it works on more than fits. And the
+//! night of a gateway fits into [`SMALL_BYTES`].
 
+use crate::util::{PROGRAM, Place, finish};
 use std::{
     fmt::Write as _,
     fs,
     io::Read as _,
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
+
+/// What a small gateway has to spare for the program, vendor and run together.
+const SMALL_BYTES: u64 = 32 << 20;
 
 /// Peak of resident memory that a run may have, in KiB. An idle debug build has about 20,000.
 const PEAK_KIB_MAX: u64 = 60_000;
@@ -84,6 +90,91 @@ fn a_large_file_is_read_row_by_row() {
         Stage(name: "all", gather: All, run: [Jq(filter: "{n: counts.rows.items}"), Write(json: "sum.json")]),
     ])"#;
     assert_eq!(run_small(job, &[("rows.csv", &csv)]), "{\n  \"n\": 100000\n}\n");
+}
+
+/// A night of nightly-vitals with everything in one process, under a limit that the shell sets first: the vendor and its
+/// faults, retries, pages, jq, the report.
+const NIGHT: &str = "demo --patients 200 --time-scale 0";
+
+/// Needs more memory than any limit here, and so shows that a limit holds.
+const HOG: &str = "head -c 100000000 /dev/zero | tail -c 100000000 >/dev/null";
+
+fn shell(place: &Place, script: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script]).current_dir(place.path("")).stdin(Stdio::null());
+    shell
+}
+
+/// Runs the night without a limit and under one: both end alike and write the same bytes.
+fn a_night_fits(limit: &str) {
+    let (free, small) = (Place::new(), Place::new());
+    let expected = finish(&mut shell(&free, &format!("exec {PROGRAM} {NIGHT}")));
+    assert!([0, 3].contains(&expected.code), "{expected:?}");
+    finish(&mut shell(&small, &format!("{limit} && exec {PROGRAM} {NIGHT}"))).exits(expected.code);
+    assert_eq!(free.files(), small.files());
+    for file in free.files() {
+        assert!(free.read(&file) == small.read(&file), "{file} is another one under `{limit}`");
+    }
+}
+
+/// What needs more ends badly under the limit: it is in force.
+fn it_holds(limit: &str) {
+    assert_ne!(finish(&mut shell(&Place::new(), &format!("{limit} && {HOG}"))).code, 0, "`{limit}` does not hold");
+}
+
+/// A memory cgroup of [`SMALL_BYTES`], removed when dropped.
+struct Cgroup {
+    folder: PathBuf,
+    peak: &'static str,
+}
+
+impl Cgroup {
+    /// `None` where the machine has no memory controller, or where it is not ours to use. Where CI is root it is.
+    fn new() -> Option<Cgroup> {
+        let second = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
+        let (parent, limit, peak) = if PathBuf::from("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes")
+        } else if second.split_whitespace().any(|controller| controller == "memory") {
+            ("/sys/fs/cgroup", "memory.max", "memory.peak")
+        } else {
+            println!("skipped: this machine has no memory cgroups");
+            return None;
+        };
+        let folder = PathBuf::from(parent).join(format!("lamplighter-test-{}", std::process::id()));
+        let made = fs::create_dir(&folder).and_then(|()| fs::write(folder.join(limit), SMALL_BYTES.to_string()));
+        match made {
+            Ok(()) => Some(Cgroup { folder, peak }),
+            Err(error) => {
+                let must = std::env::var_os("CI").is_some() && rustix::process::geteuid().is_root();
+                assert!(!must, "{}: {error}", folder.display());
+                println!("skipped: {}: {error}", folder.display());
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+#[test]
+fn a_night_fits_into_a_cgroup_of_32_mib() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let limit = format!("echo $$ >{}", cgroup.folder.join("cgroup.procs").display());
+    a_night_fits(&limit);
+    let peak = fs::read_to_string(cgroup.folder.join(cgroup.peak)).unwrap_or_default();
+    println!("peak of the cgroup, what it holds of the page cache included: {} bytes", peak.trim());
+    it_holds(&limit);
+}
+
+#[test]
+fn a_night_fits_into_64_mib_of_data_with_the_stacks_of_all_its_threads() {
+    // Counts what is reserved, and so the stacks of the pools, of which hardly anything is ever used. Needs no rights.
+    a_night_fits("ulimit -d 65536");
+    it_holds("ulimit -d 65536");
 }
 
 #[test]

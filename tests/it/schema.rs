@@ -39,7 +39,7 @@ impl Walk {
                 self.wrong.push(format!("{name} must be there and has a default"));
             }
             let with = |value: &str| write(&format!("{}({})", schema.name, one_field(schema, field, value)));
-            self.example(&name, &with(&field.example.replace("[..]", SOME_RUN)));
+            self.example(&name, &with(field.example));
             self.shape((field.shape)(), &with);
         }
     }
@@ -59,8 +59,12 @@ impl Walk {
             if variant.doc.trim().is_empty() {
                 self.wrong.push(format!("{name} says nothing"));
             }
+            if matches!(variant.payload, Payload::Unit) != variant.example.is_empty() {
+                self.wrong.push(format!("{name}: a kind has an example if something stands behind its name"));
+            }
+            self.example(&name, &write(variant.written()));
             match &variant.payload {
-                Payload::Unit => self.example(&name, &write(variant.name)),
+                Payload::Unit => {}
                 Payload::Value(shape) => {
                     let with = |value: &str| write(&format!("{}({value})", variant.name));
                     self.shape(shape(), &with);
@@ -107,13 +111,10 @@ impl Walk {
     }
 }
 
-/// Stands for `[..]` in examples.
-const SOME_RUN: &str = "[Log(message: \"x\")]";
-
 /// One field with its value, and the others that must be there.
 fn one_field(schema: &'static FieldsSchema, field: &FieldSchema, value: &str) -> String {
     let needed = schema.fields.iter().filter(|other| other.required && other.name != field.name);
-    let others = needed.map(|other| format!("{}: {}", other.name, other.example.replace("[..]", SOME_RUN)));
+    let others = needed.map(|other| format!("{}: {}", other.name, other.example));
     others.chain([format!("{}: {value}", field.name)]).collect::<Vec<_>>().join(", ")
 }
 
@@ -145,6 +146,7 @@ fn a_walk_finds_what_ron_would_read_as_an_absent_option() {
         variants: &[lamplighter::problem::schema::VariantSchema {
             name: "None",
             doc: "Nothing.",
+            example: "",
             payload: Payload::Unit,
         }],
     };

@@ -1,6 +1,9 @@
 //! What signals and terminals do to a run in the foreground.
 
-use super::util::{Going, PROGRAM, Place};
+use super::{
+    left::nothing_of,
+    util::{Going, PROGRAM, Place},
+};
 use lamplighter::item::Value;
 use rustix::process::Signal;
 use std::{
@@ -48,6 +51,7 @@ fn a_signal_cancels_the_run_and_the_summary_is_still_written() {
         assert_eq!(record["stages"][1]["not_reached"], 2, "{record}");
         assert_eq!(record["outputs_total"], 0);
         assert!(sleeper_is_gone(&done.stderr));
+        nothing_of(&place.path(""), record["run"].as_str());
         assert_eq!(place.files(), ["jobs/sleeper.ron"]);
     }
 }
@@ -62,6 +66,7 @@ fn a_second_signal_kills_what_does_not_end() {
     going.signal(Signal::TERM);
     let done = going.end().exits(143).says("what is left is killed").prints("sleeper cancelled");
     assert!(sleeper_is_gone(&done.stderr));
+    nothing_of(&place.path(""), None);
 }
 
 #[test]
@@ -72,6 +77,7 @@ fn a_child_that_does_not_end_is_killed_after_the_grace_period() {
     going.signal(Signal::INT);
     let done = going.end().exits(130);
     assert!(sleeper_is_gone(&done.stderr));
+    nothing_of(&place.path(""), None);
 }
 
 #[test]
@@ -85,6 +91,7 @@ fn a_hangup_that_was_ignored_stays_ignored() {
     going.signal(Signal::HUP);
     going.signal(Signal::TERM);
     going.end().exits(143);
+    nothing_of(&place.path(""), None);
 }
 
 /// Runs the program on a terminal of its own, made by `script`; what it showed. Nothing where there is no `script`.

@@ -289,7 +289,7 @@ fn nothing_is_left_to_do() {
     for folder in
         ["src", "tests", "examples", "benches", "jobs", "docs", ".ci"].iter().filter(|f| root().join(f).is_dir())
     {
-        for file in files(folder, &[".rs", ".ron", ".jq", ".html", ".md", ".py", "run"]) {
+        for file in files(folder, &[".rs", ".ron", ".jq", ".html", ".md", ".py", "run", "arm"]) {
             for (at, line) in file.text.lines().enumerate() {
                 wrong.extend(
                     words.iter().filter(|w| line.contains(**w)).map(|w| format!("{}:{}: {w}", file.path, at + 1)),
@@ -318,7 +318,7 @@ fn every_source_file_begins_with_what_it_is_for() {
 fn nothing_of_a_machine_is_committed() {
     // In two pieces, so that this file does not find itself.
     let words = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("../sh", "ared"), concat!("/tmp/", "tgt")];
-    let endings = [".rs", ".ron", ".jq", ".html", ".md", ".toml", ".json", ".pem", ".py", "run", ".gitignore"];
+    let endings = [".rs", ".ron", ".jq", ".html", ".md", ".toml", ".json", ".pem", ".py", "run", "arm", ".gitignore"];
     let mut wrong = Vec::new();
     for file in files(".", &endings) {
         for (at, line) in file.text.lines().enumerate() {

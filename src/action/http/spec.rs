@@ -52,9 +52,9 @@ crate::choice! {
         /// The current value, as JSON.
         Json,
         /// Fields, as a form.
-        Form(UniqueMap<String>),
+        Form(UniqueMap<String>) example "Form({\"user\": \"{{ item.id }}\"})",
         /// A text.
-        Text(String),
+        Text(String) example "Text(\"{{ value }}\")",
     }
 }
 
@@ -62,13 +62,13 @@ crate::choice! {
     /// How one page leads to the next.
     pub enum PagesSpec as "Pages" {
         /// The answer names the next page, the query asks for it.
-        Cursor { CursorSpec },
+        Cursor { CursorSpec } example "Cursor(items: \".data\", next: \".next_cursor\", param: \"cursor\")",
         /// The header `Link` has the next page (`rel="next"`).
-        Link { LinkSpec },
+        Link { LinkSpec } example "Link(items: \".\")",
         /// The answer names the next page, a field of the sent body asks for it.
-        BodyToken { BodyTokenSpec },
+        BodyToken { BodyTokenSpec } example "BodyToken(items: \".points\", next: \".nextPageToken\", field: \"pageToken\")",
         /// The query says how many elements were seen.
-        Offset { OffsetSpec },
+        Offset { OffsetSpec } example "Offset(items: \".records\", param: \"offset\", size: 100)",
     }
 }
 

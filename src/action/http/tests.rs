@@ -81,7 +81,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         services: BTreeMap::from([("v".to_owned(), service)]),
         instance: "i".to_owned(),
         environment: BTreeMap::new(),
-        leftovers: Leftovers::new(world.clone(), Duration::ZERO),
+        leftovers: Leftovers::new(world.clone(), Duration::ZERO, "run-1"),
         temporary: out.to_owned(),
     });
     let key = Key::parse("P1").expect("a key");

@@ -253,11 +253,36 @@ fn the_second_signal_kills_without_grace() {
 }
 
 #[test]
-fn a_child_that_left_its_group_is_not_waited_for() {
+fn a_process_that_left_its_group_does_not_hold_the_item_and_is_ended_with_the_run() {
+    for script in [
+        "setsid sh -c 'echo $$ > ../pid; exec sleep 60' >/dev/null 2>&1 & echo ok",
+        "setsid sh -c 'trap \\\"\\\" TERM; echo $$ > ../pid; while :; do sleep 1; done' >/dev/null 2>&1 & echo ok",
+        "setsid sh -c 'echo $$ > ../pid; kill -STOP $$' >/dev/null 2>&1 & echo ok",
+    ] {
+        let bench = Bench::with_grace(Duration::from_millis(50));
+        let ron = format!(
+            r#"Exec(argv: ["sh", "-c", "{script}; while ! test -s ../pid; do sleep 0.01; done"], stdout: Text)"#
+        );
+        assert_eq!(bench.values(&ron, json!(1)), [json!("ok\n")]);
+        let pid = bench.get("pid");
+        assert!(runs(&pid), "{script}");
+        bench.block_on(bench.run.leftovers.join());
+        assert!(!runs(&pid), "{script}");
+        assert!(bench.run.leftovers.leaked() > 0, "{script}");
+    }
+}
+
+#[test]
+fn a_process_that_gave_up_the_mark_of_its_run_stays() {
     let bench = Bench::with_grace(Duration::from_millis(50));
-    let ron = r#"Exec(argv: ["sh", "-c", "setsid sleep 5 >/dev/null 2>&1 & echo ok"], stdout: Text)"#;
-    assert_eq!(bench.values(ron, json!(1)), [json!("ok\n")]);
+    let script = "env -u LAMPLIGHTER_RUN setsid sh -c 'echo $$ > ../pid; exec sleep 60' >/dev/null 2>&1 &";
+    let script = format!("{script} while ! test -s ../pid; do sleep 0.01; done");
+    assert_eq!(bench.run(&format!(r#"Exec(argv: ["sh", "-c", "{script}"])"#), json!(1)).1, Ok(()));
     bench.block_on(bench.run.leftovers.join());
+    let pid = bench.get("pid");
+    assert!(runs(&pid));
+    assert_eq!(bench.run.leftovers.leaked(), 0);
+    std::process::Command::new("kill").args(["-9", pid.trim()]).status().expect("kill");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn a_handler_is_called_with_the_item_and_gives_its_result() {
     let bench = Bench { handlers, ..Bench::new() };
     assert_eq!(
         bench.values(r#"Call(handler: "score", args: {"t": "{{ item.n }}", "k": 2})"#, json!({"n": 5})),
-        [json!({"n": 5, "args": {"t": "5", "k": 2}, "key": "k", "run": "run-1"})]
+        [json!({"n": 5, "args": {"t": "5", "k": 2}, "key": "k", "run": bench.run.id})]
     );
     let (class, message, given_up) = bench.failure(r#"Call(handler: "score")"#, json!({}));
     assert_eq!((class, message.as_str(), given_up), (Class::Call, "handler `score`: no n", false));

@@ -92,19 +92,21 @@ impl Bench {
     fn on(world: World, executor: Arc<async_executor::Executor<'static>>, grace: Duration) -> Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("out");
+        // Processes of a run are found by its id: each test has its own.
+        let id = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let run = RunContext {
             world: world.clone(),
-            id: "run-1".into(),
+            id: id.clone(),
             job: "probe".into(),
             deadline: None,
             grace,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").expect("a zone"),
-            outputs: Outputs::new(world.clone(), out.clone(), "run-1"),
+            outputs: Outputs::new(world.clone(), out.clone(), &id),
             base_dir: dir.path().to_owned(),
             services: BTreeMap::new(),
             instance: "test".into(),
             environment: BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/root".into())]),
-            leftovers: Leftovers::new(world, grace),
+            leftovers: Leftovers::new(world, grace, &id),
             temporary: out,
         };
         let facts = RunFacts {

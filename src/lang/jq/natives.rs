@@ -3,7 +3,10 @@
 use super::{DataT, Facts, values};
 use crate::{
     lang::stats,
-    limits::{DEPTH_MAX, JQ_INDEX_MAX, JQ_STACK_BYTES_MAX, JQ_TEXT_BYTES_MAX, JQ_VALUE_DEPTH_MAX},
+    limits::{
+        DEPTH_MAX, JQ_ELEMENTS_MAX, JQ_HANDED_ON_MAX, JQ_INDEX_MAX, JQ_NUMBER_BITS_MAX, JQ_STACK_BYTES_MAX,
+        JQ_TEXT_BYTES_MAX, JQ_VALUE_DEPTH_MAX,
+    },
 };
 use jaq_core::{
     Bind, Ctx, Error, Exn, Lut, Native, RunPtr, ValR, ValXs,
@@ -60,6 +63,19 @@ pub const MAKE: &str = "_make";
 /// Name of the product that is bound; [`super::syntax`] puts it where a text could be repeated.
 pub const TIMES: &str = "!times";
 
+/// Name of the filter that [`super::syntax`] puts behind sums, which may join texts, arrays or objects.
+pub const JOINED: &str = "!joined";
+
+/// Name of the filter that [`super::syntax`] puts around what an array collects.
+pub const FEW: &str = "!few";
+
+/// Name of the filter that [`super::syntax`] puts before everything that becomes text.
+pub const FITS: &str = "!fits";
+
+/// Name of the filter that [`super::syntax`] puts into a definition that calls itself and is given filters: it takes the
+/// depth of the recursion.
+pub const HANDED_ON: &str = "!handed_on";
+
 /// Functions of a gather.
 pub const GROUP: [(&str, usize); 4] = [("items", 0), ("items", 1), ("failures", 0), ("counts", 0)];
 
@@ -113,7 +129,9 @@ pub fn funs(group: bool) -> impl Iterator<Item = Fun<Jq>> {
     let of_group = of_group().into_iter().map(|f| run::<Jq>(f)).filter(move |_| group);
     kept.chain(ours).chain(of_group).chain([
         (GUARD, v(0), guard()),
+        (HANDED_ON, v(1), handed_on()),
         (WHOLE, Box::new([Bind::Fun(())]), whole()),
+        (FEW, Box::new([Bind::Fun(())]), few()),
         (MAKE, v(1), make()),
     ])
 }
@@ -162,11 +180,13 @@ fn ours() -> Vec<Filter<RunPtr<Jq>>> {
             bome(delete_all(cv.1, &paths))
         }),
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
+        (FITS, v(0), |cv| bome(fits(cv.1))),
         (TIMES, v(2), |mut cv| {
             let right = cv.0.pop_var();
             let left = cv.0.pop_var();
             bome(times(left, right))
         }),
+        (JOINED, v(0), |cv| bome(joined(cv.1))),
         ("@csv", v(0), |cv| bome(row(&cv.1, "@csv", ",", |text| format!("\"{}\"", text.replace('"', "\"\""))))),
         ("@tsv", v(0), |cv| {
             bome(row(&cv.1, "@tsv", "\t", |text| {
@@ -235,6 +255,30 @@ fn guard() -> Native<Jq> {
     })
 }
 
+/// `!handed_on($depth)`: the value, unless a filter was handed on so often that using it would overflow the stack.
+fn handed_on() -> Native<Jq> {
+    fn is_too_deep(context: &mut Ctx<'_, Jq>) -> bool {
+        context.pop_var().as_f64().is_none_or(|depth| depth > JQ_HANDED_ON_MAX as f64)
+    }
+    fn told<'a>() -> Exn<'a, Val> {
+        Exn::from(Error::str(format!(
+            "a filter calls itself deeper than {JQ_HANDED_ON_MAX} times with a filter that it was given"
+        )))
+    }
+    Native::new(|mut cv| {
+        let deep = is_too_deep(&mut cv.0);
+        jaq_core::box_iter::box_once(if deep { Err(told()) } else { Ok(cv.1) })
+    })
+    .with_paths(|mut cv| {
+        let deep = is_too_deep(&mut cv.0);
+        jaq_core::box_iter::box_once(if deep { Err(told()) } else { Ok(cv.1) })
+    })
+    .with_update(|mut cv, f| match is_too_deep(&mut cv.0) {
+        false => f(cv.1),
+        true => jaq_core::box_iter::box_once(Err(told())),
+    })
+}
+
 /// `!whole(f)`: what `f` gives, no more and no less. jaq keeps the rest of a loop for every round whose body might give
 /// one more value, and it cannot tell from a body of several steps: a loop over a million items would hold them all.
 fn whole() -> Native<Jq> {
@@ -250,6 +294,38 @@ fn whole() -> Native<Jq> {
         let (f, context) = cv.0.pop_fun();
         f.update((context, cv.1), update)
     })
+}
+
+/// `!few(f)`: what `f` gives, until it is more than an array may hold.
+fn few() -> Native<Jq> {
+    Native::new(|mut cv| {
+        let (f, context) = cv.0.pop_fun();
+        let values = f.run((context, cv.1)).enumerate();
+        Box::new(values.map(|(at, value)| if at < JQ_ELEMENTS_MAX { value } else { Err(Exn::from(too_many())) }))
+    })
+}
+
+fn too_many() -> Error<Val> {
+    Error::str(format!("an array or object of more than {JQ_ELEMENTS_MAX} values"))
+}
+
+/// The value, if it can be written.
+fn fits(value: Val) -> ValR<Val> {
+    values::check_extent(&value).map_err(Error::str)?;
+    Ok(value)
+}
+
+/// A sum, unless it joined what is too large together: the next one could be twice as large. (To look before the sum would
+/// hold its left side a second time, and each sum of a loop would copy it.)
+fn joined(sum: Val) -> ValR<Val> {
+    match &sum {
+        Val::TStr(text) | Val::BStr(text) if text.len() > JQ_TEXT_BYTES_MAX => {
+            Err(Error::str(format!("a text longer than {JQ_TEXT_BYTES_MAX} bytes")))
+        }
+        Val::Arr(list) if list.len() > JQ_ELEMENTS_MAX => Err(too_many()),
+        Val::Obj(fields) if fields.len() > JQ_ELEMENTS_MAX => Err(too_many()),
+        _ => Ok(sum),
+    }
 }
 
 /// The same values by an iterator that knows its end; nothing behind the first error.
@@ -279,6 +355,9 @@ fn make() -> Native<Jq> {
             let key = cv.0.pop_var();
             match (cv.1, key) {
                 (Val::Null, Val::TStr(_)) => f(Val::obj(jaq_json::Map::default())),
+                (Val::Obj(fields), _) if fields.len() >= JQ_ELEMENTS_MAX => {
+                    jaq_core::box_iter::box_once(Err(Exn::from(too_many())))
+                }
                 (Val::Null, Val::Num(n)) => f(extended(Arc::default(), &n)),
                 (Val::Arr(list), Val::Num(n)) => f(extended(list, &n)),
                 (value, _) => f(value),
@@ -306,6 +385,13 @@ fn times(left: Val, right: Val) -> ValR<Val> {
         return Err(Error::str(format!(
             "a text of {bytes} bytes times {factor} is longer than {JQ_TEXT_BYTES_MAX} bytes"
         )));
+    }
+    let bits = |value: &Val| match value {
+        Val::Num(Num::BigInt(n)) => n.bits(),
+        _ => 0,
+    };
+    if bits(&left) + bits(&right) > JQ_NUMBER_BITS_MAX {
+        return Err(Error::str(format!("a whole number of more than {JQ_NUMBER_BITS_MAX} bits")));
     }
     left * right
 }
@@ -374,8 +460,10 @@ fn alarm<'a>(ctx: &Ctx<'a, Jq>, value: &Val) -> Option<Exn<'a, Val>> {
     let guarded = data.guarded.get().wrapping_add(1);
     data.guarded.set(guarded);
     // Looking at the whole value costs as much as it is large: every 64th turn is enough to stay far below the stack.
-    if guarded % 64 == 0 && values::deeper_than(value, JQ_VALUE_DEPTH_MAX) {
-        return Some(Exn::from(Error::str(format!("a value is nested deeper than {JQ_VALUE_DEPTH_MAX} levels"))));
+    if guarded % 64 == 0
+        && let Err(sentence) = values::check_extent(value)
+    {
+        return Some(Exn::from(Error::str(sentence)));
     }
     None
 }

@@ -1,7 +1,7 @@
 //! Reads the text of a filter: parses it with jaq's parser, puts the guard into what repeats, and says in plain words what
 //! is wrong and where.
 
-use super::natives::{GUARD, MAKE, TIMES, WHOLE};
+use super::natives::{FEW, FITS, GUARD, HANDED_ON, JOINED, MAKE, TIMES, WHOLE};
 use crate::{
     lang::LangError,
     limits::{DEPTH_MAX, JQ_PARTS_MAX, JQ_STEPS_MAX, JQ_TREE_DEPTH_MAX},
@@ -43,7 +43,11 @@ pub fn read(text: &str) -> Result<Term<&str>, Vec<LangError>> {
         errors.into_iter().map(|(expected, token)| parse_error(text, &expected, found(token))).collect::<Vec<_>>()
     })?;
     balance(&mut term);
-    if let Err(message) = depth(&mut term) {
+    let bounded = depth(&mut term).and_then(|_| {
+        bound_recursion(&mut term);
+        depth(&mut term)
+    });
+    if let Err(message) = bounded {
         let help = Some("give parts of it names with `def`, or read long lists from `params` or a file".into());
         return Err(vec![LangError { message: message.into(), help, range: None }]);
     }
@@ -133,6 +137,90 @@ pub fn guard_def(def: &mut Def<&str>) {
     }
 }
 
+/// How deep the recursion is, as a variable that no author can write.
+const DEEP: &str = "$!deep";
+
+/// Bounds definitions that call themselves and are given filters. A call of `f(g)` inside `f(g)` hands on a `g` that calls
+/// the `g` before it: a row as long as the recursion, also where the calls themselves come back, and using or dropping it
+/// recurses. So `def f(g): ..;` becomes `def f(g): def f($!deep; g): ..; f($!deep; g);`, in which every call of `f` adds one
+/// to `$!deep` and [`HANDED_ON`] looks at it.
+fn bound_recursion(term: &mut Term<&str>) {
+    let mut found = false;
+    bound_defs(term, &mut found);
+    if found {
+        let program = Box::new(std::mem::take(term));
+        *term = Term::BinOp(Box::new(Term::Num("0")), BinaryOp::Pipe(Some(Pattern::Var(DEEP))), program);
+    }
+}
+
+fn bound_defs(term: &mut Term<&str>, found: &mut bool) {
+    if let Term::Def(defs, _) = term {
+        for def in defs {
+            bound_defs(&mut def.body, found);
+            if def.args.iter().any(|arg| !arg.starts_with('$')) && calls(&def.body, def.name) {
+                *found = true;
+                bound_def(def);
+            }
+        }
+    }
+    each_child(term, &mut |child| bound_defs(child, found));
+}
+
+fn bound_def(def: &mut Def<&str>) {
+    let mut body = std::mem::take(&mut def.body);
+    // Another definition of the name, with more arguments, must stay what it is.
+    let mut more = 1;
+    while calls_with(&body, def.name, def.args.len() + more) {
+        more += 1;
+    }
+    let deeper = Term::BinOp(Box::new(Term::Var(DEEP)), BinaryOp::Math(Math::Add), Box::new(Term::Num("1")));
+    call_deeper(&mut body, (def.name, def.args.len()), &vec![deeper; more]);
+    let look = Box::new(Term::Call(HANDED_ON, vec![Term::Var(DEEP)]));
+    let body = Term::BinOp(look, BinaryOp::Pipe(None), Box::new(body));
+    let args = std::iter::repeat_n(DEEP, more).chain(def.args.iter().copied()).collect();
+    let given = def
+        .args
+        .iter()
+        .copied()
+        .map(|arg| if arg.starts_with('$') { Term::Var(arg) } else { Term::Call(arg, Vec::new()) });
+    let first = std::iter::repeat_n(Term::Var(DEEP), more).chain(given).collect();
+    let inner = Def { name: def.name, args, body };
+    def.body = Term::Def(vec![inner], Box::new(Term::Call(def.name, first)));
+}
+
+/// Puts arguments before those of every call of a definition, where no other definition stands in its place.
+fn call_deeper<'s>(term: &mut Term<&'s str>, (name, arity): (&str, usize), before: &[Term<&'s str>]) {
+    if let Term::Def(defs, rest) = term {
+        for def in defs {
+            if (def.name, def.args.len()) == (name, arity) {
+                return;
+            }
+            call_deeper(&mut def.body, (name, arity), before);
+        }
+        return call_deeper(rest, (name, arity), before);
+    }
+    each_child(term, &mut |child| call_deeper(child, (name, arity), before));
+    if let Term::Call(called, args) = term
+        && (*called, args.len()) == (name, arity)
+    {
+        args.splice(0..0, before.iter().cloned());
+    }
+}
+
+/// True when a term calls something of this name with so many arguments.
+fn calls_with(term: &Term<&str>, name: &str, arity: usize) -> bool {
+    let mut found = false;
+    fn look(term: &mut Term<&str>, name: &str, arity: usize, found: &mut bool) {
+        *found |= matches!(term, Term::Call(called, args) if *called == name && args.len() == arity);
+        if let Term::Def(defs, _) = term {
+            defs.iter_mut().for_each(|def| look(&mut def.body, name, arity, found));
+        }
+        each_child(term, &mut |child| look(child, name, arity, found));
+    }
+    look(&mut term.clone(), name, arity, &mut found);
+    found
+}
+
 fn guard(term: &mut Term<&str>) {
     let body = std::mem::take(term);
     *term = Term::BinOp(Box::new(Term::Call(GUARD, Vec::new())), BinaryOp::Pipe(None), Box::new(body));
@@ -152,31 +240,68 @@ fn guard_term(term: &mut Term<&str>) {
         }
     }
     each_child(term, &mut |child| guard_term(child));
-    bound_products(term);
-}
-
-/// Lets a product pass through [`TIMES`] where it could be a text many times over: `"-" * .n` with a number from data must
-/// not take all memory at once.
-fn bound_products(term: &mut Term<&str>) {
-    // Bound by its left side: `p *= f` is `f as $x | p |= . * $x`.
-    const FACTOR: &str = "$!factor";
-    let Term::BinOp(left, op, right) = term else { return };
-    if is_never_text(left) && is_never_text(right) || is_small(left) || is_small(right) {
-        return;
-    }
-    match op {
-        BinaryOp::Math(Math::Mul) => {
-            let args = vec![std::mem::take(&mut **left), std::mem::take(&mut **right)];
-            *term = Term::Call(TIMES, args);
+    bound_results(term);
+    match term {
+        Term::Arr(Some(inner)) => {
+            let values = std::mem::take(&mut **inner);
+            **inner = Term::Call(FEW, vec![values]);
         }
-        BinaryOp::UpdateMath(Math::Mul) => {
-            let (target, factor) = (std::mem::take(left), std::mem::take(right));
-            let product = Term::Call(TIMES, vec![Term::Id, Term::Var(FACTOR)]);
-            let update = Term::BinOp(target, BinaryOp::Update, Box::new(product));
-            *term = Term::BinOp(factor, BinaryOp::Pipe(Some(Pattern::Var(FACTOR))), Box::new(update));
+        Term::Call("tojson", args) if args.is_empty() => {
+            let fits = Box::new(Term::Call(FITS, Vec::new()));
+            *term = Term::BinOp(fits, BinaryOp::Pipe(None), Box::new(std::mem::take(term)));
+        }
+        Term::Str(_, parts) => {
+            for part in parts {
+                if let StrPart::Term(inner) = part {
+                    let value = std::mem::take(inner);
+                    let fits = Box::new(Term::Call(FITS, Vec::new()));
+                    *inner = Term::BinOp(Box::new(value), BinaryOp::Pipe(None), fits);
+                }
+            }
         }
         _ => {}
     }
+}
+
+/// Lets a product pass through [`TIMES`] where it could be a text many times over, and a sum through [`JOINED`] where it could
+/// join what is large: `"-" * .n` with a number from data, or `. + .` in a loop, must not take all memory at once.
+fn bound_results(term: &mut Term<&str>) {
+    // Bound by its left side: `p *= f` is `f as $x | p |= . * $x`, and so for sums.
+    const RIGHT: &str = "$!right";
+    let Term::BinOp(left, op, right) = term else { return };
+    let update = match op {
+        // A number joins nothing.
+        BinaryOp::Math(Math::Add) | BinaryOp::UpdateMath(Math::Add)
+            if matches!(**left, Term::Num(_)) || matches!(**right, Term::Num(_)) =>
+        {
+            return;
+        }
+        BinaryOp::Math(Math::Mul) | BinaryOp::UpdateMath(Math::Mul)
+            if is_never_text(left) && is_never_text(right) || is_small(left) || is_small(right) =>
+        {
+            return;
+        }
+        BinaryOp::Math(Math::Add | Math::Mul) => false,
+        BinaryOp::UpdateMath(Math::Add | Math::Mul) => true,
+        _ => return,
+    };
+    let is_sum = matches!(op, BinaryOp::Math(Math::Add) | BinaryOp::UpdateMath(Math::Add));
+    let (left, right) = (std::mem::take(&mut **left), std::mem::take(&mut **right));
+    let result = |left, right| match is_sum {
+        true => {
+            let sum = Term::BinOp(Box::new(left), BinaryOp::Math(Math::Add), Box::new(right));
+            Term::BinOp(Box::new(sum), BinaryOp::Pipe(None), Box::new(Term::Call(JOINED, Vec::new())))
+        }
+        false => Term::Call(TIMES, vec![left, right]),
+    };
+    *term = match update {
+        false => result(left, right),
+        true => {
+            let value = Box::new(result(Term::Id, Term::Var(RIGHT)));
+            let update = Box::new(Term::BinOp(Box::new(left), BinaryOp::Update, value));
+            Term::BinOp(Box::new(right), BinaryOp::Pipe(Some(Pattern::Var(RIGHT))), update)
+        }
+    };
 }
 
 /// True for a term that gives no text, whatever its input is.

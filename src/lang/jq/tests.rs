@@ -278,6 +278,11 @@ fn what_recurses_without_end_is_an_error_on_a_small_stack() {
             "until(false; [.])",
             "last(while(true; {a: .}))",
             "[limit(1000000; repeat([.]))] | length",
+            // A given filter that is handed on and on is a row of calls, though each call came back.
+            "def f(g): if . > 100000 then g else . + 1 | f(g) end; 0 | f(.)",
+            "def f(g): if . != 0 then g | f(g) end; 1 | f(empty, .)",
+            "def f(g): def h(k): if . > 100000 then k else . + 1 | h(k) end; h(g); 0 | f(.)",
+            "path(def f(g): if . == null then f(g | .a) else g end; f(.))",
         ] {
             let message = all(text, json!(null)).expect_err(text);
             assert!(message.contains("deep"), "{text}: {message}");
@@ -285,9 +290,62 @@ fn what_recurses_without_end_is_an_error_on_a_small_stack() {
         // What ends is not harmed: tail calls use no stack.
         gives("def f: if . > 100000 then . else . + 1 | f end; f", json!(0), json!([100001]));
         gives("[range(100000)] | length", json!(0), json!([100000]));
+        gives("def f(g): if . >= 50 then g else . + 1 | f(g) end; f(. * 2)", json!(0), json!([100]));
+        gives("def f($n): if $n > 100000 then $n else f($n + 1) end; f(0)", json!(0), json!([100001]));
+        // A bounded definition is what it was: other definitions of its name, paths, updates, variables.
+        gives(
+            "def f(a; b): a + b; def f(g): if . > 2 then f(g; 10) else . + 1 | f(g) end; f(.)",
+            json!(0),
+            json!([13]),
+        );
+        gives("def f(g): def f(g): g * 2; if . > 2 then f(g) else . + 1 end; f(.)", json!(3), json!([6]));
+        gives("def f(g): def h(k): if . > 2 then k else . + 1 | f(k) end; h(g); f(., 7)", json!(0), json!([3, 7]));
+        gives(
+            "def f($n; g): if $n == 0 then g else f($n - 1; g | .a) end; path(f(2; .))",
+            json!(null),
+            json!([["a", "a"]]),
+        );
+        gives(
+            "def f(g): if type == \"array\" then .[] | f(g) else g end; f(.) |= . + 1",
+            json!([1, [2]]),
+            json!([[2, [3]]]),
+        );
+        gives("def f(g): 1, if . < 2 then . + 1 | f(g), f(g) else g end; [f(.)]", json!(1), json!([[1, 1, 2, 1, 2]]));
         gives("last(recurse(if . < 100000 then . + 1 else empty end))", json!(0), json!([100000]));
     };
     std::thread::Builder::new().stack_size(2 << 20).spawn(work).expect("a thread").join().expect("no panic");
+}
+
+#[test]
+fn what_grows_without_end_is_an_error_before_it_takes_the_memory() {
+    for (text, told) in [
+        ("[range(1000000000)]", "more than 4194304 values"),
+        ("reduce range(64) as $i ([1]; . + .) | length", "more than 4194304 values"),
+        ("reduce range(64) as $i ([1]; . += .) | length", "more than 4194304 values"),
+        ("reduce range(64) as $i (\"x\"; . + .) | length", "longer than 16777216 bytes"),
+        (
+            "[range(2000) | \"a long text, many times over\" * 400] | join(\", \") | length",
+            "longer than 16777216 bytes",
+        ),
+        ("[range(2000) | \"a long text, many times over\" * 400] | add | length", "longer than 16777216 bytes"),
+        ("reduce range(64) as $i (\"\\\"\"; tojson) | length", "too large"),
+        ("reduce range(64) as $i (\"'\"; @sh) | length", "longer than 16777216 bytes"),
+        ("reduce range(64) as $i (1; [., .])", "too large"),
+        ("reduce range(64) as $i (1; [., .]) | tojson", "too large"),
+        ("reduce range(64) as $i (1; {a: ., b: .}) | tostring", "too large"),
+        ("reduce range(64) as $i (1; [., .]) | \"\\(.)!\"", "too large"),
+        ("reduce range(60) as $i (1; [., .]) | error", "very large value"),
+        ("reduce range(64) as $i (10; . * .) | tostring | length", "a whole number of more than 65536 bits"),
+        ("reduce range(64) as $i (10; . *= .) | tostring | length", "a whole number of more than 65536 bits"),
+    ] {
+        let message = all(text, json!(null)).expect_err(text);
+        assert!(message.contains(told), "{text}: {message}");
+    }
+    // What is merely large is not harmed.
+    gives("[range(1000000)] | add", json!(null), json!([499999500000_i64]));
+    gives("[range(300000) | tostring] | join(\",\") | length", json!(null), json!([1988889]));
+    gives("reduce range(100000) as $i ([]; . + [$i]) | length", json!(null), json!([100000]));
+    gives("reduce range(1000) as $i ({}; . + {\"k\\($i)\": $i}) | length", json!(null), json!([1000]));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Between serde_json's values and jaq's, by hand: integers and the order of fields are kept exactly.
 
-use crate::{item::Value, limits::DEPTH_MAX};
+use crate::{
+    item::Value,
+    limits::{DEPTH_MAX, JQ_VALUE_DEPTH_MAX, JQ_WEIGHT_MAX},
+};
 use jaq_json::{Map, Num, Val};
 use serde_json::Number;
 
@@ -22,28 +25,46 @@ pub fn to_jq(value: &Value) -> Result<Val, String> {
 /// 2^53 becomes an integer (`30 / 2` is `15`), as jq prints it; an integer beyond 64 bits becomes a float.
 ///
 /// # Errors
-/// A sentence when it is nested deeper than [`DEPTH_MAX`] or has a field whose name is no text.
+/// A sentence when it is nested deeper than [`DEPTH_MAX`], larger than [`JQ_WEIGHT_MAX`], or has a field whose name is no
+/// text.
 pub fn from_jq(value: &Val) -> Result<Value, String> {
+    check_extent(value)?;
     leave(value, DEPTH_MAX)
+}
+
+/// Why a value could not be written, or hardly: it is nested deeper than [`JQ_VALUE_DEPTH_MAX`], or larger than
+/// [`JQ_WEIGHT_MAX`]. It is looked at no further than that.
+///
+/// # Errors
+/// A sentence.
+pub fn check_extent(value: &Val) -> Result<(), String> {
+    /// Weight of a value beside its texts.
+    const EACH: usize = 16;
+    fn rest(value: &Val, left: usize, depth: usize) -> Result<usize, String> {
+        let too_large = || "a value is too large".to_owned();
+        let left = left.checked_sub(EACH).ok_or_else(too_large)?;
+        match value {
+            Val::TStr(bytes) | Val::BStr(bytes) => left.checked_sub(bytes.len()).ok_or_else(too_large),
+            Val::Arr(_) | Val::Obj(_) if depth == 0 => {
+                Err(format!("a value is nested deeper than {JQ_VALUE_DEPTH_MAX} levels"))
+            }
+            Val::Arr(list) => list.iter().try_fold(left, |left, value| rest(value, left, depth - 1)),
+            Val::Obj(fields) => {
+                fields.iter().try_fold(left, |left, (name, value)| rest(value, rest(name, left, depth - 1)?, depth - 1))
+            }
+            Val::Null | Val::Bool(_) | Val::Num(_) => Ok(left),
+        }
+    }
+    rest(value, JQ_WEIGHT_MAX, JQ_VALUE_DEPTH_MAX).map(drop)
 }
 
 /// The value's JSON, cut after `max` bytes.
 pub fn clip(value: &Val, max: usize) -> String {
     let text = match from_jq(value) {
         Ok(value) => value.to_string(),
-        Err(_) => return "a deeply nested value".to_owned(),
+        Err(_) => return "a deeply nested or very large value".to_owned(),
     };
     super::cut(&text, max).into_owned()
-}
-
-/// True when a value is nested deeper than `max`.
-pub fn deeper_than(value: &Val, max: usize) -> bool {
-    match value {
-        Val::Arr(_) | Val::Obj(_) if max == 0 => true,
-        Val::Arr(list) => list.iter().any(|x| deeper_than(x, max - 1)),
-        Val::Obj(fields) => fields.values().any(|x| deeper_than(x, max - 1)),
-        _ => false,
-    }
 }
 
 /// A text.
@@ -171,7 +192,8 @@ mod tests {
         assert_eq!(to_jq(&nest(DEPTH_MAX + 1)).map(|_| ()), Err("a value is nested deeper than 128 levels".into()));
         let deep = (0..1000).fold(Val::Null, |inner, _| Val::Arr(vec![inner].into()));
         assert!(from_jq(&deep).is_err());
-        assert!(deeper_than(&deep, 999) && !deeper_than(&deep, 1000));
+        assert_eq!(check_extent(&deep), Ok(()));
+        assert!(check_extent(&Val::Arr(vec![deep].into())).is_err());
     }
 
     #[test]

@@ -48,8 +48,10 @@ pub fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = 0;
     while at < text.len() {
-        let open = ["{{", "{%", "{#"].iter().filter_map(|open| text[at..].find(open)).min();
-        let Some(open) = open.map(|open| at + open) else {
+        // Looked for once from here, not once for each kind: a long text without comments would be read at each piece.
+        let mut braces = text[at..].match_indices('{').map(|(open, _)| at + open);
+        let open = braces.find(|open| matches!(text.as_bytes().get(open + 1), Some(b'{' | b'%' | b'#')));
+        let Some(open) = open else {
             push_text(&mut pieces, at..text.len());
             break;
         };
@@ -74,6 +76,34 @@ pub fn pieces(text: &str) -> Vec<Piece> {
         at = end;
     }
     pieces
+}
+
+impl Piece {
+    /// How deep its words can nest when they are parsed, at most: those between two commas count, a bracket counts as the
+    /// deepest of what stands between its commas.
+    pub fn depth(&self, text: &str) -> usize {
+        // For each open bracket: words since the last comma, and the most so far.
+        let mut open = vec![(0, 0)];
+        for word in &self.words {
+            let last = open.len() - 1;
+            match &text[word.range.clone()] {
+                "(" | "[" | "{" => open.push((0, 0)),
+                ")" | "]" | "}" if last > 0 => {
+                    let (since, most): (usize, usize) = open.pop().unwrap_or_default();
+                    open[last - 1].0 += 1 + since.max(most);
+                }
+                "," => open[last] = (0, open[last].0.max(open[last].1)),
+                _ => open[last].0 += 1,
+            }
+        }
+        open.iter().map(|(since, most)| since.max(most)).sum()
+    }
+
+    /// The keyword of a block.
+    pub fn keyword<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let word = self.words.first().filter(|_| self.kind == Kind::Block)?;
+        Some(&text[word.range.clone()])
+    }
 }
 
 fn push_text(pieces: &mut Vec<Piece>, range: Range<usize>) {
@@ -172,11 +202,22 @@ mod tests {
         assert!(shown("").is_empty());
     }
 
+    #[test]
+    fn the_depth_of_an_expression_is_that_of_its_longest_way_down() {
+        let depth = |text: &str| pieces(text)[0].depth(text);
+        assert_eq!(depth("{{ a }}"), 1);
+        assert_eq!(depth("{{ 1 + 1 + 1 }}"), 5);
+        assert_eq!(depth("{{ [1, 2, 3, 1 + 1] }}"), 4);
+        assert_eq!(depth("{{ f(1 + 1) + f(1) }}"), 1 + 4 + 1 + 1 + 2);
+        assert_eq!(depth("{{ ((1 }} }}"), 1, "what is never closed is refused later");
+        assert_eq!(depth("{{ )) }}"), 2);
+    }
+
     proptest::proptest! {
         #[test]
         fn every_text_can_be_cut(text in "[\\PC\n{}%#'\"-]{0,40}") {
             for piece in pieces(&text) {
-                let _ = &text[piece.range.clone()];
+                let _ = (&text[piece.range.clone()], piece.depth(&text), piece.keyword(&text));
                 for word in piece.words {
                     let _ = &text[word.range];
                 }

@@ -74,6 +74,13 @@ impl Sqlite {
     }
 
     fn start(tables: Tables) -> Result<Sqlite, StoreError> {
+        Sqlite::serve_by(move |queue| {
+            Server { queue, tables, open: Weight::default(), turns: 0, failed: None }.serve();
+        })
+    }
+
+    /// A store whose thread does this.
+    fn serve_by(serve: impl FnOnce(Arc<Queue>) + Send + 'static) -> Result<Sqlite, StoreError> {
         let queue = Arc::new(Queue::new());
         let (alive, ended) = async_channel::bounded(1);
         let theirs = queue.clone();
@@ -81,7 +88,7 @@ impl Sqlite {
             .name("lamplighter-store".into())
             .spawn(move || {
                 let _end = End { queue: theirs.clone(), _alive: alive };
-                Server { queue: theirs, tables, open: Weight::default(), turns: 0, failed: None }.serve();
+                serve(theirs);
             })
             .map_err(|error| StoreError::Io(format!("the thread of the store cannot be started: {error}")))?;
         Ok(Sqlite { queue, ended })
@@ -334,4 +341,36 @@ fn lies_in_memory(dir: &Path) -> bool {
     const RAMFS: u32 = 0x8584_58f6;
     // The type of the field differs between machines; its lower 32 bits are the number.
     rustix::fs::statfs(dir).is_ok_and(|found| matches!(found.f_type as u32, TMPFS | RAMFS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RunStore;
+    use futures_lite::future::block_on;
+
+    /// Fault 50: a defect on the thread itself. Who was accepted, who waits for an answer and who comes later are told.
+    #[test]
+    fn a_thread_that_panics_is_told_to_all_who_ask() {
+        let (asked, goes) = std::sync::mpsc::channel::<()>();
+        let store = Arc::new(
+            Sqlite::serve_by(move |queue| {
+                let mut works = VecDeque::new();
+                queue.take(&mut works, false);
+                goes.recv().expect("the test goes on");
+                // Silent: the hook is not called.
+                std::panic::resume_unwind(Box::new("planted"));
+            })
+            .expect("a thread"),
+        );
+        let run = RunStore::new(store.clone(), "r");
+        block_on(async {
+            let mut flush = Box::pin(run.flush());
+            assert!(futures_lite::future::poll_once(&mut flush).await.is_none(), "it is asked");
+            asked.send(()).expect("the thread waits");
+            assert_eq!(flush.await, Err(StoreError::Closed));
+            assert_eq!(run.flush().await, Err(StoreError::Closed));
+            store.close().await;
+        });
+    }
 }

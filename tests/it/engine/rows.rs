@@ -2,9 +2,20 @@
 
 use super::lab::{Lab, Script, lazy, ms, options, source, spied};
 use lamplighter::{
-    item::RunOutcome,
-    run::{RunOptions, StoreChoice},
-    store::{Request, Row, RowEnd},
+    action::{Call, CallError, Handlers},
+    item::{RunOutcome, Value},
+    job::Job,
+    run::{RunOptions, Runner, StoreChoice},
+    store::{Reply, Request, Row, RowEnd, Store, StoreError, memory::Memory},
+    world::{BoxFuture, sim::Sim},
+};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 fn job() -> Lab {
@@ -125,4 +136,61 @@ fn a_gather_begins_after_a_flush() {
     let read = place(|request| matches!(request, Request::Values { .. }));
     let last_put = spy.iter().rposition(|request| matches!(request, Request::Put(_, rows) if rows[0].stage < 3));
     assert!(last_put < Some(flush) && flush < read);
+}
+
+/// A store that answers so many requests and then never again: a disk that hangs in the kernel.
+struct Hung {
+    rows: Memory,
+    left: AtomicUsize,
+}
+
+impl Store for Hung {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        Box::pin(async move {
+            let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            if left.is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.rows.call_blocking(request)
+        })
+    }
+
+    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        self.rows.call_blocking(request)
+    }
+}
+
+/// Fault 52: whatever the engine waits for in vain, the run ends by name no later than its deadline, the grace period and the
+/// patience with what hangs in the kernel.
+#[test]
+fn a_store_that_never_answers_again_ends_the_run_by_name() {
+    let text = r#"Job(deadline: "60s", stages: [
+        Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b", "c"])]),
+        Stage(name: "work", workers: 2, run: [Call(handler: "give"), Write(json: "{{ key }}.json")]),
+        Stage(name: "by", gather: By("{{ item }}"), run: [Call(handler: "give")]),
+        Stage(name: "all", from: ["work"], gather: All, run: [Call(handler: "give")]),
+    ])"#;
+    let handlers = Handlers::new()
+        .add("give", |call: Call| async move { Ok::<Value, CallError>((*call.value).clone()) })
+        .expect("one handler");
+    let job = Arc::new(Job::from_ron("hung", text, Path::new("."), &handlers).expect("a job").job);
+    let mut ended_well = false;
+    for left in 0..60 {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sim = Sim::new(left as u64);
+        let store = Arc::new(Hung { rows: Memory::new(1 << 20), left: left.into() });
+        let options = RunOptions { store: StoreChoice::Given(store), out: dir.path().to_owned(), ..options() };
+        let run = Runner::new(sim.world()).start(&job, options).expect("starts");
+        let record = sim.run(run).unwrap_or_else(|stalled| panic!("{left}: {stalled:?}"));
+        assert!(sim.elapsed() <= Duration::from_secs(60 + 10 + 5), "{left}: {:?}", sim.elapsed());
+        assert_eq!(sim.leaked(), 0, "{left}");
+        ended_well = record.outcome == RunOutcome::Succeeded;
+        for stage in &record.stages {
+            assert_eq!(stage.counts.items, stage.counts.settled(), "{left}: {record:?}");
+        }
+        if !ended_well {
+            assert!(record.reason.is_some(), "{left}: {record:?}");
+        }
+    }
+    assert!(ended_well, "with so many answers it succeeds");
 }

@@ -348,7 +348,7 @@ fn outputs(done: &Done) -> impl PartialEq + std::fmt::Debug {
 /// What was broken under a seed, if anything: the text begins with the name of the oracle.
 pub fn broken_by(number: u64) -> Option<String> {
     let panic = std::panic::catch_unwind(|| seed(number)).err()?;
-    let text = lamplighter::flow::panic_text(&*panic);
+    let text = lamplighter::flow::panic_text(panic);
     Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
 }
 

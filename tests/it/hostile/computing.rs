@@ -144,3 +144,19 @@ fn a_group_without_a_usable_text_is_a_failed_item_of_the_gather() {
     ended.fails("../up", "is no usable name of an output");
     assert_eq!(night.outputs(), ["fine.json"]);
 }
+
+/// More listings than threads that compute: each waits for stages behind it that want to compute too.
+#[test]
+fn listings_by_filters_leave_the_stages_behind_them_a_thread() {
+    let branch = |at: usize| {
+        format!(
+            r#"Stage(name: "s{at}", from: [], run: [Jq(filter: "range(2000)")]),
+               Stage(name: "w{at}", workers: 2, run: [Jq(filter: ". + 1")])"#
+        )
+    };
+    let branches: Vec<String> = (0..6).map(branch).collect();
+    let night = Night::new(&format!(r#"Job(deadline: "60s", stages: [{}])"#, branches.join(", ")));
+    let ended = night.run();
+    ended.is(0, "succeeded");
+    assert!((0..6).all(|at| ended.count(&format!("w{at}"), "ok") == 2000));
+}

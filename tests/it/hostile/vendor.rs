@@ -19,11 +19,13 @@ enum Answer {
     Cut(Vec<u8>),
     /// These bytes, then those again and again; with a pause where it drips.
     Endless(Vec<u8>, Vec<u8>, bool),
+    /// These bytes, then a reset.
+    Reset(Vec<u8>),
     /// Nothing at all.
     Silence,
 }
 
-use Answer::{Cut, Endless, Silence, Whole};
+use Answer::{Cut, Endless, Reset, Silence, Whole};
 
 struct Vendor {
     base: String,
@@ -79,6 +81,12 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<String>>, answer: fn(&str) -> Answe
                     sent = out.write_all(&more);
                 }
                 sent
+            }
+            Reset(bytes) => {
+                let _ = out.write_all(&bytes);
+                // A close that lingers for no time is a reset.
+                let _ = rustix::net::sockopt::set_socket_linger(&out, Some(Duration::ZERO));
+                return;
             }
             Silence => {
                 let _ = input.read(&mut [0; 1]);
@@ -145,6 +153,12 @@ fn liar(path: &str) -> Answer {
         }
         "/cut" => Cut(with("Content-Length: 100\r\n", "{\"a\": 1}")),
         "/cut-chunk" => Cut(with("Transfer-Encoding: chunked\r\n", "7\r\n{\"a\":1}\r\n")),
+        "/reset" => Reset(Vec::new()),
+        "/reset-head" => Reset(b"HTTP/1.1 200 OK\r\nContent-".to_vec()),
+        "/reset-body" => Reset(with("Content-Length: 100\r\n", "{\"a\": 1}")),
+        "/reset-chunk" => Reset(with("Transfer-Encoding: chunked\r\n", "7\r\n{\"a\":1}\r\n")),
+        // Without a length the end of the connection is the end of the body: only a reset tells that it is none.
+        "/reset-open" => Reset(with("", "{\"a\":1}")),
         "/bad-chunk" => Cut(with("Transfer-Encoding: chunked\r\n", "zz\r\n{\"a\":1}\r\n0\r\n\r\n")),
         "/two-lengths" => Cut(with("Content-Length: 3\r\nContent-Length: 7\r\n", "{\"a\":1}")),
         "/garbage" => Cut(b"\0\x01nonsense\r\n\r\n".to_vec()),
@@ -174,6 +188,7 @@ fn liar(path: &str) -> Answer {
     }
 }
 
+/// Faults 61 to 64 and 66: reset, drip, flood, bomb, short, wrong and no JSON at all.
 #[test]
 fn an_answer_that_lies_is_a_failure_of_its_class_and_never_a_short_success() {
     let vendor = Vendor::start(liar);
@@ -187,6 +202,11 @@ fn an_answer_that_lies_is_a_failure_of_its_class_and_never_a_short_success() {
         ("/half-gzip", "decode"),
         ("/cut", "transport"),
         ("/cut-chunk", "transport"),
+        ("/reset", "transport"),
+        ("/reset-head", "transport"),
+        ("/reset-body", "transport"),
+        ("/reset-chunk", "transport"),
+        ("/reset-open", "transport"),
         ("/bad-chunk", "transport"),
         ("/two-lengths", "transport"),
         ("/garbage", "transport"),
@@ -218,6 +238,91 @@ fn an_answer_that_lies_is_a_failure_of_its_class_and_never_a_short_success() {
     let values: Vec<String> =
         (bad.len()..paths.len()).map(|place| night.read(&place.to_string()).split_whitespace().collect()).collect();
     assert_eq!(values, ["{\"a\":1}", "null", "null", "\"<p>\"", "{\"a\":1}"]);
+}
+
+/// Fault 61: a port that takes no connection any more and refuses none: the kernel drops what comes.
+#[test]
+fn a_connect_that_is_never_answered_has_its_own_timeout() {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+    let full = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&full, &std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    listen(&full, 0).expect("it listens");
+    let address = std::net::SocketAddr::try_from(getsockname(&full).expect("an address")).expect("an address");
+    // Nobody accepts: with one or two the queue is full.
+    let waiting: Vec<_> = (0..4).map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(200))).collect();
+    assert!(waiting.iter().any(Result::is_err), "the queue is full");
+    let vendor = Vendor { base: format!("http://{address}"), requests: Arc::default() };
+    let (_night, ended) = ask(&vendor, &["/x", "/y"], "connect_timeout: \"300ms\",", GET);
+    ended.is(1, "failed");
+    for key in ["0", "1"] {
+        ended.fails(key, "transport GET {{ item.p | url }} failed: no connection to");
+    }
+}
+
+/// Fault 64: a body that is longer than it says. What comes behind it is not taken for the answer to the next request.
+#[test]
+fn what_stands_behind_a_body_is_no_answer() {
+    let vendor = Vendor::start(|path| match path {
+        "/long" => {
+            let forged = format!("HTTP/1.1 200 OK\r\n{JSON}Content-Length: 8\r\n\r\n\"forged\"");
+            let head = format!("HTTP/1.1 200 OK\r\n{JSON}Content-Length: 7\r\n\r\n");
+            Whole(format!("{head}{{\"a\":1}}{forged}{forged}").into_bytes())
+        }
+        "/longer" => {
+            let head = format!("HTTP/1.1 200 OK\r\n{JSON}Content-Length: 7\r\n\r\n");
+            Whole(format!("{head}{{\"a\":1}}, and much more of it").into_bytes())
+        }
+        _ => ok("{\"a\":1}"),
+    });
+    let paths = ["/long", "/fine", "/fine", "/longer", "/fine", "/long", "/longer", "/fine"];
+    let (night, ended) = ask(&vendor, &paths, "max_in_flight: 1,", GET);
+    ended.is(0, "succeeded");
+    for (place, path) in paths.iter().enumerate() {
+        let value: Value = serde_json::from_str(&night.read(&place.to_string())).expect("JSON");
+        assert_eq!(value, json!({"a": 1}), "{place}: {path}");
+    }
+}
+
+/// Fault 66: what a vendor answers is not what it was yesterday. Each is one item's failure with its class, is found in the
+/// report, and the others are done.
+#[test]
+fn an_answer_that_is_not_what_it_was_is_counted_by_class_in_the_report() {
+    let vendor = Vendor::start(|path| match path {
+        "/patients" => ok(r#"[{"id": "P1"}, {"id": "P2"}, {"id": "P1"}, {"id": ""}, {"name": "x"}, {"id": 7}, "P8",
+            {"id": "P3"}, {"id": "P4"}, {"id": "P5"}, {"id": "P6"}, {"id": "P9"}]"#),
+        "/v/P1" => ok(r#"{"hr": 60}"#),
+        "/v/P2" => ok(r#"{"heart_rate": 60}"#),
+        "/v/P3" => ok(r#"{"hr": "sixty"}"#),
+        "/v/P4" => ok(r#"{"hr": NaN}"#),
+        "/v/P5" => answer("200 OK", "Content-Type: text/html\r\n", b"<html>Please log in</html>"),
+        "/v/P6" => ok("<html>Please log in</html>"),
+        "/v/P9" => ok(r#"{"hr": 1e999}"#),
+        _ => ok(r#"{"hr": 61}"#),
+    });
+    let retry = r#"Retry(max_attempts: 2, initial_interval: "1ms", max_interval: "2ms")"#;
+    let service = format!("Service(name: \"v\", base: \"{}\", retry: {retry})", vendor.base);
+    let night = Night::new(&format!(
+        r#"Job(services: [{service}], stages: [
+            Stage(name: "s", key: "{{{{ item.id }}}}", run: [Http(via: "v", get: "/patients"), Jq(filter: ".[]")]),
+            Stage(name: "w", workers: 4, run: [
+                Http(via: "v", get: "/v/{{{{ item.id }}}}"),
+                Jq(filter: "{{k: $key, hr: (.hr | if type == \"number\" then . else error(\"no heart rate\") end)}}"),
+            ]),
+            Stage(name: "g", gather: All, run: [
+                Jq(filter: "{{hr: ([items] | map({{(.k): .hr}}) | add), missing: ([failures] | group_by(.class) | map({{(.[0].class): map(.key)}}) | add)}}"),
+                Write(json: "report.json"),
+            ]),
+        ])"#
+    ));
+    let ended = night.run();
+    ended.is(1, "failed");
+    let report: Value = serde_json::from_str(&night.read("report.json")).expect("JSON");
+    assert_eq!(report["hr"], json!({"P1": 60, "7": 61}));
+    assert_eq!(
+        report["missing"],
+        json!({"data": ["#4", "#5", "#7", "P2", "P3", "P5"], "decode": ["P4", "P6", "P9"], "duplicate_key": ["P1"]})
+    );
+    assert_eq!(ended.record["stages"][0]["classes"], json!({"data": 3, "duplicate_key": 1}));
 }
 
 #[test]
