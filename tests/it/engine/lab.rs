@@ -2,7 +2,7 @@
 //!
 //! Handlers of every lab: `act` does what the value (or its `args`) says: `ms` works so long, `jit` works 0 to so many
 //! ms by the dice, `fails` fails so many attempts and may be repeated, `bad` gives up, `panic` panics, `hang` never ends,
-//! `admit` first waits for that service, no longer than `patience` ms, `give` is given instead of the value, `later` says that it is not the first action
+//! `admit` first waits for that service, no longer than `patience` ms, `spring` panics when it is cut, `give` is given instead of the value, `later` says that it is not the first action
 //! of its stage. With `dice` all this is drawn for each stage and key (see [`drawn`]). `sink` writes down what it is given.
 
 use super::oracles;
@@ -140,8 +140,8 @@ pub struct Lab {
     /// How many values a stage gives for each item; one where it is not said, unknown without `whole`.
     fans: BTreeMap<String, u64>,
     whole: bool,
-    /// Set by a store that has panicked.
-    pub store_panicked: Arc<std::sync::atomic::AtomicBool>,
+    /// Set by what has panicked outside of the fence of an item: a store, or the drop of a handler.
+    pub outside_panic: Arc<std::sync::atomic::AtomicBool>,
 }
 
 /// A run that has ended.
@@ -159,7 +159,7 @@ pub struct Done {
     /// Only a part of the run was asked for, or its values are read by the test.
     pub partly: bool,
     pub most_admitted: usize,
-    pub store_panicked: bool,
+    pub outside_panic: bool,
     /// Values that each stage gives for an item, where that is known.
     pub fans: Option<BTreeMap<String, u64>>,
     pub world: World,
@@ -218,22 +218,15 @@ impl Lab {
     pub fn job(text: &str) -> Lab {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let run: Arc<Mutex<Option<Run>>> = Arc::default();
-        let (a, b) = ((seen.clone(), run.clone()), (seen.clone(), run.clone()));
+        let outside_panic: Arc<std::sync::atomic::AtomicBool> = Arc::default();
+        let (a, b) = ((seen.clone(), run.clone(), outside_panic.clone()), (seen.clone(), run.clone()));
         let handlers = Handlers::new()
-            .add("act", move |call| act(a.0.clone(), a.1.clone(), call))
+            .add("act", move |call| act(a.0.clone(), a.1.clone(), a.2.clone(), call))
             .and_then(|handlers| handlers.add("sink", move |call| sink(b.0.clone(), b.1.clone(), call)))
             .expect("new names");
         let checked = Job::from_ron("lab", text, Path::new("."), &handlers)
             .unwrap_or_else(|problems| panic!("{text}\n{}", problems.render(false)));
-        Lab {
-            job: Arc::new(checked.job),
-            seen,
-            run,
-            limits: true,
-            fans: BTreeMap::new(),
-            whole: false,
-            store_panicked: Arc::default(),
-        }
+        Lab { job: Arc::new(checked.job), seen, run, limits: true, fans: BTreeMap::new(), whole: false, outside_panic }
     }
 
     /// Without the bound of arrived and unsettled items: for jobs that put items that wait long into the store.
@@ -315,7 +308,7 @@ impl Lab {
             limit: options.limit,
             partly: options.until.is_some() || options.key.is_some() || options.preview.is_some(),
             most_admitted: seen.most_admitted,
-            store_panicked: self.store_panicked.load(std::sync::atomic::Ordering::Relaxed),
+            outside_panic: self.outside_panic.load(std::sync::atomic::Ordering::Relaxed),
             fans: self.whole.then(|| self.fans.clone()),
             elapsed: world.awake().0 - seen.start,
             world,
@@ -344,6 +337,7 @@ impl Lab {
         let bounds = if self.limits { bounds(&self.job) } else { BTreeMap::new() };
         *lock(&self.seen) = Seen { start: world.awake().0, boot: world.boot().0, bounds, ..Seen::default() };
         let asked = options.clone();
+        self.outside_panic.store(false, std::sync::atomic::Ordering::Relaxed);
         let scripted = sim.is_scripted();
         let result = sim.run(async {
             let run = Runner::new(world.clone()).start(&self.job, options).expect("it starts");
@@ -622,7 +616,24 @@ fn probe(seen: &mut Seen, run: &Mutex<Option<Run>>) {
     }
 }
 
-async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -> Result<Value, CallError> {
+/// Panics when it is dropped: the future that holds it cannot be cut in peace.
+struct Spring(Arc<std::sync::atomic::AtomicBool>);
+
+impl Drop for Spring {
+    fn drop(&mut self) {
+        if self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+        std::panic::resume_unwind(Box::new("sprung"));
+    }
+}
+
+async fn act(
+    seen: Arc<Mutex<Seen>>,
+    run: Arc<Mutex<Option<Run>>>,
+    outside_panic: Arc<std::sync::atomic::AtomicBool>,
+    call: Call,
+) -> Result<Value, CallError> {
     let mut running = Running::new(seen.clone(), &run, &call);
     let dice = drawn(&call).unwrap_or_default();
     let field = |name: &str| dice.get(name).or_else(|| call.args.get(name)).or_else(|| call.value.get(name)).cloned();
@@ -651,6 +662,7 @@ async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -
         }
         running.turn(What::Works);
     }
+    let spring = field("spring").map(|_| Spring(outside_panic));
     if let Some(most) = number("jit") {
         let drawn = call.world().random() % (most + 1);
         if drawn > 0 {
@@ -664,6 +676,7 @@ async fn act(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -
         std::future::pending::<()>().await;
     }
     drop(place);
+    std::mem::forget(spring);
     if field("panic").is_some() {
         running.gave = Some(Gave::Panic);
         panic!("the handler was told to");

@@ -106,7 +106,7 @@ impl Done {
             .iter()
             .any(|is| why.starts_with(is))
             || why.contains("(fail_fast)")
-            || self.store_panicked
+            || self.outside_panic
     }
 
     /// When the awake clock stands where the boot clock reaches this, both since the start.
@@ -144,7 +144,7 @@ impl Done {
     /// Worker stages in which the handler is all that is done.
     fn told(&self) -> impl Iterator<Item = (&str, &Counts, &Stage)> {
         self.handled().filter(|(_, _, plan)| {
-            plan.actions.len() == 1 && plan.key.is_none() && !plan.is_gather() && !self.store_panicked
+            plan.actions.len() == 1 && plan.key.is_none() && !plan.is_gather() && !self.outside_panic
         })
     }
 
@@ -182,7 +182,7 @@ impl Done {
 
     /// The worker stages at each quiet moment before the end.
     fn quiet_stages(&self) -> impl Iterator<Item = (&Quiet, &StageProgress, &Stage)> {
-        let all = self.quiet.iter().filter(|quiet| quiet.at < self.elapsed && !self.store_panicked);
+        let all = self.quiet.iter().filter(|quiet| quiet.at < self.elapsed && !self.outside_panic);
         all.flat_map(move |quiet| quiet.stages.iter().map(move |stage| (quiet, stage, self.plan(&stage.name))))
             .filter(|(_, stage, plan)| !plan.is_source() && !stage.ended)
     }
@@ -199,7 +199,7 @@ fn settled_once(done: &Done) -> Result<(), String> {
         let sum = counts.ok + counts.empty + counts.failed + counts.timed_out + counts.cancelled + counts.not_reached;
         ensure!(counts.items == sum + counts.held, "`{name}`: {} items arrived, {sum} were settled", counts.items);
         ensure!(counts.failed == counts.classes.values().sum::<u64>(), "`{name}`: failures and classes differ");
-        ensure!(!counts.classes.contains_key(&Class::Lost) || done.store_panicked, "`{name}` lost items");
+        ensure!(!counts.classes.contains_key(&Class::Lost) || done.outside_panic, "`{name}` lost items");
         let most = done.limit.filter(|_| plan.is_source()).unwrap_or(u64::MAX);
         ensure!(counts.items <= most, "`{name}` listed more than {most}");
     }
@@ -292,7 +292,7 @@ fn in_order(done: &Done, name: &str, plan: &Stage, parent: &str) -> Result<(), S
 
 /// RUNS E4, D1: who reads a listing that ended before its end knows that its counts are "at least".
 fn incomplete(done: &Done) -> Result<(), String> {
-    for (name, counts, plan) in done.plans().filter(|_| !done.store_panicked) {
+    for (name, counts, plan) in done.plans().filter(|_| !done.outside_panic) {
         for parent in done.parents(plan) {
             let whole = done.counts(&parent.name).complete || !counts.complete;
             ensure!(whole, "`{name}` says that it is complete, and `{}` is not", parent.name);
@@ -352,10 +352,10 @@ fn missing_named(done: &Done) -> Result<(), String> {
     let missing: u64 = done.record.stages.iter().map(|stage| stage.counts.missing()).sum();
     let named = done.record.failures.len() as u64;
     ensure!(
-        named == missing.min(SUMMARY_LIST_MAX as u64) || done.store_panicked,
+        named == missing.min(SUMMARY_LIST_MAX as u64) || done.outside_panic,
         "{missing} items are missing, {named} are named"
     );
-    for (name, counts, _) in done.plans().filter(|_| missing <= SUMMARY_LIST_MAX as u64 && !done.store_panicked) {
+    for (name, counts, _) in done.plans().filter(|_| missing <= SUMMARY_LIST_MAX as u64 && !done.outside_panic) {
         let mut classes: BTreeMap<&str, u64> = BTreeMap::new();
         for failure in done.record.failures.iter().filter(|failure| failure.stage == name) {
             *classes.entry(&failure.class).or_default() += 1;
@@ -722,9 +722,9 @@ fn settled_in_time(done: &Done) -> Result<(), String> {
 /// P9: a worker that dies outside of an item's fence ends the run by name.
 fn dead_worker(done: &Done) -> Result<(), String> {
     let named = done.reason().contains("panicked");
-    let first = ["cancelled by", "the deadline"].iter().any(|is| done.reason().starts_with(is))
+    let first = ["cancelled by", "the deadline", "spool: "].iter().any(|is| done.reason().starts_with(is))
         || done.reason().contains("(fail_fast)");
-    ensure!(!done.store_panicked || named || first, "a worker died, and the run says {:?}", done.reason());
+    ensure!(!done.outside_panic || named || first, "a worker died, and the run says {:?}", done.reason());
     Ok(())
 }
 
@@ -737,7 +737,7 @@ fn outcome(done: &Done) -> Result<(), String> {
     ensure!(!cut_by_it || done.elapsed >= due, "its deadline is {due:?}, and it passed at {:?}", done.elapsed);
     if done.cancelled() {
         let expected = match why {
-            _ if done.store_panicked => return Ok(()),
+            _ if done.outside_panic => return Ok(()),
             why if why.starts_with("cancelled by") => RunOutcome::Cancelled,
             why if why.starts_with("the deadline") => RunOutcome::DeadlineExceeded,
             _ => RunOutcome::Failed,

@@ -37,6 +37,8 @@ struct Faults {
     stage_deadlines: bool,
     run_deadline: bool,
     chain: bool,
+    /// Handlers that panic when they are cut, outside of every fence.
+    spring: bool,
 }
 
 /// A job that was drawn, and what happens to it.
@@ -78,6 +80,7 @@ impl Faults {
             stage_deadlines: on(3),
             run_deadline: on(4),
             chain: on(20),
+            spring: on(12),
         };
         for (share, (on, most)) in faults.acts.iter_mut().zip(acts.into_iter().zip([60, 25, 20, 15, 60])) {
             *share = if on { dice.u64(5..most) } else { 0 };
@@ -189,6 +192,7 @@ impl Case {
                 _ => ", \"admit\": \"vendor\"".to_owned(),
             };
             let admit = if faults.service { admit } else { String::new() };
+            let admit = if faults.spring { format!("{admit}, \"spring\": 1") } else { admit };
             let mut actions = format!("Call(handler: \"act\", {})", faults.args(dice, &admit));
             let name = format!("w{at}");
             if faults.fans && dice.bool() {
@@ -249,7 +253,8 @@ impl Case {
             _ => Kept::Memory(64 << 20),
         };
         let steady = matches!(script, Script::Await) && matches!(store, Kept::Lazy | Kept::Memory(4096..));
-        let steady = steady && !bounded && !faults.item_deadlines && !faults.fail_fast && faults.acts[3] == 0;
+        let steady =
+            steady && !bounded && !faults.item_deadlines && !faults.fail_fast && faults.acts[3] == 0 && !faults.spring;
         let steady = steady && !(stages.contains("deadline") || faults.service);
         let panics = match store {
             Kept::Panics(after) => Some(after),
@@ -297,7 +302,7 @@ impl Case {
         let store = match self.store {
             Kept::Memory(limit) => StoreChoice::Memory { limit },
             Kept::Lazy => StoreChoice::Given(lazy(64 << 20)),
-            Kept::Panics(after) => StoreChoice::Given(panicking(after, lab.store_panicked.clone())),
+            Kept::Panics(after) => StoreChoice::Given(panicking(after, lab.outside_panic.clone())),
         };
         RunOptions { store, ..options() }
     }
