@@ -19,7 +19,7 @@
 //! | [`world`] | the only doors to time, executor, threads and randomness: real or simulated |
 //! | [`flow`] | groups that always join, permits, inboxes: bounded stages without a word of jobs |
 //! | [`item`] | what flows and what is recorded, as plain data: keys, lineage, outcomes, counts |
-//! | [`store`] | the rows of a run: SQLite or memory behind one trait |
+//! | [`store`] | what is kept of runs: SQLite or memory behind one trait |
 //! | [`report`] | a record as text for people |
 //! | [`lang`] | what authors compute with: templates and jq |
 //! | [`schedule`] | when a job is due, as authors write it |
@@ -52,7 +52,7 @@
 //! ```
 //! use lamplighter::{
 //!     action::{Call, CallError, Handlers},
-//!     item::RunOutcome,
+//!     item::{RunOutcome, Value},
 //!     job::Job,
 //!     run::{RunOptions, Runner},
 //!     world::World,
@@ -61,7 +61,7 @@
 //!
 //! let handlers = Handlers::new().add("double", |call: Call| async move {
 //!     let n = call.value["n"].as_i64().ok_or_else(|| CallError::give_up("the item has no number `n`"))?;
-//!     Ok((2 * n).into())
+//!     Ok(Value::from(2 * n))
 //! })?;
 //! let text = r#"
 //!     Job(stages: [

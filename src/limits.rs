@@ -62,7 +62,7 @@ pub const BUFFER_MAX: usize = 65_536;
 /// `waiting` of a stage that does not say it: twice its workers, at least this many.
 pub const WAITING_MIN: usize = 16;
 /// After this many items that were ready at once a worker lets the others run (no item is overtaken for long).
-pub const READY_ITEMS_BEFORE_YIELD: u32 = 8;
+pub const READY_ITEMS_BEFORE_YIELD: u32 = 32;
 
 /// Most values that one item may give in a worker stage.
 pub const VALUES_PER_ITEM_MAX: usize = 10_000;
@@ -155,6 +155,25 @@ pub const TURNS_PER_COMMIT: u32 = 32;
 pub const STORE_PAGE_BYTES: u32 = 2048;
 /// Page cache of the private store, in KiB: with 2048 no run was faster, and each took 1 MiB more.
 pub const STORE_CACHE_KIB: u32 = 1024;
+/// Size of a page of the durable state, in bytes: what file systems and flash write at once.
+pub const STATE_PAGE_BYTES: u32 = 4096;
+/// Pages of the durable state's log after which they are copied into the file: 1 MiB.
+pub const STATE_LOG_PAGES: u32 = 256;
+/// The log is cut to this size when it was larger, in bytes.
+pub const STATE_LOG_BYTES: u32 = 1 << 20;
+/// How long another process may hold up a write to the durable state: it writes for some milliseconds, on a bad card for
+/// seconds.
+pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// So many crashes of a run with nothing done in between, within [`CRASH_WINDOW`], quarantine it.
+pub const CRASHES_WITHOUT_PROGRESS_MAX: usize = 3;
+/// See [`CRASHES_WITHOUT_PROGRESS_MAX`].
+pub const CRASH_WINDOW: Duration = Duration::from_secs(72 * 3600);
+/// So many crashes of a run, of any kind, quarantine it.
+pub const CRASHES_MAX: u32 = 10;
+/// Free pages that retention gives back to the file system in one call: some milliseconds.
+pub const RETAIN_VACUUM_PAGES: u32 = 256;
+/// Bytes of the log of one run that are kept; the oldest lines make room.
+pub const EVENTS_BYTES_MAX: u64 = 256 << 10;
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Least of it that can be said: an empty store has 0.1 MB.
@@ -190,6 +209,13 @@ pub const CHILD_LOG_LINES_MAX: u64 = 1000;
 pub const CHILD_LOG_BYTES_MAX: u64 = 256 << 10;
 /// A longer line of output is logged and kept only so far, in bytes.
 pub const CHILD_LINE_BYTES_MAX: usize = 2048;
+/// A thread that has started a child waits this long for its first output or its end. Most are over by then; a start every
+/// millisecond on each thread of the pool is more than a gateway can run.
+pub const CHILD_LINGER: Duration = Duration::from_millis(1);
+/// Output of a child is read in blocks of this many bytes at first: most say little, and there are many workers.
+pub const CHILD_BLOCK_BYTES_MIN: usize = 1 << 10;
+/// Once it has filled one, in blocks of this many bytes.
+pub const CHILD_BLOCK_BYTES_MAX: usize = 16 << 10;
 /// Blocks of a child's output that are read before others have their turn.
 pub const CHILD_READS_BEFORE_YIELD: u32 = 4;
 /// Last lines of a child's output that are kept for reports.

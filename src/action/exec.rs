@@ -4,7 +4,7 @@
 //! process group do when they are cut is told in `process`, what happens in its pipes in `pump`.
 
 use super::{
-    Action, Checked, Gives, ItemContext, Out, Place, Stop,
+    Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
     process::{Leftovers, Running, Start, Started},
@@ -21,7 +21,6 @@ use crate::{
 use futures_lite::future::{or, try_zip};
 use rustix::io::Errno;
 use std::{
-    collections::BTreeMap,
     io,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
@@ -77,6 +76,8 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 const OPERATORS: [&str; 10] = ["|", "||", "&", "&&", ">", ">>", "<", "2>", "2>&1", ">&2"];
 
 struct Exec {
+    /// Folder of the job file: a program such as `./x.sh` stands there.
+    base: PathBuf,
     argv: Vec<Template>,
     script: Option<String>,
     env: Vec<(String, Template)>,
@@ -90,10 +91,31 @@ struct Exec {
 
 /// Everything about one child, rendered.
 struct Rendered {
+    run: Arc<RunContext>,
     argv: Vec<String>,
-    env: BTreeMap<String, String>,
+    env: Vec<(String, String)>,
+    /// What the run tells each child.
+    ours: [(&'static str, String); 6],
+    deadline: Option<String>,
     cwd: PathBuf,
     stdin: Option<String>,
+}
+
+impl Rendered {
+    /// The child's environment; of two variables of one name the later one counts.
+    fn environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        let given = self.run.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let zone = self.run.zone.iana_name().map(|zone| ("TZ", zone));
+        let own = self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let ours = self.ours.iter().map(|(name, value)| (*name, value.as_str()));
+        let deadline = self.deadline.as_deref().map(|deadline| ("LAMPLIGHTER_DEADLINE", deadline));
+        given.chain(zone).chain(own).chain(ours).chain(deadline)
+    }
+
+    /// Where the child's programs are looked for.
+    fn path(&self) -> &str {
+        self.environment().filter(|(name, _)| *name == "PATH").last().map_or(PATH_DEFAULT, |(_, path)| path)
+    }
 }
 
 /// See [`super::check`].
@@ -174,8 +196,19 @@ pub(super) fn check(spec: &ExecSpec, path: &str, _place: &Place<'_>, checker: &m
         (stdout, Some(name)) => Gives::Into { name: name.clone(), list: matches!(stdout, StdoutSpec::Lines) },
     };
     let memory = spec.memory.map(Size::bytes);
-    let action =
-        Exec { argv, script: spec.sh.clone(), env, cwd, stdin, stdout, success_codes: codes, nice: spec.nice, memory };
+    let base = absolute(checker.base_dir());
+    let action = Exec {
+        base,
+        argv,
+        script: spec.sh.clone(),
+        env,
+        cwd,
+        stdin,
+        stdout,
+        success_codes: codes,
+        nice: spec.nice,
+        memory,
+    };
     ok.then(|| Checked { kind: "Exec", action: Box::new(action), gives, writes: false })
 }
 
@@ -254,12 +287,12 @@ impl Action for Exec {
         out: &'a mut dyn Out,
     ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
-            let rendered = self.render(cx, facts).await?;
+            let rendered = Arc::new(self.render(cx, facts).await?);
             let program = program_name(&rendered.argv[0]);
             let started = self.start(cx, &rendered).await?;
-            let pumps = Pumps::default();
+            let pumps = Pumps::new(cx.run.world.clone());
             let done = Tailed { cx, pumps: &pumps };
-            let (status, text) = self.attend(cx, started, rendered.stdin, &program, &pumps, out).await?;
+            let (status, text) = self.attend(cx, started, rendered.stdin.as_deref(), &program, &pumps, out).await?;
             drop(done);
             if !status.code().is_some_and(|code| self.success_codes.contains(&code)) {
                 return Err(Stop::failed(Class::Exit, ended(&program, status, pumps.last_line())));
@@ -338,49 +371,41 @@ impl Exec {
             argv.push(argument);
         }
         let run = &cx.run;
-        let mut env = run.environment.clone();
-        if let Some(zone) = run.zone.iana_name() {
-            env.insert("TZ".into(), zone.to_owned());
-        }
+        let mut env = Vec::with_capacity(self.env.len());
         for (name, template) in &self.env {
-            let value = render(cx, template, facts, &format!("env.{name}")).await?;
-            env.insert(name.clone(), value);
+            env.push((name.clone(), render(cx, template, facts, &format!("env.{name}")).await?));
         }
-        for (name, value) in [
-            ("RUN", run.id.clone()),
-            ("JOB", run.job.clone()),
-            ("STAGE", cx.stage.to_string()),
-            ("KEY", cx.key.as_ref().map_or("", Key::as_str).to_owned()),
-            ("ATTEMPT", cx.attempt.to_string()),
-            ("IDEMPOTENCY_KEY", cx.idempotency_key()),
-        ] {
-            env.insert(format!("LAMPLIGHTER_{name}"), value);
-        }
-        if let Some(deadline) = cx.slot.deadline().or(run.deadline) {
+        let ours = [
+            ("LAMPLIGHTER_RUN", run.id.clone()),
+            ("LAMPLIGHTER_JOB", run.job.clone()),
+            ("LAMPLIGHTER_STAGE", cx.stage.to_string()),
+            ("LAMPLIGHTER_KEY", cx.key.as_ref().map_or("", Key::as_str).to_owned()),
+            ("LAMPLIGHTER_ATTEMPT", cx.attempt.to_string()),
+            ("LAMPLIGHTER_IDEMPOTENCY_KEY", cx.idempotency_key()),
+        ];
+        let deadline = cx.slot.deadline().or(run.deadline).map(|deadline| {
             let left = deadline.since(run.world.boot());
             let left = jiff::SignedDuration::try_from(left).unwrap_or(jiff::SignedDuration::MAX);
-            let wall = run.world.wall().saturating_add(left).unwrap_or(jiff::Timestamp::MAX);
-            env.insert("LAMPLIGHTER_DEADLINE".into(), wall.to_string());
-        }
-        let root = absolute(run.outputs.root());
+            run.world.wall().saturating_add(left).unwrap_or(jiff::Timestamp::MAX).to_string()
+        });
+        let root = run.outputs.root();
         let cwd = match &self.cwd {
             Some(template) => root.join(render(cx, template, facts, "cwd").await?),
-            None => root,
+            None => root.to_owned(),
         };
         let stdin = match &self.stdin {
             Some(template) => Some(render(cx, template, facts, "stdin").await?).filter(|text| !text.is_empty()),
             None => None,
         };
-        Ok(Rendered { argv, env, cwd, stdin })
+        Ok(Rendered { run: run.clone(), argv, env, ours, deadline, cwd, stdin })
     }
 
     /// Starts the child; where the system has no process, memory or file descriptor for it now, waits and tries again.
-    async fn start(&self, cx: &ItemContext, rendered: &Rendered) -> Result<Started, Stop> {
+    async fn start(&self, cx: &ItemContext, rendered: &Arc<Rendered>) -> Result<Started, Stop> {
         let run = &cx.run;
         let mut scarcity = Scarcity::default();
         loop {
-            let (argv, env, cwd) = (rendered.argv.clone(), rendered.env.clone(), rendered.cwd.clone());
-            let (base, stdin) = (absolute(&run.base_dir), rendered.stdin.is_some());
+            let (base, child) = (self.base.clone(), rendered.clone());
             let own_stderr = !matches!(self.stdout, StdoutSpec::Log);
             let (nice, memory) = (self.nice, self.memory);
             let makes_folder = self.cwd.is_none();
@@ -392,18 +417,26 @@ impl Exec {
                 if wanted.strong_count() == 0 {
                     return Err((io::ErrorKind::Interrupted.into(), "cut before it was started".into()));
                 }
-                let program = find_program(&argv[0], &env, &base)
-                    .map_err(|message| (io::Error::from(io::ErrorKind::NotFound), message))?;
+                let Rendered { argv, cwd, stdin, .. } = &*child;
+                let not_found = |message| (io::Error::from(io::ErrorKind::NotFound), message);
+                let program = if argv[0].contains('/') {
+                    base.join(&argv[0])
+                } else {
+                    find_program(&argv[0], child.path(), &base).map_err(not_found)?
+                };
                 if makes_folder && !cwd.is_dir() {
-                    output::open_root(&cwd)?;
+                    output::open_root(cwd)?;
                 }
                 let mut command = Command::new(&program);
                 // The path is complete: the standard library would else search it in a fork of the whole program.
-                command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(&env).current_dir(&cwd);
-                let start = Start { command, stdin, own_stderr, nice, memory };
-                start.start(expected).map_err(|error| {
-                    let message = cannot_start(&error, &argv, &env, &program, &cwd);
-                    (error, message)
+                command.arg0(&argv[0]).args(&argv[1..]).env_clear().envs(child.environment()).current_dir(cwd);
+                let start = Start { command, stdin: stdin.is_some(), own_stderr, nice, memory };
+                start.start(expected).map_err(|error| match find_program(&argv[0], child.path(), &base) {
+                    Err(message) if !for_now(&error) => not_found(message),
+                    _ => {
+                        let message = cannot_start(&error, &child, &program);
+                        (error, message)
+                    }
                 })
             });
             let started = started.await;
@@ -436,12 +469,12 @@ impl Exec {
         &self,
         cx: &ItemContext,
         started: Started,
-        input: Option<String>,
+        input: Option<&str>,
         program: &str,
         pumps: &Pumps,
         out: &mut dyn Out,
     ) -> Result<(ExitStatus, Vec<u8>), Stop> {
-        let Started { running, stdin, stdout, stderr } = started;
+        let Started { mut running, stdin, stdout, stderr } = started;
         let world = &cx.run.world;
         let key = cx.key.as_ref().map_or("", Key::as_str);
         let log = || LogLines::new(&cx.run.job, &cx.stage, key);
@@ -548,7 +581,7 @@ fn ended(program: &str, status: ExitStatus, last_line: Option<String>) -> String
 }
 
 /// Where the program stands: beside the job file, at its path, or in one of the folders of the child's PATH.
-fn find_program(name: &str, env: &BTreeMap<String, String>, base: &Path) -> Result<PathBuf, String> {
+fn find_program(name: &str, folders: &str, base: &Path) -> Result<PathBuf, String> {
     use rustix::fs::{Access, access};
     if name.contains('/') {
         let path = base.join(name);
@@ -561,7 +594,6 @@ fn find_program(name: &str, env: &BTreeMap<String, String>, base: &Path) -> Resu
             Err(error) => Err(format!("cannot start `{name}`: {}: {}", path.display(), cause(&error))),
         };
     }
-    let folders = env.get("PATH").map_or(PATH_DEFAULT, String::as_str);
     let mut found = None;
     for folder in folders.split(':').filter(|folder| folder.starts_with('/')) {
         let path = Path::new(folder).join(name);
@@ -579,18 +611,13 @@ fn find_program(name: &str, env: &BTreeMap<String, String>, base: &Path) -> Resu
 }
 
 /// Why the program, which is there, could not be started.
-fn cannot_start(
-    error: &io::Error,
-    argv: &[String],
-    env: &BTreeMap<String, String>,
-    program: &Path,
-    cwd: &Path,
-) -> String {
+fn cannot_start(error: &io::Error, child: &Rendered, program: &Path) -> String {
+    let Rendered { argv, cwd, .. } = child;
     let name = program_name(&argv[0]);
     let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
     if is(Errno::TOOBIG) {
         let size = argv.iter().map(|word| word.len() + 1).sum::<usize>()
-            + env.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
+            + child.environment().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>();
         return format!(
             "cannot start `{name}`: its arguments and environment have {size} bytes, more than the system takes: give large values by `stdin`"
         );

@@ -3,9 +3,8 @@
 //! An embedder registers them in [`Handlers`] before jobs are loaded; a job that names one that does not exist does not
 //! load.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop, files, values::Tree};
+use super::{Action, Checked, Gives, ItemContext, Out, Place, Seat, Stop, files, values::Tree};
 use crate::{
-    flow::Slot,
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts},
     problem::{Json, UniqueMap, closest},
@@ -26,7 +25,8 @@ crate::spec! {
     }
 }
 
-type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Value, CallError>> + Send + Sync>;
+/// Calls the handler of this name and hands on what it gives.
+type Handler = Arc<dyn for<'a> Fn(&'a str, Call, &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> + Send + Sync>;
 
 /// Handlers by name. Cheap to clone.
 ///
@@ -59,23 +59,12 @@ pub struct Call {
     /// The item's key; in a source that of nothing.
     pub key: Key,
     /// The rendered `args`, an object.
-    pub args: Value,
-    /// The run's params, an object.
-    pub params: Value,
+    pub args: Arc<Value>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
-    /// The bound of this item on the boot clock; the run's where the item has none.
-    pub deadline: Option<Boot>,
-    /// Id of the run.
-    pub run: String,
-    /// Name of the job.
-    pub job: String,
-    /// Name of the stage.
-    pub stage: Arc<str>,
-    /// The same over retries and resume: for services that must do a thing once.
-    pub idempotency_key: String,
-    context: Arc<RunContext>,
-    slot: Arc<Slot>,
+    action_place: u16,
+    value_place: u32,
+    seat: Arc<Seat>,
 }
 
 /// Why a handler gave nothing.
@@ -102,15 +91,17 @@ impl Handlers {
         Handlers::default()
     }
 
-    /// These handlers and one more. It runs on the run's executor: work that blocks belongs into
-    /// [`World::unblock`](crate::world::World::unblock). A panic in it is the item's failure.
+    /// These handlers and one more. It gives a [`Value`], or an `Arc` of one (what it was called with, without a copy). It
+    /// runs on the run's executor: work that blocks belongs into [`World::unblock`](crate::world::World::unblock). A panic
+    /// in it is the item's failure.
     ///
     /// # Errors
     /// When the name is taken or unusable.
-    pub fn add<F, R>(mut self, name: &str, handler: F) -> Result<Handlers, HandlerError>
+    pub fn add<F, R, V>(mut self, name: &str, handler: F) -> Result<Handlers, HandlerError>
     where
         F: Fn(Call) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Value, CallError>> + Send + 'static,
+        R: Future<Output = Result<V, CallError>> + Send + 'static,
+        V: Into<Arc<Value>> + Send,
     {
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || !name.chars().all(usable) {
@@ -120,7 +111,7 @@ impl Handlers {
             return Err(HandlerError::Twice(name.to_owned()));
         }
         let mut all = BTreeMap::clone(&self.0);
-        all.insert(name.to_owned(), Arc::new(move |call| Box::pin(handler(call))));
+        all.insert(name.to_owned(), handing_on(handler));
         self.0 = Arc::new(all);
         Ok(self)
     }
@@ -131,7 +122,58 @@ impl Handlers {
     }
 }
 
+/// One box for the handler's future and what becomes of its value.
+fn handing_on<F, R, V>(handler: F) -> Handler
+where
+    F: Fn(Call) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<V, CallError>> + Send + 'static,
+    V: Into<Arc<Value>> + Send,
+{
+    Arc::new(move |name, call, out| {
+        let given = handler(call);
+        Box::pin(async move {
+            match given.await {
+                Ok(value) => out.hand(value.into()).await,
+                Err(error) => {
+                    let message = format!("handler `{name}`: {}", error.message);
+                    Err(Stop::Failed { failure: Failure::new(Class::Call, message), given_up: !error.retry })
+                }
+            }
+        })
+    })
+}
+
 impl Call {
+    /// The run's params, an object.
+    pub fn params(&self) -> &Value {
+        &self.seat.run.facts.params
+    }
+
+    /// The bound of this item on the boot clock; the run's where the item has none.
+    pub fn deadline(&self) -> Option<Boot> {
+        self.seat.slot.deadline().or(self.seat.run.deadline)
+    }
+
+    /// Id of the run.
+    pub fn run(&self) -> &str {
+        &self.seat.run.id
+    }
+
+    /// Name of the job.
+    pub fn job(&self) -> &str {
+        &self.seat.run.job
+    }
+
+    /// Name of the stage.
+    pub fn stage(&self) -> &str {
+        &self.seat.stage
+    }
+
+    /// The same over retries and resume: for services that must do a thing once.
+    pub fn idempotency_key(&self) -> String {
+        self.seat.idempotency_key(self.key.as_str(), self.action_place, self.value_place)
+    }
+
     /// Waits on the clock of the run: real, or simulated in a test. The time counts as work.
     ///
     /// # Cancel safety
@@ -151,9 +193,9 @@ impl Call {
     /// Dropping the future gives the place in the queue back; nothing is counted. A handler that stops waiting so should end:
     /// it has no work permit any more, and goes on beside those that have one.
     pub async fn admit(&self, service: &str) -> Result<Admitted, CallError> {
-        let found = self.context.services.get(service);
+        let found = self.seat.run.services.get(service);
         let found = found.ok_or_else(|| CallError::give_up(format!("the job has no service `{service}`")))?;
-        found.admit(&self.slot).await.map_err(|_| {
+        found.admit(&self.seat.slot).await.map_err(|_| {
             CallError::give_up(format!(
                 "the item's deadline leaves no time to wait for the rate of service `{service}`"
             ))
@@ -162,7 +204,7 @@ impl Call {
 
     /// Clocks, threads and randomness of the run.
     pub fn world(&self) -> &World {
-        self.slot.world()
+        self.seat.slot.world()
     }
 }
 
@@ -209,6 +251,8 @@ struct CallAction {
     name: String,
     handler: Handler,
     args: Vec<(String, Tree)>,
+    /// What it is called with where none are written.
+    no_args: Arc<Value>,
 }
 
 /// See [`super::check`].
@@ -230,8 +274,22 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
         .collect();
     let args = args.into_iter().collect::<Option<Vec<_>>>()?;
     let gives = Gives::named(spec.into.as_ref(), false);
-    let action = CallAction { name: spec.handler.clone(), handler: handler?, args };
+    let no_args = Arc::new(Value::Object(serde_json::Map::new()));
+    let action = CallAction { name: spec.handler.clone(), handler: handler?, args, no_args };
     Some(Checked { kind: "Call", action: Box::new(action), gives, writes: false })
+}
+
+fn call(cx: &ItemContext, facts: &Facts, args: Arc<Value>) -> Call {
+    Call {
+        item: facts.item.clone(),
+        value: facts.value.clone(),
+        key: facts.key.clone(),
+        args,
+        attempt: cx.attempt,
+        action_place: cx.action_place,
+        value_place: cx.value_place,
+        seat: cx.seat.clone(),
+    }
 }
 
 impl Action for CallAction {
@@ -241,33 +299,15 @@ impl Action for CallAction {
         facts: &'a Facts,
         out: &'a mut dyn Out,
     ) -> BoxFuture<'a, Result<(), Stop>> {
+        if self.args.is_empty() {
+            return (self.handler)(&self.name, call(cx, facts, self.no_args.clone()), out);
+        }
         Box::pin(async move {
             let mut args = serde_json::Map::new();
             for (name, tree) in &self.args {
                 args.insert(name.clone(), tree.render(cx, facts, "args").await?);
             }
-            let call = Call {
-                item: facts.item.clone(),
-                value: facts.value.clone(),
-                key: facts.key.clone(),
-                args: Value::Object(args),
-                params: facts.run.params.clone(),
-                attempt: cx.attempt,
-                deadline: cx.slot.deadline().or(cx.run.deadline),
-                run: cx.run.id.clone(),
-                job: cx.run.job.clone(),
-                stage: cx.stage.clone(),
-                idempotency_key: cx.idempotency_key(),
-                context: cx.run.clone(),
-                slot: cx.slot.clone(),
-            };
-            match (self.handler)(call).await {
-                Ok(value) => out.give(value).await,
-                Err(error) => {
-                    let message = format!("handler `{}`: {}", self.name, error.message);
-                    Err(Stop::Failed { failure: Failure::new(Class::Call, message), given_up: !error.retry })
-                }
-            }
+            (self.handler)(&self.name, call(cx, facts, Arc::new(Value::Object(args))), out).await
         })
     }
 

@@ -31,12 +31,21 @@ pub use process::{Leftovers, Owner};
 
 use crate::{
     flow::Slot,
-    item::{Class, Failure, Key, Lineage, Value},
-    lang::{Checker, Facts},
+    item::{Class, Failure, Key, Lineage, Value, hex},
+    lang::{Checker, Facts, RunFacts},
     service::Service,
     world::{Boot, BoxFuture, World},
 };
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    ops::Deref,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 crate::choice! {
     /// What a stage does with an item; `run: [..]` is a list of them.
@@ -137,17 +146,50 @@ pub trait Out: Send {
     ///
     /// # Errors
     /// When no more may be given: too many values or bytes, or the listing was cut. The action returns it at once.
-    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>>;
+    fn hand(&mut self, value: Arc<Value>) -> Handed<'_>;
+    /// The same with a value that nobody else has.
+    ///
+    /// # Errors
+    /// As [`Out::hand`].
+    fn give(&mut self, value: Value) -> Handed<'_> {
+        self.hand(Arc::new(value))
+    }
     /// One bad row of a listing: it becomes one failed item and the listing goes on. In a worker stage the item fails.
     ///
     /// # Errors
-    /// As [`Out::give`].
-    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>>;
+    /// As [`Out::hand`].
+    fn bad(&mut self, failure: Failure) -> Handed<'_>;
     /// The head of an answer, seen by the actions after this one as `response`.
     fn response(&mut self, head: Arc<Value>);
     /// Bytes of JSON that one value may have (`max_value`): what is larger is refused before it is in memory.
     fn max_value(&self) -> u64 {
         crate::limits::VALUE_BYTES_DEFAULT
+    }
+}
+
+/// A value on its way out of an action: mostly there at once, so it is boxed only where it waits.
+pub enum Handed<'a> {
+    /// It was taken, or refused; `None` once that was told.
+    Now(Option<Result<(), Stop>>),
+    /// There is no room for it yet.
+    Later(BoxFuture<'a, Result<(), Stop>>),
+}
+
+impl Handed<'_> {
+    /// It was taken, or refused.
+    pub fn now(end: Result<(), Stop>) -> Self {
+        Handed::Now(Some(end))
+    }
+}
+
+impl Future for Handed<'_> {
+    type Output = Result<(), Stop>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        match self.get_mut() {
+            Handed::Now(end) => end.take().map_or(Poll::Pending, Poll::Ready),
+            Handed::Later(wait) => wait.as_mut().poll(cx),
+        }
     }
 }
 
@@ -196,6 +238,8 @@ pub struct RunContext {
     pub id: String,
     /// Name of the job.
     pub job: String,
+    /// Params, secrets, what `run` says.
+    pub facts: Arc<RunFacts>,
     /// The run's deadline on the boot clock.
     pub deadline: Option<Boot>,
     /// What is cancelled may use this long.
@@ -218,9 +262,9 @@ pub struct RunContext {
     pub temporary: PathBuf,
 }
 
-/// The item that an action works on, and its place in the run. One for each worker.
-pub struct ItemContext {
-    /// What is the same for all items.
+/// Where items are worked on, one after the other: what is the same for all of them.
+pub struct Seat {
+    /// What is the same for all items of the run.
     pub run: Arc<RunContext>,
     /// Permit, clocks, attempts.
     pub slot: Arc<Slot>,
@@ -228,6 +272,12 @@ pub struct ItemContext {
     pub stage: Arc<str>,
     /// Place of the stage in the job.
     pub stage_place: u16,
+}
+
+/// The item that an action works on, and its place in the run. One for each worker; what it says of the worker's [`Seat`]
+/// is read through it.
+pub struct ItemContext {
+    seat: Arc<Seat>,
     /// Key of the item; `None` while a source lists.
     pub key: Option<Key>,
     /// Identity of the item.
@@ -244,14 +294,19 @@ pub struct ItemContext {
     databases: sql::Databases,
 }
 
+impl Deref for ItemContext {
+    type Target = Seat;
+
+    fn deref(&self) -> &Seat {
+        &self.seat
+    }
+}
+
 impl ItemContext {
     /// The context of a worker of a stage, before its first item.
     pub fn new(run: Arc<RunContext>, slot: Arc<Slot>, stage: Arc<str>, stage_place: u16) -> ItemContext {
         ItemContext {
-            run,
-            slot,
-            stage,
-            stage_place,
+            seat: Arc::new(Seat { run, slot, stage, stage_place }),
             key: None,
             lineage: Lineage::listed(stage_place, 0),
             action_place: 0,
@@ -264,16 +319,22 @@ impl ItemContext {
 
     /// The idempotency key of the call that runs now: the same over retries and resume (RUNS S6).
     pub fn idempotency_key(&self) -> String {
+        let key = self.key.as_ref().map_or("", Key::as_str);
+        self.seat.idempotency_key(key, self.action_place, self.value_place)
+    }
+}
+
+impl Seat {
+    fn idempotency_key(&self, key: &str, action_place: u16, value_place: u32) -> String {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
-        let key = self.key.as_ref().map_or("", Key::as_str);
         for part in [&self.run.instance, &self.run.id, &*self.stage, key] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        hash.update(self.action_place.to_be_bytes());
-        hash.update(self.value_place.to_be_bytes());
-        hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.update(action_place.to_be_bytes());
+        hash.update(value_place.to_be_bytes());
+        hex(&hash.finalize()[..16])
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     files::{self, Scarcity},
 };
 use crate::{
-    item::{Class, Key, Lineage, OutputRecord},
+    item::{Class, Key, Lineage, OutputRecord, hex},
     limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
     store::{Claim, RunStore, StoreError},
     world::World,
@@ -101,6 +101,8 @@ impl Outputs {
     /// Files of `run` go below `root`. Who owns which path is kept in memory until [`Outputs::keep_in`].
     pub fn new(world: World, root: PathBuf, run: &str) -> Outputs {
         let (store, memory) = (OnceLock::new(), Mutex::default());
+        // A child runs in another folder: paths that it is given must not depend on ours.
+        let root = std::path::absolute(&root).unwrap_or(root);
         Outputs(Arc::new(Inner { world, root, run: run.to_owned(), store, memory }))
     }
 
@@ -317,7 +319,7 @@ impl OutputFile {
         let block = std::mem::take(&mut self.block);
         let name = self.path.clone();
         let half = self.blocking(move |half| half.append(&block).and_then(|()| half.rename(&name))).await?;
-        let sha256 = half.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(&half.hash.clone().finalize());
         let record = OutputRecord { path: self.path.0.clone(), sha256, bytes: half.bytes };
         self.outputs.record(&record).await?;
         Ok(record)

@@ -7,14 +7,15 @@
 //! A process that leaves its group (`setsid`) still carries the id of its run in its environment (`LAMPLIGHTER_RUN`): the
 //! join looks through all processes for it and ends them too. Who wants to leave a process behind takes that variable away.
 
-use super::files::one_line;
+use super::{files::one_line, pump::Pipe};
 use crate::{
     item::Lineage,
-    limits::{CHILD_OOM_SCORE, LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
+    limits::{CHILD_LINGER, CHILD_OOM_SCORE, LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
     world::World,
 };
 use event_listener::Event;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions},
 };
@@ -85,16 +86,17 @@ pub(super) struct Started {
     /// The process.
     pub running: Running,
     /// Its standard input.
-    pub stdin: Option<Async<OwnedFd>>,
+    pub stdin: Option<Pipe>,
     /// Its standard output, and error where that has no pipe of its own.
-    pub stdout: Async<OwnedFd>,
+    pub stdout: Pipe,
     /// Its standard error.
-    pub stderr: Option<Async<OwnedFd>>,
+    pub stderr: Option<Pipe>,
 }
 
 /// A child that runs. Dropped, its group is cut and left to [`Leftovers`].
 pub(super) struct Running {
     group: Option<Group>,
+    /// There once its exit had to be waited for.
     pidfd: Option<Async<OwnedFd>>,
     expected: Expected,
 }
@@ -375,12 +377,13 @@ impl Start {
             self.command.stdin(Stdio::null());
             None
         };
+        let lingers = stdin.is_none();
         let child = self.command.process_group(0).spawn()?;
         expected.started();
         // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
         drop(self.command);
         let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a child has a positive number");
-        let mut running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, expected };
+        let running = Running { group: Some(Group { id, leader: Some(child) }), pidfd: None, expected };
         if let Some(nice) = self.nice {
             // It may have ended already, or a negative value may not be allowed.
             if let Err(error) = rustix::process::setpriority_pgrp(Some(id), nice)
@@ -397,36 +400,40 @@ impl Start {
                 log::warn!("cannot set `memory`: {error}");
             }
         }
-        // When memory runs out the kernel should take a child and not us. It may have ended already.
-        let _ = fs::write(format!("/proc/{}/oom_score_adj", number(id)), CHILD_OOM_SCORE);
-        // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
-        running.pidfd =
-            rustix::process::pidfd_open(id, PidfdFlags::empty()).ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+        if !(lingers && is_over_at_once(&stdout)) {
+            // When memory runs out the kernel should take a child and not us. It may have ended already.
+            let _ = fs::write(format!("/proc/{}/oom_score_adj", number(id)), CHILD_OOM_SCORE);
+        }
         Ok(Started {
             running,
-            stdin: stdin.map(Async::new).transpose()?,
-            stdout: Async::new(stdout)?,
-            stderr: stderr.map(Async::new).transpose()?,
+            stdin: stdin.map(Pipe::new).transpose()?,
+            stdout: Pipe::new(stdout)?,
+            stderr: stderr.map(Pipe::new).transpose()?,
         })
     }
 }
 
 impl Running {
     /// Waits until the leader has ended. It is not reaped, so its number stays taken.
-    pub async fn exited(&self, world: &World) {
+    pub async fn exited(&mut self, world: &World) {
         let Some(group) = &self.group else { return };
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(pidfd) = &self.pidfd
-                && pidfd.readable().await.is_ok()
-            {
-                return;
-            }
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
             match rustix::process::waitid(WaitId::Pid(group.id), options) {
                 Ok(None) | Err(Errno::INTR) => {}
                 Ok(Some(_)) | Err(_) => return,
             }
+            if self.pidfd.is_none() {
+                let pidfd = rustix::process::pidfd_open(group.id, PidfdFlags::empty());
+                self.pidfd = pidfd.ok().and_then(|fd| Async::new_nonblocking(fd).ok());
+            }
+            if let Some(pidfd) = &self.pidfd
+                && pidfd.readable().await.is_ok()
+            {
+                return;
+            }
+            // Without a pidfd (an old kernel, no file descriptor left) the exit is polled for.
             world.sleep(pause).await;
             pause = (pause * 2).min(LEFTOVER_POLL_MAX);
         }
@@ -438,11 +445,10 @@ impl Running {
     /// When somebody else has reaped it.
     pub fn finish(mut self) -> io::Result<ExitStatus> {
         let mut group = self.group.take().expect("a running child has a group until it is finished or dropped");
-        // While the leader is not reaped its number cannot belong to anybody else: the safe moment to signal.
-        signal(group.id, Signal::TERM);
         let status = group.leader.as_mut().expect("the leader is reaped here only").wait();
         group.leader = None;
-        if group.alive() {
+        // For most children this one question is all; who is there holds the group's number.
+        if group.is_there() && group.alive() {
             self.expected.leftovers.leave(self.expected.owner.clone(), group);
         }
         status
@@ -467,8 +473,21 @@ impl Group {
             self.leader = None;
         }
         while let Ok(Some(_)) = rustix::process::waitpgid(self.id, WaitOptions::NOHANG) {}
+        self.is_there()
+    }
+
+    /// Whether a process of the group is left, be it one that nobody has reaped.
+    fn is_there(&self) -> bool {
         rustix::process::test_kill_process_group(self.id) != Err(Errno::SRCH)
     }
+}
+
+/// Waits a moment for the end of the pipe: true when nobody holds it any more. Most children are short: seen to their end by
+/// the thread that started them, they are never registered with the reactor.
+fn is_over_at_once(pipe: &OwnedFd) -> bool {
+    let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(CHILD_LINGER.subsec_nanos()) as _ };
+    let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
+    poll(&mut pipe, Some(&wait)).is_ok() && pipe[0].revents().contains(PollFlags::HUP)
 }
 
 fn signal(group: Pid, signal: Signal) {

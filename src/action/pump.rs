@@ -5,9 +5,10 @@ use super::{Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
     limits::{
-        CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX, CHILD_READS_BEFORE_YIELD, CHILD_TAIL_LINES,
-        READ_BLOCK_BYTES,
+        CHILD_BLOCK_BYTES_MAX, CHILD_BLOCK_BYTES_MIN, CHILD_LINE_BYTES_MAX, CHILD_LOG_BYTES_MAX, CHILD_LOG_LINES_MAX,
+        CHILD_READS_BEFORE_YIELD, CHILD_TAIL_LINES, LEFTOVER_POLL_MAX,
     },
+    world::World,
 };
 use futures_lite::future::{or, yield_now};
 use rustix::io::Errno;
@@ -16,17 +17,33 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::Poll,
 };
 
+/// Our end of a pipe of a child. Most children say little and end soon: the reactor hears of a pipe only when it has to be
+/// waited for.
+pub(super) struct Pipe {
+    fd: Arc<OwnedFd>,
+    waited: Option<Async<Arc<OwnedFd>>>,
+    /// The last read filled its block: the next one is larger.
+    filled: bool,
+}
+
+/// Which way a pipe is waited for.
+#[derive(Clone, Copy)]
+enum Until {
+    Readable,
+    Writable,
+}
+
 /// What goes on in the pipes of one child, seen by who decides how long to wait for their end.
-#[derive(Default)]
 pub(super) struct Pumps {
+    world: World,
     /// Bytes read so far, of all pipes.
     read: AtomicU64,
     /// Blocks read so far.
@@ -67,7 +84,59 @@ pub(super) struct LogLines<'a> {
     silent: u64,
 }
 
+impl Pipe {
+    /// `fd` is ours alone.
+    ///
+    /// # Errors
+    /// When it cannot be made non-blocking.
+    pub fn new(fd: OwnedFd) -> io::Result<Pipe> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Pipe { fd: Arc::new(fd), waited: None, filled: false })
+    }
+
+    /// The result of `work`, once it does not have to wait.
+    async fn when<T>(
+        &mut self,
+        until: Until,
+        world: &World,
+        mut work: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        loop {
+            match work(self.fd.as_fd()) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => {}
+                done => return done,
+            }
+            if self.waited.is_none() {
+                self.waited = Async::new_nonblocking(self.fd.clone()).ok();
+            }
+            let ready = match (&self.waited, until) {
+                (Some(waited), Until::Readable) => waited.readable().await.is_ok(),
+                (Some(waited), Until::Writable) => waited.writable().await.is_ok(),
+                (None, _) => false,
+            };
+            if !ready {
+                // The reactor has no room for it now: it is looked at now and then.
+                self.waited = None;
+                world.sleep(LEFTOVER_POLL_MAX).await;
+            }
+        }
+    }
+}
+
 impl Pumps {
+    /// Nothing was read yet.
+    pub fn new(world: World) -> Pumps {
+        Pumps {
+            world,
+            read: AtomicU64::new(0),
+            turns: AtomicU32::new(0),
+            giving: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            tail: Mutex::default(),
+        }
+    }
+
     /// Bytes read so far.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
@@ -95,22 +164,21 @@ impl Pumps {
     }
 
     /// Feeds standard input and closes it. That the child does not read it all is its own choice.
-    pub async fn feed(&self, pipe: Async<OwnedFd>, text: String) {
+    pub async fn feed(&self, mut pipe: Pipe, text: &str) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            let written = pipe.write_with(|fd| Ok(rustix::io::write(fd, rest)?));
+            let written = pipe.when(Until::Writable, &self.world, |fd| rustix::io::write(fd, rest));
             match or(self.until_cut(), written).await {
                 Ok(count) => rest = &rest[count.min(rest.len())..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }
         }
     }
 
     /// Reads a pipe whose lines are for people only.
-    pub async fn log(&self, pipe: Async<OwnedFd>, mut log: LogLines<'_>) {
-        let (mut block, mut cutter) = (block(), LineCutter::new(CHILD_LINE_BYTES_MAX));
-        while let Some(count) = self.block(&pipe, &mut block).await {
+    pub async fn log(&self, mut pipe: Pipe, mut log: LogLines<'_>) {
+        let (mut block, mut cutter) = (Vec::new(), LineCutter::new(CHILD_LINE_BYTES_MAX));
+        while let Some(count) = self.block(&mut pipe, &mut block).await {
             self.keep(&mut cutter, &block[..count], Some(&mut log));
         }
         self.keep_end(&mut cutter, Some(&mut log));
@@ -121,10 +189,10 @@ impl Pumps {
     ///
     /// # Errors
     /// Class `too_large`.
-    pub async fn text(&self, pipe: Async<OwnedFd>, program: &str, max: u64) -> Result<Vec<u8>, Stop> {
-        let (mut block, mut cutter) = (block(), LineCutter::new(CHILD_LINE_BYTES_MAX));
+    pub async fn text(&self, mut pipe: Pipe, program: &str, max: u64) -> Result<Vec<u8>, Stop> {
+        let (mut block, mut cutter) = (Vec::new(), LineCutter::new(CHILD_LINE_BYTES_MAX));
         let mut text = Vec::new();
-        while let Some(count) = self.block(&pipe, &mut block).await {
+        while let Some(count) = self.block(&mut pipe, &mut block).await {
             self.keep(&mut cutter, &block[..count], None);
             if (text.len() + count) as u64 > max {
                 return Err(too_large(program, "printed", max));
@@ -139,12 +207,12 @@ impl Pumps {
     ///
     /// # Errors
     /// Class `too_large`, and what `out` says.
-    pub async fn lines(&self, pipe: Async<OwnedFd>, program: &str, out: &mut dyn Out) -> Result<(), Stop> {
+    pub async fn lines(&self, mut pipe: Pipe, program: &str, out: &mut dyn Out) -> Result<(), Stop> {
         let (mut block, mut cutter) =
-            (block(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
+            (Vec::new(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
         let mut number = 0u64;
         loop {
-            let count = self.block(&pipe, &mut block).await;
+            let count = self.block(&mut pipe, &mut block).await;
             let mut lines = Vec::new();
             match count {
                 Some(count) => cutter.push(&block[..count], |line| lines.push((line.bytes.to_vec(), line.cut))),
@@ -196,30 +264,26 @@ impl Pumps {
     }
 
     /// The end, once [`Pumps::cut`] was said. It is looked for at each poll and wakes nobody: who cuts polls the pipes.
-    async fn until_cut(&self) -> io::Result<usize> {
+    async fn until_cut(&self) -> Result<usize, Errno> {
         poll_fn(|_| if self.cut.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
-        Err(io::ErrorKind::BrokenPipe.into())
+        Err(Errno::PIPE)
     }
 
-    async fn block(&self, pipe: &Async<OwnedFd>, block: &mut [u8]) -> Option<usize> {
-        loop {
-            let read = pipe.read_with(|fd| Ok(rustix::io::read(fd, &mut *block)?));
-            match or(self.until_cut(), read).await {
-                Ok(0) => return None,
-                Ok(count) => {
-                    self.read.fetch_add(count as u64, Ordering::Relaxed);
-                    // A child that floods its pipe must not keep the thread from timers and other items.
-                    if self.turns.fetch_add(1, Ordering::Relaxed) % CHILD_READS_BEFORE_YIELD
-                        == CHILD_READS_BEFORE_YIELD - 1
-                    {
-                        yield_now().await;
-                    }
-                    return Some(count);
-                }
-                Err(error) if error.raw_os_error() == Some(Errno::INTR.raw_os_error()) => {}
-                Err(_) => return None,
-            }
+    /// Reads what is there into `block`, which grows only for a child that has more to say.
+    async fn block(&self, pipe: &mut Pipe, block: &mut Vec<u8>) -> Option<usize> {
+        let wanted = if pipe.filled { CHILD_BLOCK_BYTES_MAX } else { CHILD_BLOCK_BYTES_MIN };
+        if block.len() < wanted {
+            block.resize(wanted, 0);
         }
+        let read = pipe.when(Until::Readable, &self.world, |fd| rustix::io::read(fd, &mut **block));
+        let count = or(self.until_cut(), read).await.ok().filter(|count| *count > 0)?;
+        pipe.filled = count == block.len();
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        // A child that floods its pipe must not keep the thread from timers and other items.
+        if self.turns.fetch_add(1, Ordering::Relaxed) % CHILD_READS_BEFORE_YIELD == CHILD_READS_BEFORE_YIELD - 1 {
+            yield_now().await;
+        }
+        Some(count)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tail> {
@@ -309,11 +373,6 @@ impl<'a> LogLines<'a> {
             );
         }
     }
-}
-
-fn block() -> Vec<u8> {
-    // A child that prints little must not cost a whole block for each of many workers.
-    vec![0; READ_BLOCK_BYTES / 4]
 }
 
 fn text(line: &Line<'_>) -> String {

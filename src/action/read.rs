@@ -10,7 +10,7 @@ use super::{
     rows::{BOM, Content, Csv, Cutter, Elements, Lines, Row},
 };
 use crate::{
-    item::{Class, Failure, Value},
+    item::{Class, Failure, Value, hex},
     lang::{Checker, Facts, Flavor, Template},
     limits::{CSV_COLUMNS_MAX, DEPTH_MAX, READ_BLOCK_BYTES},
     world::BoxFuture,
@@ -412,7 +412,7 @@ async fn sha256(cx: &ItemContext, path: PathBuf) -> Result<String, Stop> {
     loop {
         let block = blocks.next().await?;
         if block.is_empty() {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(hex(&hash.finalize()));
         }
         hash.update(&block);
     }

@@ -2,7 +2,15 @@
 
 use async_executor::Executor;
 use futures_lite::{FutureExt, StreamExt, future};
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
 
 /// Descriptors that must be free at the start.
 const DESCRIPTORS_MIN: usize = 20;
@@ -39,13 +47,42 @@ pub fn block_on<T>(executor: &Arc<Executor<'static>>, threads: usize, main: impl
             std::thread::Builder::new().name(format!("lamplighter-{at}")).spawn(work).ok()
         })
         .collect();
-    let result = smol::block_on(executor.run(main));
+    let result = smol::block_on(executor.run(when_woken(main)));
     drop(stop);
     drop(stopped);
     for helper in helpers {
         let _ = helper.join();
     }
     result
+}
+
+/// An executor polls what it runs for whenever it wakes up itself. This polls `future` only when it was woken: it looks at
+/// signals, which is a system call each time.
+async fn when_woken<T>(future: impl Future<Output = T>) -> T {
+    struct Bell {
+        rung: AtomicBool,
+        outer: Mutex<Option<Waker>>,
+    }
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.rung.store(true, Ordering::SeqCst);
+            // Nothing that can panic runs under the lock.
+            let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            outer.into_iter().for_each(Waker::wake);
+        }
+    }
+    let bell = Arc::new(Bell { rung: AtomicBool::new(true), outer: Mutex::new(None) });
+    let waker = Waker::from(bell.clone());
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        // First the waker, then the look: a bell that rings between the two is heard at the next poll.
+        *bell.outer.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        if !bell.rung.swap(false, Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
 }
 
 /// SIGINT, SIGTERM and SIGHUP as a stream of their numbers.
@@ -89,4 +126,29 @@ fn hangup_is_ignored() -> bool {
 /// The first of two, the first one preferred.
 pub async fn first<T>(a: impl Future<Output = T>, b: impl Future<Output = T>) -> T {
     a.or(b).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    #[test]
+    fn what_is_run_is_polled_when_it_was_woken_and_not_else() {
+        let (polls, woken_by) = (Cell::new(0), RefCell::new(Waker::noop().clone()));
+        let mut woken = pin!(when_woken(poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            *woken_by.borrow_mut() = cx.waker().clone();
+            if polls.get() == 3 { Poll::Ready(()) } else { Poll::Pending }
+        })));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut poll = || woken.as_mut().poll(cx).is_ready();
+        assert_eq!([poll(), poll(), poll()], [false; 3]);
+        assert_eq!(polls.get(), 1);
+        woken_by.borrow().wake_by_ref();
+        assert_eq!([poll(), poll()], [false; 2]);
+        assert_eq!(polls.get(), 2);
+        woken_by.borrow().wake_by_ref();
+        assert!(poll());
+    }
 }

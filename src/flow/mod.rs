@@ -12,9 +12,9 @@ mod slot;
 mod work;
 
 pub use group::{Group, panic_text};
-pub use inbox::{Inbox, PullEnd};
+pub use inbox::{Inbox, PullEnd, Refused};
 pub use latch::Latch;
 pub use order::{Order, OrderPlace};
 pub use semaphore::{Semaphore, SemaphoreGuard};
-pub use slot::{Slot, WaitRefused};
+pub use slot::{ItemBound, Slot, WaitRefused};
 pub use work::{Pulled, WorkPermits};

@@ -8,13 +8,22 @@ use std::{
     collections::{BTreeSet, VecDeque},
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
 /// The work permits of one stage.
 #[derive(Clone)]
-pub struct WorkPermits(Arc<Mutex<State>>);
+pub struct WorkPermits(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Items that come back wait for a permit: told without the lock, for who asks for each item.
+    wanted_back: AtomicBool,
+}
 
 struct State {
     /// Permits in all.
@@ -53,7 +62,7 @@ enum Lane {
 impl WorkPermits {
     /// `permits` at least 1.
     pub fn new(permits: usize) -> WorkPermits {
-        WorkPermits(Arc::new(Mutex::new(State {
+        let state = Mutex::new(State {
             permits: permits.max(1),
             working: 0,
             pulling: 0,
@@ -63,7 +72,8 @@ impl WorkPermits {
             fresh: VecDeque::new(),
             granted: BTreeSet::new(),
             idle: Vec::new(),
-        })))
+        });
+        WorkPermits(Arc::new(Shared { state, wanted_back: AtomicBool::new(false) }))
     }
 
     /// Waits until this worker may wait for a new item; afterwards it holds a pulling permit.
@@ -133,11 +143,17 @@ impl WorkPermits {
     pub fn release_working(&self) {
         let mut state = self.lock();
         state.working -= 1;
-        let waker = State::grant_next(&mut state);
+        let waker = self.grant_next(&mut state);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Whether a worker whose item has ended may begin with the next one, if there is one, on the same permit: nobody who
+    /// comes back waits for it.
+    pub fn may_go_on(&self) -> bool {
+        !self.0.wanted_back.load(Ordering::Acquire) || planted(Bug::NewBeforeReturning)
     }
 
     /// A worker whose item has ended keeps its permit to pull the next item, unless a returning item wants it.
@@ -165,7 +181,7 @@ impl WorkPermits {
             return;
         }
         state.pulling = state.pulling.saturating_sub(1);
-        let waker = State::grant_next(&mut state);
+        let waker = self.grant_next(&mut state);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -183,9 +199,20 @@ impl WorkPermits {
         state.working + state.pulling < state.permits && state.fresh.is_empty() && state.returning.is_empty()
     }
 
+    fn grant_next(&self, state: &mut State) -> Option<Waker> {
+        let waker = state.grant();
+        self.note_wanted(state);
+        waker
+    }
+
+    /// After every change of the items that wait to go on.
+    fn note_wanted(&self, state: &State) {
+        self.0.wanted_back.store(!state.returning.is_empty(), Ordering::Release);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,7 +225,8 @@ impl State {
         std::mem::take(&mut state.idle)
     }
 
-    fn grant_next(state: &mut State) -> Option<Waker> {
+    fn grant(&mut self) -> Option<Waker> {
+        let state = self;
         if state.working + state.pulling >= state.permits {
             return None;
         }
@@ -263,6 +291,7 @@ impl Future for Acquire {
         let lane = self.lane;
         let queue = if lane == Lane::Returning { &mut state.returning } else { &mut state.fresh };
         queue.push_back((id, cx.waker().clone()));
+        permits.note_wanted(&state);
         drop(state);
         self.id = Some(id);
         Poll::Pending
@@ -276,6 +305,7 @@ impl Drop for Acquire {
         if !state.granted.remove(&id) {
             state.returning.retain(|entry| entry.0 != id);
             state.fresh.retain(|entry| entry.0 != id);
+            self.permits.note_wanted(&state);
             return;
         }
         drop(state);

@@ -2,15 +2,13 @@
 
 use super::options::Preview;
 use crate::{
-    action::{Checked, Gives, ItemContext, Out, Stop},
+    action::{Checked, Gives, Handed, ItemContext, Out, Stop},
     item::{Class, Failure, Value},
     lang::{Facts, Secret},
     limits::{DEPTH_MAX, VALUES_PER_ITEM_MAX},
-    world::{
-        BoxFuture,
-        plant::{Bug, planted},
-    },
+    world::plant::{Bug, planted},
 };
+use smallvec::{SmallVec, smallvec};
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -60,30 +58,41 @@ pub struct Within<'a> {
     pub is_cut: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Runs `actions` on the value of `facts` and gives what the last one gave; none left is an empty list. All or nothing:
-/// the first action that fails fails the item (RUNS K3).
+/// What an item gave: mostly one value, which takes no memory for a list.
+pub type Values = SmallVec<[Arc<Value>; 1]>;
+
+/// A value on its way through the actions, with the head of the answer that it came from; `None`: the one in the facts.
+type Current = (Arc<Value>, Option<Arc<Value>>);
+
+/// Runs `actions` on `value` and gives what the last one gave; none left is an empty list. All or nothing: the first action
+/// that fails fails the item (RUNS K3). `facts` hold the rest of what the actions see; value and response in them change.
 pub async fn work(
     actions: &[Checked],
     cx: &mut ItemContext,
-    facts: Facts,
+    facts: &mut Facts,
+    value: Arc<Value>,
     within: Within<'_>,
-) -> Result<Vec<Arc<Value>>, Stop> {
+) -> Result<Values, Stop> {
     let Within { max_bytes, dry, is_cut } = within;
-    let mut current = vec![(facts.value.clone(), facts.response.clone())];
+    let mut current: SmallVec<[Current; 1]> = smallvec![(value, None)];
+    let mut first_response = None;
     for (place, checked) in actions.iter().enumerate() {
         cx.action_place = place as u16;
-        let mut next = Vec::with_capacity(current.len());
+        let mut next = SmallVec::new();
         let mut bytes_left = max_bytes;
         for (index, (value, response)) in current.into_iter().enumerate() {
             if is_cut() {
                 return Err(Stop::Cut);
             }
             cx.value_place = index as u32;
-            let mut facts = facts.clone();
-            (facts.value, facts.response) = (value.clone(), response);
+            facts.value = value;
+            if let Some(response) = response.clone().or_else(|| first_response.clone()) {
+                let before = std::mem::replace(&mut facts.response, response);
+                first_response.get_or_insert(before);
+            }
             if let Some(dry) = dry
                 && !(dry.in_source && checked.gives != Gives::PassesOn && !checked.writes)
-                && let Some(line) = checked.action.preview(&masked(&facts))
+                && let Some(line) = checked.action.preview(&masked(facts))
             {
                 let line = line.map_err(|failure| Stop::Failed { failure, given_up: true })?;
                 if dry.print {
@@ -94,39 +103,46 @@ pub async fn work(
                 if checked.gives != Gives::PassesOn {
                     return Err(Stop::Empty);
                 }
-                next.push((value, facts.response));
+                next.push((facts.value.clone(), response));
                 continue;
             }
             let room = VALUES_PER_ITEM_MAX - next.len();
-            let mut out = Collected { values: Vec::new(), bytes_left, max_bytes, room, response: None };
-            let ran = checked.action.run(cx, &facts, &mut out).await;
+            let mut out = Collected { values: Values::new(), bytes_left, max_bytes, room, response: None };
+            let ran = checked.action.run(cx, facts, &mut out).await;
             if ran.is_err() && !next.is_empty() && planted(Bug::FanOutLeaks) {
                 break;
             }
             ran?;
             bytes_left = out.bytes_left;
-            let response = out.response.unwrap_or(facts.response);
+            let response = out.response.or(response);
             match &checked.gives {
-                Gives::PassesOn => next.push((value, response)),
-                Gives::Values => next.extend(out.values.into_iter().map(|given| (Arc::new(given), response.clone()))),
+                Gives::PassesOn => next.push((facts.value.clone(), response)),
+                Gives::Values => {
+                    for given in out.values {
+                        next.push((given, response.clone()));
+                    }
+                }
                 Gives::Into { name, list } => {
                     if let Some(given) = folded(out.values, *list) {
-                        next.push((Arc::new(with_field(&value, name, given)?), response));
+                        next.push((Arc::new(with_field(&facts.value, name, given)?), response));
                     }
                 }
             }
         }
         current = next;
     }
-    Ok(current.into_iter().map(|(value, _)| value).collect())
+    let mut values = Values::new();
+    for (value, _) in current {
+        values.push(value);
+    }
+    Ok(values)
 }
 
 /// What `into` puts into the field: always a list, or the value alone, a list where there are several, nothing for none.
-fn folded(mut values: Vec<Value>, list: bool) -> Option<Value> {
-    if list {
-        return Some(Value::Array(values));
-    }
+fn folded(values: Values, list: bool) -> Option<Value> {
+    let mut values: Vec<Value> = values.into_iter().map(Arc::unwrap_or_clone).collect();
     match values.len() {
+        _ if list => Some(Value::Array(values)),
         0 => None,
         1 => values.pop(),
         _ => Some(Value::Array(values)),
@@ -173,7 +189,7 @@ fn masked(facts: &Facts) -> Facts {
 
 /// Collects what an action gives, within the bounds of an item.
 struct Collected {
-    values: Vec<Value>,
+    values: Values,
     bytes_left: u64,
     max_bytes: u64,
     room: usize,
@@ -181,7 +197,7 @@ struct Collected {
 }
 
 impl Collected {
-    fn add(&mut self, value: Value) -> Result<(), Stop> {
+    fn add(&mut self, value: Arc<Value>) -> Result<(), Stop> {
         if self.values.len() >= self.room {
             return Err(Stop::given_up(
                 Class::TooLarge,
@@ -202,13 +218,12 @@ impl Collected {
 }
 
 impl Out for Collected {
-    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
-        let added = self.add(value);
-        Box::pin(async move { added })
+    fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
+        Handed::now(self.add(value))
     }
 
-    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(async move { Err(Stop::Failed { failure, given_up: true }) })
+    fn bad(&mut self, failure: Failure) -> Handed<'_> {
+        Handed::now(Err(Stop::Failed { failure, given_up: true }))
     }
 
     fn response(&mut self, head: Arc<Value>) {

@@ -2,7 +2,7 @@
 
 use super::{
     state::{CutWatch, RunState},
-    token::Token,
+    token::{Done, Token},
     worker::{Worker, join, outcome_of},
 };
 use crate::{
@@ -29,9 +29,9 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
     for _ in 0..run.plan(place).workers {
         let (run, receiver) = (run.clone(), receiver.clone());
         group.spawn(async move {
-            let mut worker = Worker::new(run.clone(), place, None);
+            let mut worker = Worker::new(&run, place, None);
             let watch = CutWatch::new(run.clone(), place);
-            while let Ok(token) = receiver.recv().await {
+            while let Ok(mut token) = receiver.recv().await {
                 let permits = &run.stage(place).permits;
                 permits.acquire_returning().await;
                 // It is read back when the inbox has ended, which may be after its own deadline (RUNS T3).
@@ -40,11 +40,11 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
                 if let Some(outcome) = watch.now().map(|cut| outcome_of(&cut)).or(late) {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(outcome, attempts, None, Vec::new()).await;
+                    token.settle(&run, cut_off(outcome, attempts), Vec::new()).await;
                     continue;
                 }
-                if worker.item(token).await {
-                    permits.release_pulling(None);
+                if worker.item(&run, token).await {
+                    permits.release_working();
                 }
             }
         });
@@ -83,23 +83,27 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                 cut.or(time).await
             };
             let attempts = row.attempts;
-            let token = reopen(run, place, row);
+            let mut token = reopen(run, place, row);
             match cut {
                 None => {
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(cut) => token.settle(outcome_of(&cut), attempts, None, Vec::new()).await,
+                Some(cut) => token.settle(run, cut_off(outcome_of(&cut), attempts), Vec::new()).await,
             }
         }
     }
     Ok(())
 }
 
+fn cut_off(outcome: Outcome, attempts: u32) -> Done<'static> {
+    Done { outcome, attempts, message: None, by: None }
+}
+
 fn at_of(row: &Row) -> u64 {
     match row.end {
         RowEnd::Retry { at_ms, .. } => at_ms,
-        RowEnd::Done(_) => 0,
+        RowEnd::Done(_) | RowEnd::Started => 0,
     }
 }
 

@@ -49,9 +49,9 @@ async fn send(run: &Arc<RunState>, notice: &Notice, place: usize, record: &RunRe
     let stage = format!("on_finish[{place}]").into();
     let mut cx = ItemContext::new(run.context.clone(), slot, stage, u16::MAX);
     cx.lineage = Lineage::listed(u16::MAX, place as u64);
-    let facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
+    let mut facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
     let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
-    match chain::work(&notice.actions, &mut cx, facts, within).await {
+    match chain::work(&notice.actions, &mut cx, &mut facts, null(), within).await {
         Ok(_) | Err(Stop::Empty) => Ok(()),
         Err(Stop::Failed { failure, .. }) => Err(failure.to_string()),
         Err(Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut) => Err("it would have waited too long".to_owned()),

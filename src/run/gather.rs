@@ -115,6 +115,7 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
                         attempts: 0,
                         message: Some(&failure.message),
                         has_row: false,
+                        by: None,
                     };
                     run.settle(place, end, Vec::new()).await;
                 }

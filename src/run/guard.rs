@@ -7,7 +7,7 @@ use super::{
 use crate::{
     flow::{Slot, panic_text},
     world::{
-        Alarm, Boot, Due, World,
+        Alarm, Due, World,
         plant::{Bug, planted},
     },
 };
@@ -46,22 +46,16 @@ impl Alarms {
     }
 }
 
-/// The bounds of one attempt.
-#[derive(Clone, Copy)]
-pub struct Bounds {
-    pub deadline: Option<Boot>,
-    pub timeout: Option<Duration>,
-}
-
-/// Runs `attempt` until it is done or something cuts it. The attempt is polled first, so a success in the same tick as a
-/// deadline is a success; clocks are read only while it is pending.
+/// Runs `attempt` until it is done or something cuts it: a cut of the stage or the run, the item's own deadline, `timeout`.
+/// The attempt is polled first, so a success in the same tick as a deadline is a success; clocks are read only while it is
+/// pending.
 pub async fn guard<T>(
     attempt: impl Future<Output = T>,
     slot: &Slot,
     watch: &mut CutWatch,
     alarms: &mut Alarms,
     pool: Option<&SlotPool>,
-    bounds: Bounds,
+    timeout: Option<Duration>,
 ) -> Guarded<T> {
     let mut attempt = std::pin::pin!(attempt);
     poll_fn(move |cx| {
@@ -74,12 +68,12 @@ pub async fn guard<T>(
         if !deaf && let Poll::Ready(cut) = watch.poll(cx) {
             return Poll::Ready(Guarded::Cut(cut));
         }
-        if let Some(deadline) = bounds.deadline
+        if let Some(deadline) = slot.own_deadline()
             && alarms.deadline.poll(cx, Due::Boot(deadline)).is_ready()
         {
             return Poll::Ready(Guarded::PastDeadline);
         }
-        if let Some(timeout) = bounds.timeout
+        if let Some(timeout) = timeout
             && let Some(at) = slot.timeout_at(timeout)
             && alarms.timeout.poll(cx, Due::Awake(at)).is_ready()
         {

@@ -208,6 +208,7 @@ impl Runner {
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
             id,
             job: job.name.to_string(),
+            facts: facts.clone(),
             deadline: Some(started + options.deadline.unwrap_or(job.deadline)),
             grace: options.grace,
             zone: job.zone.clone(),
@@ -222,9 +223,9 @@ impl Runner {
         let places = 0..job.stages.len() as u16;
         let feeds = until.map(|until| (until, job.ancestors(until)));
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
-        let wanted = wanted.collect();
+        let wanted: Vec<bool> = wanted.collect();
         Ok(RunState {
-            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job))).collect(),
+            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job, &wanted))).collect(),
             job: job.clone(),
             context,
             facts,
@@ -332,6 +333,10 @@ impl RunState {
             }
         };
         joined.or(deadline::watch_run(self.clone())).or(self.watch_cut()).await;
+        if self.context.deadline.is_some_and(|deadline| self.world().boot() > deadline) {
+            // Work that does not yield may keep the watch from looking at its clock.
+            self.deadline_passed.store(true, Ordering::Release);
+        }
         self.group.cancel().await;
         if self.unanswered.load(Ordering::Acquire) {
             // What was cut settles its items as it goes; then what is left in the channels is settled too.

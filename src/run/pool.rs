@@ -54,6 +54,8 @@ impl SlotPool {
             let (run, place) = (self.run.clone(), self.place);
             let work = worker::work_through(run.clone(), place, self.clone());
             self.group.spawn(async move {
+                let stage = run.stage(place).clone();
+                let work = stage.inbox.telling_senders(work);
                 if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await
                     && !planted(Bug::PanicNotJoined)
                 {

@@ -48,7 +48,7 @@ impl Progress {
         let now = run.world().boot();
         let stages = run.stages.iter().zip(&run.job.stages).filter(|(_, plan)| !plan.hidden);
         let stages = stages.map(|(stage, plan)| {
-            let open = stage.open.load(Ordering::Relaxed);
+            let open = stage.open();
             let working = (stage.permits.working() as u64).min(open);
             StageProgress {
                 name: stage.name.to_string(),

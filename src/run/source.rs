@@ -2,24 +2,21 @@
 
 use super::{
     chain::{self, Dry, Within},
-    guard::{Alarms, Bounds, Guarded, guard},
+    guard::{Alarms, Guarded, guard},
     state::{CutWatch, End, RunState, null},
-    worker::{Child, deliver, end_stage, render_key},
+    worker::{Child, Delivery, end_stage, render_key},
 };
 use crate::{
-    action::{Checked, ItemContext, Out, Stop},
-    flow::Slot,
+    action::{Checked, Handed, ItemContext, Out, Stop},
+    flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
     limits::BATCH_ROWS,
     store::{Claim, StoreError},
-    world::{
-        BoxFuture,
-        plant::{Bug, planted},
-    },
+    world::plant::{Bug, planted},
 };
-use async_channel::{Receiver, Sender, TrySendError};
 use futures_lite::future::zip;
+use smallvec::smallvec;
 use std::sync::{Arc, atomic::Ordering};
 
 /// One thing that a listing gave.
@@ -31,19 +28,28 @@ enum Listed {
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
 pub async fn run_source(run: Arc<RunState>, place: u16) {
     run.stage(place).began.settle(run.world().boot());
-    let (sender, receiver) = async_channel::bounded(BATCH_ROWS);
-    zip(list(&run, place, sender), take_in(&run, place, receiver)).await;
+    let listed = Inbox::new(BATCH_ROWS);
+    let list = async {
+        list(&run, place, &listed).await;
+        listed.close();
+    };
+    let take_in = async {
+        take_in(&run, place, &listed).await;
+        // Where it ended early the listing ends too.
+        listed.close();
+    };
+    zip(list, take_in).await;
     run.stage(place).fed.store(true, Ordering::Release);
     run.check_fail_fast(place);
     end_stage(&run, place);
 }
 
-/// Runs the actions of the source; values go to `sender`, which is dropped at the end.
-async fn list(run: &Arc<RunState>, place: u16, sender: Sender<Listed>) {
+/// Runs the actions of the source; values go to `listed`.
+async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let (stage, plan) = (run.stage(place), run.plan(place));
     let Some((first, rest)) = plan.actions.split_first() else {
         // The hidden source of the short form: one null item.
-        let _ = sender.send(Listed::Value(null())).await;
+        let _ = listed.send_with(Listed::Value(null()), |_| {}).await;
         return;
     };
     let slot = Arc::new(Slot::free(run.world().clone()));
@@ -61,14 +67,13 @@ async fn list(run: &Arc<RunState>, place: u16, sender: Sender<Listed>) {
         cx: context(),
         max_value: plan.max_value,
         index: 0,
-        sender,
+        listed,
         response: null(),
     };
     let listing = first.action.run(&cx, &facts, &mut out);
     let mut watch = CutWatch::new(run.clone(), place);
     let mut alarms = Alarms::new(run.world());
-    let bounds = Bounds { deadline: None, timeout: plan.timeout };
-    let failure = match guard(listing, &slot, &mut watch, &mut alarms, None, bounds).await {
+    let failure = match guard(listing, &slot, &mut watch, &mut alarms, None, plan.timeout).await {
         Guarded::Done(Ok(()) | Err(Stop::Empty)) => None,
         Guarded::Done(Err(Stop::Failed { failure, .. })) => Some(failure),
         Guarded::Done(Err(Stop::Defer { .. } | Stop::PastDeadline)) => {
@@ -105,36 +110,25 @@ struct Listing<'a> {
     cx: ItemContext,
     max_value: u64,
     index: u32,
-    sender: Sender<Listed>,
+    listed: &'a Inbox<Listed>,
     response: Arc<Value>,
 }
 
 impl Listing<'_> {
     /// Waiting for the readers is no work: the timeout of the listing does not count it (RUNS T3).
-    async fn send(&self, listed: Listed) -> Result<(), Stop> {
-        match self.sender.try_send(listed) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Closed(_)) => Err(Stop::Cut),
-            Err(TrySendError::Full(listed)) => {
-                self.cx.slot.parked(self.sender.send(listed)).await.map_err(|_| Stop::Cut)
-            }
+    fn send(&self, item: Listed) -> Handed<'_> {
+        match self.listed.try_send_with(item, |_| {}) {
+            Ok(()) => Handed::now(Ok(())),
+            Err(Refused::Closed(_)) => Handed::now(Err(Stop::Cut)),
+            Err(Refused::Full(item)) => Handed::Later(Box::pin(async move {
+                self.cx.slot.parked(self.listed.send_with(item, |_| {})).await.map_err(|_| Stop::Cut)
+            })),
         }
     }
 
-    async fn complete(&mut self, value: Value) -> Result<(), Stop> {
-        if self.run.limit_reached(self.cx.stage_place) {
-            return Err(Stop::Cut);
-        }
-        let bytes = chain::json_bytes(&value);
-        if bytes > self.max_value {
-            let message = "a listed value has more bytes of JSON than `max_value` allows";
-            return self.send(Listed::Bad(Failure::new(Class::TooLarge, message))).await;
-        }
-        if self.rest.is_empty() {
-            return self.send(listed(Arc::new(value))).await;
-        }
+    /// The later actions of the source complete the value.
+    async fn complete(&mut self, value: Arc<Value>) -> Result<(), Stop> {
         let mut facts = self.facts.clone();
-        facts.value = Arc::new(value);
         facts.response = self.response.clone();
         self.cx.value_place = self.index;
         self.index += 1;
@@ -142,7 +136,7 @@ impl Listing<'_> {
         let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print: dry.print_this_item(place), in_source: true });
         let is_cut = || run.cut(run.stage(place)).is_some();
         let within = Within { max_bytes: u64::MAX, dry, is_cut: &is_cut };
-        match chain::work(self.rest, &mut self.cx, facts, within).await {
+        match chain::work(self.rest, &mut self.cx, &mut facts, value, within).await {
             Ok(values) => {
                 for value in values {
                     self.send(listed(value)).await?;
@@ -165,12 +159,22 @@ fn listed(value: Arc<Value>) -> Listed {
 }
 
 impl Out for Listing<'_> {
-    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(self.complete(value))
+    fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
+        if self.run.limit_reached(self.cx.stage_place) {
+            return Handed::now(Err(Stop::Cut));
+        }
+        if chain::json_bytes(&value) > self.max_value {
+            let message = "a listed value has more bytes of JSON than `max_value` allows";
+            return self.send(Listed::Bad(Failure::new(Class::TooLarge, message)));
+        }
+        if self.rest.is_empty() {
+            return self.send(listed(value));
+        }
+        Handed::Later(Box::pin(self.complete(value)))
     }
 
-    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(self.send(Listed::Bad(failure)))
+    fn bad(&mut self, failure: Failure) -> Handed<'_> {
+        self.send(Listed::Bad(failure))
     }
 
     fn response(&mut self, head: Arc<Value>) {
@@ -184,17 +188,14 @@ impl Out for Listing<'_> {
 
 /// Gives each listed value its ordinal and key, settles it as an item of the source, and delivers it. Works on batches of
 /// what is there, so that keys are claimed by hundreds at a time.
-async fn take_in(run: &Arc<RunState>, place: u16, receiver: Receiver<Listed>) {
+async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let mut ordinal = 0;
     let watch = CutWatch::new(run.clone(), place);
-    while let Ok(first) = receiver.recv().await {
-        let mut batch = vec![first];
-        while batch.len() < BATCH_ROWS
-            && let Ok(next) = receiver.try_recv()
-        {
-            batch.push(next);
-        }
-        let named = name(run, place, batch, &mut ordinal);
+    let mut batch = Vec::new();
+    while let Some(first) = listed.drain().await {
+        batch.push(first);
+        listed.take_all(&mut batch, BATCH_ROWS);
+        let named = name(run, place, batch.drain(..), &mut ordinal);
         let claims = match claim(run, place, &named).await {
             Ok(claims) => claims,
             Err(error) => {
@@ -203,7 +204,8 @@ async fn take_in(run: &Arc<RunState>, place: u16, receiver: Receiver<Listed>) {
                 return;
             }
         };
-        for (item, claim) in named.into_iter().zip(claims) {
+        let mut claims = claims.into_iter();
+        for item in named {
             if watch.now().is_some_and(|cut| matches!(cut, super::state::Cut::Cancelled(_))) {
                 // What was listed and is not taken in any more has no row: the counts are "at least".
                 run.stage(place).incomplete.store(true, Ordering::Release);
@@ -212,6 +214,8 @@ async fn take_in(run: &Arc<RunState>, place: u16, receiver: Receiver<Listed>) {
             if run.limit_reached(place) {
                 return;
             }
+            // Those without a key of their own claim none: they are unique by construction.
+            let claim = claims.next().unwrap_or(Claim::Mine);
             settle(run, place, item, claim).await;
         }
     }
@@ -224,7 +228,7 @@ struct Named {
     value: Result<Arc<Value>, Failure>,
 }
 
-fn name(run: &RunState, place: u16, batch: Vec<Listed>, ordinal: &mut u64) -> Vec<Named> {
+fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>, ordinal: &mut u64) -> Vec<Named> {
     let mut named = Vec::with_capacity(batch.len());
     for listed in batch {
         let at = *ordinal;
@@ -250,10 +254,10 @@ fn name(run: &RunState, place: u16, batch: Vec<Listed>, ordinal: &mut u64) -> Ve
     named
 }
 
-/// Claims the keys of a batch; those without a key of their own are unique by construction.
+/// Claims the keys of a batch; nothing where the items have no key of their own.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
     if run.plan(place).key.is_none() || planted(Bug::DuplicateKey) {
-        return Ok(vec![Claim::Mine; named.len()]);
+        return Ok(Vec::new());
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));
     let mut claims = run.rows().await?.claim_keys(place, keys.collect()).await?.into_iter();
@@ -264,8 +268,11 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
 }
 
 async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
+    if let Claim::Known { .. } = claim {
+        // An earlier pass listed it: it is counted and worked on from its row.
+        return;
+    }
     run.arrive(place);
-    let keep_values = run.stage(place).keep_values;
     let end = |outcome, message| End {
         lineage: &item.lineage,
         key: &item.key,
@@ -273,31 +280,28 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         attempts: 1,
         message,
         has_row: false,
+        by: None,
     };
-    match (&item.value, claim) {
+    let value = match (&item.value, claim) {
         (Err(failure), _) => {
-            run.settle(place, end(Outcome::Failed(failure.class), Some(&failure.message)), Vec::new()).await;
+            let end = end(Outcome::Failed(failure.class), Some(&failure.message));
+            return run.settle(place, end, Vec::new()).await;
         }
         (Ok(value), Claim::Taken { lineage, .. }) => {
             let message = format!(
                 "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                lineage_ordinal(&item.lineage),
+                item.lineage.ordinal() + 1,
                 item.key,
-                lineage_ordinal(&lineage)
+                lineage.ordinal() + 1
             );
             let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
-            run.settle(place, end(Outcome::Failed(Class::DuplicateKey), Some(&message)), inputs).await;
+            let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
+            return run.settle(place, end, inputs).await;
         }
-        (Ok(value), Claim::Mine) => {
-            let kept = if keep_values { vec![(**value).clone()] } else { Vec::new() };
-            run.settle(place, end(Outcome::Ok, None), kept).await;
-            let child = Child { lineage: item.lineage.clone(), key: item.key.clone(), value: value.clone() };
-            deliver(run, place, vec![child]).await;
-        }
-    }
-}
-
-fn lineage_ordinal(lineage: &Lineage) -> u64 {
-    let bytes = lineage.as_bytes();
-    bytes.get(2..10).and_then(|bytes| bytes.try_into().ok()).map_or(0, |bytes| u64::from_be_bytes(bytes) + 1)
+        (Ok(value), Claim::Mine | Claim::Known { .. }) => value.clone(),
+    };
+    let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
+    run.settle(place, end(Outcome::Ok, None), kept).await;
+    let child = Child { lineage: item.lineage, key: item.key, value };
+    Delivery::Children(smallvec![child]).finish(run, place).await;
 }

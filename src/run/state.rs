@@ -117,8 +117,71 @@ pub struct StageState {
     pub keep_missing: bool,
     /// What came into a missing item is stored as well: a `By` gather below groups by it.
     pub keep_inputs: bool,
-    /// Items taken and not yet settled, for progress.
-    pub open: AtomicU64,
+    /// What the workers count by themselves, by their numbers: a thousand leave at once when a run is cancelled.
+    tallies: Mutex<BTreeMap<u64, Arc<Tally>>>,
+    /// Its readers that take what it gives as items, in this run.
+    pub feeds: Vec<u16>,
+}
+
+/// What one worker counts of the items that it has done: it alone writes, so these are plain stores.
+#[derive(Default)]
+pub struct Tally {
+    ok: AtomicU64,
+    empty: AtomicU64,
+    attempts: AtomicU64,
+    /// It works on an item, or waits with it.
+    open: AtomicBool,
+}
+
+impl Tally {
+    /// Counts an item that was done; `false` for one that was not, which others must know of.
+    fn settle(&self, outcome: Outcome, attempts: u32) -> bool {
+        let add = |to: &AtomicU64, more: u64| to.store(to.load(Ordering::Relaxed) + more, Ordering::Release);
+        match outcome {
+            Outcome::Ok => add(&self.ok, 1),
+            Outcome::Empty => add(&self.empty, 1),
+            _ => return false,
+        }
+        add(&self.attempts, u64::from(attempts));
+        true
+    }
+
+    fn add_to(&self, counts: &mut Counts) {
+        counts.ok += self.ok.load(Ordering::Acquire);
+        counts.empty += self.empty.load(Ordering::Acquire);
+        counts.attempts += self.attempts.load(Ordering::Acquire);
+    }
+}
+
+/// The tally of one worker; dropped, it goes into the counts of its stage.
+pub struct OwnTally {
+    stage: Arc<StageState>,
+    number: u64,
+    tally: Arc<Tally>,
+}
+
+impl OwnTally {
+    pub fn new(stage: &Arc<StageState>) -> OwnTally {
+        let tally = Arc::<Tally>::default();
+        let mut tallies = lock(&stage.tallies);
+        let number = tallies.last_key_value().map_or(0, |(last, _)| last + 1);
+        tallies.insert(number, tally.clone());
+        drop(tallies);
+        OwnTally { stage: stage.clone(), number, tally }
+    }
+
+    /// For [`Progress`](super::Progress).
+    pub fn set_open(&self, open: bool) {
+        self.tally.open.store(open, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OwnTally {
+    fn drop(&mut self) {
+        let mut tallies = lock(&self.stage.tallies);
+        tallies.remove(&self.number);
+        self.tally.add_to(&mut self.stage.counts());
+    }
 }
 
 /// What an item or worker learns when it is cut.
@@ -131,7 +194,7 @@ pub enum Cut {
 }
 
 impl StageState {
-    pub fn new(place: u16, job: &Job) -> StageState {
+    pub fn new(place: u16, job: &Job, wanted: &[bool]) -> StageState {
         let stage = &job.stages[usize::from(place)];
         let gathers_reading = |wanted: &dyn Fn(&Stage) -> bool, direct: bool| {
             job.stages.iter().enumerate().any(|(at, reader)| {
@@ -143,8 +206,7 @@ impl StageState {
         StageState {
             place,
             name: stage.name.clone(),
-            // Every worker may have put its token for a hand-over into it.
-            inbox: Inbox::new(stage.buffer, stage.workers + stage.waiting),
+            inbox: Inbox::new(stage.buffer),
             permits: WorkPermits::new(stage.workers),
             order: Order::default(),
             arrived: AtomicU64::new(0),
@@ -159,7 +221,11 @@ impl StageState {
             keep_values: gathers_reading(&|_| true, true),
             keep_missing: gathers_reading(&|_| true, false),
             keep_inputs: gathers_reading(&|reader| matches!(reader.kind, crate::job::StageKind::GatherBy(_)), false),
-            open: AtomicU64::new(0),
+            tallies: Mutex::default(),
+            feeds: {
+                let feeds = |at: &&u16| wanted[usize::from(**at)] && !job.stages[usize::from(**at)].is_gather();
+                stage.readers.iter().filter(feeds).copied().collect()
+            },
         }
     }
 
@@ -167,9 +233,27 @@ impl StageState {
         lock(&self.counts)
     }
 
+    /// Items with an outcome.
+    pub fn settled(&self) -> u64 {
+        self.summed().settled()
+    }
+
+    /// Items that a worker has taken and not yet settled.
+    pub fn open(&self) -> u64 {
+        lock(&self.tallies).values().filter(|tally| tally.open.load(Ordering::Relaxed)).count() as u64
+    }
+
+    fn summed(&self) -> Counts {
+        // Held over both: a tally that goes into the counts is in one of them.
+        let tallies = lock(&self.tallies);
+        let mut counts = self.counts().clone();
+        tallies.values().for_each(|tally| tally.add_to(&mut counts));
+        counts
+    }
+
     /// A frozen copy, with the items that arrived.
     pub fn snapshot(&self) -> Counts {
-        let mut counts = self.counts().clone();
+        let mut counts = self.summed();
         counts.items = self.arrived.load(Ordering::Acquire);
         counts.complete = !self.incomplete.load(Ordering::Acquire);
         counts
@@ -181,7 +265,7 @@ impl StageState {
 
     /// Everything that will arrive has arrived and is settled: what is left is delivery.
     pub fn all_settled(&self) -> bool {
-        self.fed.load(Ordering::Acquire) && self.arrived.load(Ordering::Acquire) == self.counts().settled()
+        self.fed.load(Ordering::Acquire) && self.arrived.load(Ordering::Acquire) == self.settled()
     }
 
     pub fn has_ended(&self) -> bool {
@@ -270,6 +354,9 @@ impl RunState {
 
     /// Counts an end, and what follows from it: fail-fast, the first failures by name.
     pub fn count_end(&self, place: u16, end: &End<'_>) {
+        if end.by.is_some_and(|own| own.tally.settle(end.outcome, end.attempts)) {
+            return;
+        }
         let stage = self.stage(place);
         stage.counts().settle(end.outcome, end.attempts);
         let listed = end.outcome.is_missing() || (end.outcome == Outcome::Empty && planted(Bug::EmptyIsMissing));
@@ -348,6 +435,7 @@ impl RunState {
                 attempts: end.attempts,
                 message: end.message.map(str::to_owned),
                 values,
+                took_ms: None,
             };
             if let Err(error) = self.put(row).await {
                 self.store_failed(&error);
@@ -380,6 +468,8 @@ pub struct End<'a> {
     pub message: Option<&'a str>,
     /// Its row in the store says that it waits.
     pub has_row: bool,
+    /// The worker that has done it.
+    pub by: Option<&'a OwnTally>,
 }
 
 /// Lets one worker notice that its items are cut: one listener for all of them, armed only when an item is pending.

@@ -1,8 +1,8 @@
 //! An open item: settled exactly once, whatever happens to it.
 
-use super::state::{End, RunState};
+use super::state::{End, OwnTally, RunState};
 use crate::{
-    flow::OrderPlace,
+    flow::{OrderPlace, Refused},
     item::{Key, Lineage, Outcome, Value},
     world::{
         Boot,
@@ -12,10 +12,10 @@ use crate::{
 use std::sync::{Arc, Weak, atomic::Ordering};
 
 /// One item of one stage, from its arrival until it is settled. Dropping it settles it: `not_reached` when it was never
-/// taken, else as what cut it (RUNS E1).
+/// taken, else as what cut it (RUNS E1). A settled one may go on as an item of the next stage.
 pub struct Token {
     run: Weak<RunState>,
-    body: Option<Box<Body>>,
+    body: Box<Body>,
 }
 
 /// What a token holds.
@@ -34,7 +34,25 @@ pub struct Body {
     pub has_row: bool,
     /// Its place in the order of arrival, in a stage with `order: Input`.
     pub order: Option<OrderPlace>,
-    taken: bool,
+    step: Step,
+}
+
+/// How far a token has come in its stage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Arrived,
+    Taken,
+    /// Nothing is left to do when it is dropped.
+    Settled,
+}
+
+/// How an item ended in the hand of whoever settles it.
+pub struct Done<'a> {
+    pub outcome: Outcome,
+    pub attempts: u32,
+    pub message: Option<&'a str>,
+    /// The worker that has done it.
+    pub by: Option<&'a OwnTally>,
 }
 
 impl Token {
@@ -44,109 +62,122 @@ impl Token {
         Token::open(run, place, lineage, key, value)
     }
 
+    /// A settled item goes on as one of the stage at `place`, with the same lineage and key.
+    pub fn pass_on(mut self, run: &RunState, place: u16, value: Arc<Value>) -> Token {
+        run.arrive(place);
+        let body = &mut *self.body;
+        (body.place, body.value, body.step) = (place, value, Step::Arrived);
+        (body.group, body.carried, body.item_deadline, body.has_row) = (None, 0, None, false);
+        self
+    }
+
     /// Sends it into the inbox of its stage; when that is closed its drop settles it. In a stage with `order: Input` it
     /// takes its place as it goes in, so that places have the order of the inbox.
     pub async fn send(self, run: &RunState) {
-        let place = self.body().place;
-        let (stage, ordered) = (run.stage(place), run.plan(place).ordered);
-        let take_place = |token: &mut Token| {
-            if ordered {
-                token.body_mut().order = Some(stage.order.take());
+        let stage = run.stage(self.body.place);
+        if let Err(token) = stage.inbox.send_with(self, |token| token.take_place(run)).await {
+            token.refused();
+        }
+    }
+
+    /// The same without waiting; gives it back when there is no room.
+    pub fn try_send(self, run: &RunState) -> Option<Token> {
+        let stage = run.stage(self.body.place);
+        match stage.inbox.try_send_with(self, |token| token.take_place(run)) {
+            Ok(()) => None,
+            Err(Refused::Full(token)) => Some(token),
+            Err(Refused::Closed(token)) => {
+                token.refused();
+                None
             }
-        };
-        if let Err(token) = stage.inbox.send_with(self, take_place).await {
-            if planted(Bug::SendForgets) {
-                return std::mem::forget(token);
-            }
-            drop(token);
+        }
+    }
+
+    /// The inbox was closed: its drop settles it.
+    fn refused(self) {
+        if planted(Bug::SendForgets) {
+            std::mem::forget(self);
+        }
+    }
+
+    fn take_place(&mut self, run: &RunState) {
+        if run.plan(self.body.place).ordered {
+            self.body.order = Some(run.stage(self.body.place).order.take());
         }
     }
 
     /// Takes back an item that was deferred: it arrived before.
     pub fn open(run: &Arc<RunState>, place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Token {
-        let body = Body {
-            place,
-            lineage,
-            key,
-            value,
-            group: None,
-            carried: 0,
-            item_deadline: None,
-            has_row: false,
-            order: None,
-            taken: false,
-        };
-        Token { run: Arc::downgrade(run), body: Some(Box::new(body)) }
+        Token { run: Arc::downgrade(run), body: Box::new(Body::new(place, lineage, key, value)) }
     }
 
     /// What it holds.
     pub fn body(&self) -> &Body {
-        self.body.as_deref().expect("a token has its body until it is settled")
+        &self.body
     }
 
     /// The same, to complete it before it is sent.
     pub fn body_mut(&mut self) -> &mut Body {
-        self.body.as_deref_mut().expect("a token has its body until it is settled")
+        &mut self.body
     }
 
     /// A worker has it now.
     pub fn take(&mut self) {
-        let body = self.body_mut();
-        if std::mem::replace(&mut body.taken, true) {
-            return;
-        }
-        let place = body.place;
-        if let Some(run) = self.run.upgrade() {
-            run.stage(place).open.fetch_add(1, Ordering::Relaxed);
-        }
+        self.body.step = Step::Taken;
     }
 
-    /// Settles it, with its row.
-    pub async fn settle(mut self, outcome: Outcome, attempts: u32, message: Option<&str>, values: Vec<Value>) {
-        // The body leaves only after the row was accepted: until then dropping the future settles it by Drop.
-        let Some(run) = self.run.upgrade() else { return };
-        let body = self.body();
-        let place = body.place;
-        let stage = run.stage(place);
-        let values = if outcome.is_missing() && stage.keep_inputs { vec![(*body.value).clone()] } else { values };
+    /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted
+    /// settles it by Drop.
+    pub async fn settle(&mut self, run: &RunState, done: Done<'_>, values: Vec<Value>) {
+        let (body, Done { outcome, attempts, message, by }) = (&*self.body, done);
+        let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
+        let values = if keep_input { vec![(*body.value).clone()] } else { values };
         let has_row = body.has_row;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row };
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by };
         if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
-            run.count_end(place, &end);
+            run.count_end(body.place, &end);
         }
-        run.settle(place, end, values).await;
-        self.finish(&run);
+        run.settle(body.place, end, values).await;
+        self.body.step = Step::Settled;
+    }
+
+    /// It was never taken and will not be.
+    pub async fn settle_not_reached(&mut self, run: &RunState) {
+        if planted(Bug::NotReachedUnnamed) {
+            return;
+        }
+        let done = Done { outcome: Outcome::NotReached, attempts: 0, message: None, by: None };
+        self.settle(run, done, Vec::new()).await;
     }
 
     /// It waits in the store: it stays open, and its rows know it.
-    pub fn into_deferred(mut self) {
-        if let Some(run) = self.run.upgrade() {
-            run.stage(self.body().place).deferred.fetch_add(1, Ordering::AcqRel);
-            self.finish(&run);
-        }
+    pub fn into_deferred(mut self, run: &RunState) {
+        run.stage(self.body.place).deferred.fetch_add(1, Ordering::AcqRel);
+        self.body.step = Step::Settled;
     }
+}
 
-    fn finish(&mut self, run: &RunState) {
-        if let Some(body) = self.body.take()
-            && body.taken
-        {
-            run.stage(body.place).open.fetch_sub(1, Ordering::Relaxed);
-        }
+impl Body {
+    fn new(place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Body {
+        let (step, group, order) = (Step::Arrived, None, None);
+        Body { place, lineage, key, value, group, carried: 0, item_deadline: None, has_row: false, order, step }
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
-        let (Some(body), Some(run)) = (&self.body, self.run.upgrade()) else { return };
-        let outcome = match (body.taken, run.cancel.get()) {
-            (false, _) => Outcome::NotReached,
-            (true, Some(reason)) => reason.cut_outcome(),
-            (true, None) => Outcome::Cancelled,
+        if self.body.step == Step::Settled {
+            return;
+        }
+        let Some(run) = self.run.upgrade() else { return };
+        let body = &*self.body;
+        let outcome = match (body.step, run.cancel.get()) {
+            (Step::Arrived, _) => Outcome::NotReached,
+            (_, Some(reason)) => reason.cut_outcome(),
+            (_, None) => Outcome::Cancelled,
         };
-        let attempts = body.carried;
-        let has_row = body.has_row;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row };
+        let (attempts, has_row) = (body.carried, body.has_row);
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row, by: None };
         run.count_end(body.place, &end);
-        self.finish(&run);
     }
 }

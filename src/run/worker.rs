@@ -2,14 +2,14 @@
 
 use super::{
     chain::{self, Dry, Within},
-    guard::{Alarms, Bounds, Guarded, guard},
+    guard::{Alarms, Guarded, guard},
     pool::SlotPool,
-    state::{Cut, CutWatch, RunState, null},
-    token::Token,
+    state::{Cut, CutWatch, OwnTally, RunState, StageState, null},
+    token::{Done, Token},
 };
 use crate::{
     action::{ItemContext, Stop},
-    flow::{Group, PullEnd, Slot, WaitRefused},
+    flow::{Group, ItemBound, PullEnd, Slot, WaitRefused},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     job::Stage,
     lang::{Facts, Group as GroupFacts},
@@ -24,6 +24,7 @@ use futures_lite::{
     FutureExt,
     future::{poll_once, yield_now},
 };
+use smallvec::SmallVec;
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -65,7 +66,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
     while let Some(token) = stage.inbox.try_take() {
         drop(token);
     }
-    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.counts().settled());
+    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.settled());
     if arrived != settled {
         let lost = arrived.saturating_sub(settled);
         {
@@ -113,77 +114,51 @@ pub fn feed_ended(run: &RunState, place: u16) {
 
 /// One worker: takes items until the inbox is closed and empty.
 pub async fn work_through(run: Arc<RunState>, place: u16, pool: SlotPool) {
-    let mut worker = Worker::new(run.clone(), place, Some(pool));
+    let mut worker = Worker::new(&run, place, Some(pool));
     let stage = run.stage(place).clone();
-    let mut pulling = false;
+    // The permit of the item before is still held.
+    let mut holds = false;
     let mut ready_in_a_row = 0;
     loop {
-        match worker.watch.now() {
-            Some(Cut::Cancelled(_)) => break,
-            Some(Cut::Closed) => {
-                if pulling {
-                    stage.permits.release_pulling(None);
+        if let Some(cut) = worker.watch.now() {
+            if holds {
+                stage.permits.release_working();
+            }
+            if cut == Cut::Closed {
+                drain(&run, place, &mut worker.watch).await;
+            }
+            return;
+        }
+        // What is ready is taken one after the other on the same permit, without a word to anybody.
+        let at_once = if holds && stage.permits.may_go_on() { stage.inbox.try_take() } else { None };
+        let token = match at_once {
+            Some(token) => token,
+            None => {
+                worker.forget();
+                match worker.pull(&run, std::mem::take(&mut holds)).await {
+                    Pulled::Token(token) => token,
+                    Pulled::Again => continue,
+                    Pulled::End => return,
                 }
-                return drain(&run, place, &mut worker.watch).await;
             }
-            None => {}
-        }
-        if !pulling {
-            let fresh = async {
-                stage.permits.acquire_fresh().await;
-                Some(())
-            };
-            let cut = async {
-                worker.watch.cut().await;
-                None
-            };
-            if fresh.or(cut).await.is_none() {
-                continue;
-            }
-        }
-        pulling = false;
-        let pull = async { Some(stage.inbox.pull(&stage.permits).await) };
-        let cut = async {
-            worker.watch.cut().await;
-            None
         };
-        match pull.or(cut).await {
-            None | Some(Err(PullEnd::Revoked)) => continue,
-            Some(Err(PullEnd::Closed)) => return,
-            Some(Ok((token, mut has_permit))) => {
-                if !has_permit {
-                    let back = async {
-                        stage.permits.acquire_returning().await;
-                        true
-                    };
-                    let cut = async {
-                        worker.watch.cut().await;
-                        false
-                    };
-                    has_permit = back.or(cut).await;
-                }
-                // What is cut before it was begun is not begun: a closed stage names it, a cancelled run counts it.
-                if let Some(cut) = worker.watch.now() {
-                    if has_permit {
-                        stage.permits.release_working();
-                    }
-                    if cut == Cut::Closed {
-                        token.settle(Outcome::NotReached, 0, None, Vec::new()).await;
-                    }
-                    continue;
-                }
-                pulling = worker.item(token).await;
-                ready_in_a_row += 1;
-                if ready_in_a_row >= READY_ITEMS_BEFORE_YIELD {
-                    ready_in_a_row = 0;
-                    yield_now().await;
-                }
-            }
+        holds = worker.item(&run, token).await;
+        ready_in_a_row += 1;
+        if ready_in_a_row >= READY_ITEMS_BEFORE_YIELD {
+            ready_in_a_row = 0;
+            yield_now().await;
         }
     }
-    if pulling {
-        stage.permits.release_pulling(None);
-    }
+}
+
+/// What came of waiting for an item.
+enum Pulled {
+    /// One, with a working permit.
+    Token(Token),
+    /// Something has changed.
+    Again,
+    /// The inbox is closed and empty.
+    End,
 }
 
 /// A closed stage goes on pulling and settles each item without running it.
@@ -202,8 +177,7 @@ async fn drain(run: &Arc<RunState>, place: u16, watch: &mut CutWatch) {
         };
         match stage.inbox.drain().or(cancelled).await {
             Some(_) if planted(Bug::ClosedStopsPulling) => return,
-            Some(token) if planted(Bug::NotReachedUnnamed) => drop(token),
-            Some(token) => token.settle(Outcome::NotReached, 0, None, Vec::new()).await,
+            Some(mut token) => token.settle_not_reached(run).await,
             None => return,
         }
     }
@@ -211,9 +185,14 @@ async fn drain(run: &Arc<RunState>, place: u16, watch: &mut CutWatch) {
 
 /// The means of one worker, used for one item after the other.
 pub struct Worker {
-    run: Arc<RunState>,
     place: u16,
     cx: ItemContext,
+    slot: Arc<Slot>,
+    /// What the actions see, filled anew for each item; its item is null between two items.
+    facts: Facts,
+    /// See [`Worker::latest_wait`], once the stage has begun.
+    latest: Option<Option<Boot>>,
+    tally: OwnTally,
     watch: CutWatch,
     alarms: Alarms,
     pool: Option<SlotPool>,
@@ -221,62 +200,145 @@ pub struct Worker {
 
 /// How an item came out of its attempts.
 enum Worked {
-    Gave(Vec<Arc<Value>>),
+    Gave(chain::Values),
     Failed(Failure),
     Ended(Outcome),
-    Deferred { until: Boot, attempts: u32, item_deadline: Option<Boot> },
+    Deferred { until: Boot, attempts: u32 },
 }
 
 impl Worker {
-    pub fn new(run: Arc<RunState>, place: u16, pool: Option<SlotPool>) -> Worker {
+    pub fn new(run: &Arc<RunState>, place: u16, pool: Option<SlotPool>) -> Worker {
         let (stage, plan) = (run.stage(place), run.plan(place));
-        let world = run.world().clone();
+        let world = run.world();
         let slot = Arc::new(Slot::new(world.clone(), stage.permits.clone(), !plan.ordered));
-        let cx = ItemContext::new(run.context.clone(), slot, stage.name.clone(), place);
+        let cx = ItemContext::new(run.context.clone(), slot.clone(), stage.name.clone(), place);
+        let facts = Facts {
+            item: null(),
+            value: null(),
+            key: Key::all(),
+            run: run.facts.clone(),
+            state: null(),
+            response: null(),
+            group: None,
+        };
         let watch = CutWatch::new(run.clone(), place);
-        Worker { alarms: Alarms::new(&world), run, place, cx, watch, pool }
+        let tally = OwnTally::new(stage);
+        Worker { place, cx, slot, facts, latest: None, tally, watch, alarms: Alarms::new(world), pool }
+    }
+
+    /// Waits for an item as an idle worker; `holds` the permit of the item before.
+    async fn pull(&mut self, run: &Arc<RunState>, holds: bool) -> Pulled {
+        let stage = run.stage(self.place);
+        let permits = &stage.permits;
+        if !(holds && permits.keep_for_next()) {
+            let fresh = async {
+                permits.acquire_fresh().await;
+                true
+            };
+            let cut = async {
+                self.watch.cut().await;
+                false
+            };
+            if !fresh.or(cut).await {
+                return Pulled::Again;
+            }
+        }
+        let pull = async { Some(stage.inbox.pull(permits).await) };
+        let cut = async {
+            self.watch.cut().await;
+            None
+        };
+        let (mut token, mut has_permit) = match pull.or(cut).await {
+            None | Some(Err(PullEnd::Revoked)) => return Pulled::Again,
+            Some(Err(PullEnd::Closed)) => return Pulled::End,
+            Some(Ok(pulled)) => pulled,
+        };
+        if !has_permit {
+            let back = async {
+                permits.acquire_returning().await;
+                true
+            };
+            let cut = async {
+                self.watch.cut().await;
+                false
+            };
+            has_permit = back.or(cut).await;
+        }
+        // What is cut before it was begun is not begun: a closed stage names it, a cancelled run counts it.
+        if let Some(cut) = self.watch.now() {
+            if has_permit {
+                permits.release_working();
+            }
+            if cut == Cut::Closed {
+                token.settle_not_reached(run).await;
+            }
+            return Pulled::Again;
+        }
+        Pulled::Token(token)
+    }
+
+    /// Lets go of what belonged to the item before.
+    fn forget(&mut self) {
+        (self.facts.value, self.facts.response, self.facts.group) = (null(), null(), None);
     }
 
     /// Works on one item that was pulled with a working permit, from its first attempt until it is settled and delivered.
-    /// Returns whether the worker still holds a (pulling) permit.
-    pub async fn item(&mut self, mut token: Token) -> bool {
+    /// Returns whether the worker still holds that permit.
+    pub async fn item(&mut self, run: &Arc<RunState>, mut token: Token) -> bool {
         token.take();
-        let stage = self.run.stage(self.place).clone();
-        let now = self.run.world().boot();
-        stage.began.settle(now);
-        let plan_deadline = self.run.plan(self.place).item_deadline.map(|bound| now + bound);
-        let item_deadline = token.body().item_deadline.or(plan_deadline);
-        self.cx.slot.begin_item(self.latest_wait(item_deadline), token.body().carried);
-        self.cx.key = Some(token.body().key.clone());
-        self.cx.lineage = token.body().lineage.clone();
-        let worked = self.attempts(&token, item_deadline).await;
-        let attempts = self.cx.slot.attempts();
-        let order = token.body_mut().order.take();
-        let children = match worked {
-            Worked::Gave(values) if values.is_empty() => {
-                token.settle(Outcome::Empty, attempts, None, Vec::new()).await;
-                Vec::new()
+        self.tally.set_open(true);
+        let stage = run.stage(self.place);
+        let latest = match self.latest {
+            Some(latest) => latest,
+            None => {
+                if !stage.began.is_settled() {
+                    stage.began.settle(run.world().boot());
+                }
+                *self.latest.insert(self.latest_wait(run))
             }
-            Worked::Gave(values) => self.settle_ok(token, attempts, values).await,
+        };
+        let (body, slot) = (token.body(), &*self.slot);
+        slot.begin_item(latest, body.carried);
+        match (body.item_deadline, run.plan(self.place).item_deadline) {
+            (Some(at), _) => slot.bound_item(ItemBound::Until(at)),
+            (None, Some(bound)) => slot.bound_item(ItemBound::For(bound)),
+            (None, None) => {}
+        }
+        self.cx.key = Some(body.key.clone());
+        self.cx.lineage = body.lineage.clone();
+        // While it is worked on its value is in the facts, not counted once more.
+        std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
+        let worked = self.attempts(run, &token).await;
+        std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
+        let attempts = self.slot.attempts();
+        let order = token.body_mut().order.take();
+        let delivery = match worked {
+            Worked::Gave(values) if values.is_empty() => {
+                token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
+                Delivery::Done
+            }
+            Worked::Gave(values) => self.settle_ok(run, token, attempts, values).await,
             Worked::Failed(failure) => {
                 log::debug!(
                     target: "lamplighter::item",
-                    run = self.run.context.id.as_str(), stage = &*stage.name, key = token.body().key.as_str(), attempts;
+                    run = run.context.id.as_str(), stage = &*stage.name, key = token.body().key.as_str(), attempts;
                     "failed: {failure}"
                 );
-                token.settle(Outcome::Failed(failure.class), attempts, Some(&failure.message), Vec::new()).await;
-                Vec::new()
+                let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
+                token.settle(run, done, Vec::new()).await;
+                Delivery::Done
             }
             Worked::Ended(outcome) => {
-                token.settle(outcome, attempts, None, Vec::new()).await;
-                Vec::new()
+                token.settle(run, self.done(outcome, attempts, None), Vec::new()).await;
+                Delivery::Done
             }
-            Worked::Deferred { until, attempts, item_deadline } => {
-                self.defer(token, until, attempts, item_deadline).await;
-                Vec::new()
+            Worked::Deferred { until, attempts } => {
+                self.defer(run, token, until, attempts).await;
+                Delivery::Done
             }
         };
-        let held = self.cx.slot.end_item();
+        let held = self.slot.end_item();
+        self.tally.set_open(false);
         if let Some(order) = order {
             if held && !planted(Bug::PermitNotReturned) {
                 stage.permits.release_working();
@@ -286,77 +348,86 @@ impl Worker {
                 pool.add_if_spare();
             }
             let cancelled = async {
-                self.run.cancel.wait().await;
+                run.cancel.wait().await;
             };
             order.turn().or(cancelled).await;
-            deliver(&self.run, self.place, children).await;
+            delivery.finish(run, self.place).await;
             return false;
         }
-        let mut delivery = pin!(deliver(&self.run, self.place, children));
+        let delivery = match delivery.start(run) {
+            Delivery::Done => return held,
+            delivery => delivery,
+        };
+        let mut delivery = pin!(delivery.finish(run, self.place));
         if poll_once(&mut delivery).await.is_some() {
-            return held && stage.permits.keep_for_next();
+            return held;
         }
         // What waits for room behind it does no work: items that come back from a wait may need its permit, and the room
         // may need them (two stages on one service).
         if held && planted(Bug::DeliveryKeepsPermit) {
             delivery.await;
-            return stage.permits.keep_for_next();
+            return held;
         }
         if held {
             stage.permits.release_working();
         }
+        self.forget();
         delivery.await;
         false
     }
 
-    /// The end of the last wait that an item may begin: the earliest of its own, the stage's and the run's deadline.
-    fn latest_wait(&self, item_deadline: Option<Boot>) -> Option<Boot> {
-        let (stage, plan) = (self.run.stage(self.place), self.run.plan(self.place));
+    fn done<'a>(&'a self, outcome: Outcome, attempts: u32, message: Option<&'a str>) -> Done<'a> {
+        Done { outcome, attempts, message, by: Some(&self.tally) }
+    }
+
+    /// The end of the last wait that an item may begin, without its own deadline: the earlier of the stage's and the run's.
+    fn latest_wait(&self, run: &RunState) -> Option<Boot> {
+        let (stage, plan) = (run.stage(self.place), run.plan(self.place));
         let of_stage = plan.deadline.and_then(|bound| stage.began.get().map(|began| *began + bound));
         let behind_gather =
-            plan.is_gather() || self.run.job.ancestors(self.place).iter().any(|at| self.run.plan(*at).is_gather());
-        let of_run = self.run.context.deadline.map(|at| if behind_gather { at + self.run.context.grace } else { at });
-        let bounds = [item_deadline, of_stage, of_run].into_iter().flatten();
+            plan.is_gather() || run.job.ancestors(self.place).iter().any(|at| run.plan(*at).is_gather());
+        let of_run = run.context.deadline.map(|at| if behind_gather { at + run.context.grace } else { at });
+        let bounds = [of_stage, of_run].into_iter().flatten();
         if planted(Bug::ChildLengthens) { bounds.max() } else { bounds.min() }
     }
 
     /// The stage's own retry around the whole list of actions (RUNS T1).
-    async fn attempts(&mut self, token: &Token, item_deadline: Option<Boot>) -> Worked {
-        let run = self.run.clone();
-        let plan = run.plan(self.place);
+    async fn attempts(&mut self, run: &Arc<RunState>, token: &Token) -> Worked {
+        let (plan, stage) = (run.plan(self.place), run.stage(self.place));
         let most = plan.retry.as_ref().map_or(1, |retry| retry.max_attempts);
-        let mut attempt = if plan.retry.is_some() { self.cx.slot.take_carried() } else { 0 };
+        let mut attempt = if plan.retry.is_some() { self.slot.take_carried() } else { 0 };
         let print = run.dry.as_ref().is_some_and(|dry| dry.print_this_item(self.place));
         loop {
             attempt += 1;
             self.cx.attempt = attempt;
-            self.cx.slot.begin_attempt();
-            let facts = self.facts(token);
-            let slot = self.cx.slot.clone();
+            self.slot.begin_attempt();
             if let Some(cut) = self.watch.now() {
                 return Worked::Ended(outcome_of(&cut));
             }
-            let bounds = Bounds { deadline: item_deadline, timeout: plan.timeout };
+            self.see(run, token);
             let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print, in_source: false });
-            let stage = run.stage(self.place);
             let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut(stage).is_some() };
-            let work = chain::work(&plan.actions, &mut self.cx, facts, bounds_of_work);
-            let guarded = guard(work, &slot, &mut self.watch, &mut self.alarms, self.pool.as_ref(), bounds).await;
+            let Worker { cx, facts, slot, watch, alarms, pool, .. } = &mut *self;
+            let value = facts.item.clone();
+            let work = chain::work(&plan.actions, cx, facts, value, bounds_of_work);
+            let guarded = guard(work, slot, watch, alarms, pool.as_ref(), plan.timeout).await;
             let failure = match guarded {
                 Guarded::Done(Ok(values)) => {
-                    slot.count_attempts(attempt);
-                    let wrong = || values.iter().find_map(|value| chain::too_deep(value));
+                    self.slot.count_attempts(attempt);
+                    // What came in was looked at where it was made.
+                    let made = |value: &&Arc<Value>| !Arc::ptr_eq(value, &self.facts.item);
+                    let wrong = || values.iter().filter(made).find_map(|value| chain::too_deep(value));
                     return match if plan.readers.is_empty() { None } else { wrong() } {
                         None => Worked::Gave(values),
                         Some(failure) => Worked::Failed(failure),
                     };
                 }
                 Guarded::Done(Err(Stop::Empty)) => {
-                    slot.count_attempts(attempt);
-                    return Worked::Gave(Vec::new());
+                    self.slot.count_attempts(attempt);
+                    return Worked::Gave(chain::Values::new());
                 }
                 Guarded::Done(Err(Stop::Failed { failure, given_up })) => {
-                    slot.count_attempts(attempt);
+                    self.slot.count_attempts(attempt);
                     if (given_up && !planted(Bug::RetriesGivenUp)) || !retried_by_a_stage(failure.class) {
                         return Worked::Failed(failure);
                     }
@@ -364,38 +435,37 @@ impl Worker {
                 }
                 Guarded::Done(Err(Stop::Defer { wait, attempts })) => {
                     let until = run.world().boot() + wait;
-                    return Worked::Deferred { until, attempts, item_deadline };
+                    return Worked::Deferred { until, attempts };
                 }
                 Guarded::Done(Err(Stop::PastDeadline)) => return Worked::Ended(Outcome::TimedOut),
                 Guarded::Done(Err(Stop::Cut)) => return Worked::Ended(self.cut_outcome()),
                 Guarded::Panicked(message) => {
-                    slot.count_attempts(attempt);
+                    self.slot.count_attempts(attempt);
                     return Worked::Failed(Failure::new(Class::Panic, message));
                 }
                 Guarded::Cut(cut) => return Worked::Ended(outcome_of(&cut)),
                 Guarded::PastDeadline => {
-                    self.left_behind(token).await;
+                    self.left_behind(run, token).await;
                     return Worked::Ended(Outcome::TimedOut);
                 }
                 Guarded::TimedOut => {
-                    slot.count_attempts(attempt);
-                    self.left_behind(token).await;
+                    self.slot.count_attempts(attempt);
+                    self.left_behind(run, token).await;
                     let bound = plan.timeout.unwrap_or_default();
                     Failure::new(Class::Timeout, format!("the attempt worked longer than its timeout of {bound:?}"))
                 }
             };
             let Some(retry) = plan.retry.as_ref().filter(|_| attempt < most) else { return Worked::Failed(failure) };
             let wait = retry.backoff(attempt, run.world());
-            let bounds = Bounds { deadline: item_deadline, timeout: None };
-            let waiting = slot.wait(wait);
-            match guard(waiting, &slot, &mut self.watch, &mut self.alarms, self.pool.as_ref(), bounds).await {
+            let Worker { slot, watch, alarms, pool, .. } = &mut *self;
+            match guard(slot.wait(wait), slot, watch, alarms, pool.as_ref(), None).await {
                 Guarded::Done(Ok(())) => {}
                 Guarded::Done(Err(WaitRefused::PastDeadline)) | Guarded::PastDeadline => {
                     return Worked::Failed(failure);
                 }
                 Guarded::Done(Err(WaitRefused::Defer(wait))) => {
                     let until = run.world().boot() + wait;
-                    return Worked::Deferred { until, attempts: attempt, item_deadline };
+                    return Worked::Deferred { until, attempts: attempt };
                 }
                 Guarded::Cut(cut) => return Worked::Ended(outcome_of(&cut)),
                 Guarded::Panicked(message) => return Worked::Failed(Failure::new(Class::Panic, message)),
@@ -405,8 +475,7 @@ impl Worker {
     }
 
     /// Waits until the processes of a cut attempt are gone, keeping the permit, as long as the stage goes on (RUNS T6).
-    async fn left_behind(&mut self, token: &Token) {
-        let run = self.run.clone();
+    async fn left_behind(&mut self, run: &RunState, token: &Token) {
         let gone = run.context.leftovers.gone((self.place, token.body().lineage.clone()));
         let cut = async {
             self.watch.cut().await;
@@ -418,47 +487,56 @@ impl Worker {
         self.watch.now().map_or(Outcome::Cancelled, |cut| outcome_of(&cut))
     }
 
-    fn facts(&self, token: &Token) -> Facts {
-        let body = token.body();
-        let mut facts = Facts {
-            item: body.value.clone(),
-            value: body.value.clone(),
-            key: body.key.clone(),
-            run: self.run.facts.clone(),
-            state: null(),
-            response: null(),
-            group: None,
-        };
-        if self.run.plan(self.place).is_gather() {
-            let group = super::gather::StoredGroup::of(&self.run, self.place, body.group.clone());
+    /// Fills the facts with the item, as its first action sees them.
+    fn see(&mut self, run: &RunState, token: &Token) {
+        let (body, facts) = (token.body(), &mut self.facts);
+        facts.key = body.key.clone();
+        if !Arc::ptr_eq(&facts.response, &facts.state) {
+            facts.response = null();
+        }
+        if run.plan(self.place).is_gather() {
+            let group = super::gather::StoredGroup::of(run, self.place, body.group.clone());
             facts.group = group.map(|group| Arc::new(group) as Arc<dyn GroupFacts>);
         }
-        facts
     }
 
-    /// All actions are done: names what was given, settles, and hands back what is to be delivered.
-    async fn settle_ok(&mut self, token: Token, attempts: u32, values: Vec<Arc<Value>>) -> Vec<Child> {
-        let plan = self.run.plan(self.place);
-        let children = match children(&self.run, plan, token.body(), values) {
+    /// All actions are done: names what was given, settles, and says what is to be delivered.
+    async fn settle_ok(
+        &mut self,
+        run: &Arc<RunState>,
+        mut token: Token,
+        attempts: u32,
+        mut values: chain::Values,
+    ) -> Delivery {
+        let (plan, stage) = (run.plan(self.place), run.stage(self.place));
+        if plan.key.is_none() && run.options.key.is_none() && run.tap_of(self.place).is_none() {
+            let one_for_one = matches!((&*values, &*stage.feeds), ([_], [_]));
+            if one_for_one || stage.feeds.is_empty() {
+                // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
+                let kept = kept(stage, values.iter());
+                token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
+                return match (stage.feeds.first(), values.pop()) {
+                    (Some(reader), Some(value)) => Delivery::Same { token, reader: *reader, value },
+                    _ => Delivery::Done,
+                };
+            }
+        }
+        let children = match children(run, plan, token.body(), values) {
             Ok(children) => children,
             Err(failure) => {
-                token.settle(Outcome::Failed(failure.class), attempts, Some(&failure.message), Vec::new()).await;
-                return Vec::new();
+                let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
+                token.settle(run, done, Vec::new()).await;
+                return Delivery::Done;
             }
         };
-        let children = self.wanted(children);
-        let kept = if self.run.stage(self.place).keep_values {
-            children.iter().map(|child| (*child.value).clone()).collect()
-        } else {
-            Vec::new()
-        };
-        token.settle(Outcome::Ok, attempts, None, kept).await;
-        children
+        let children = self.wanted(run, children);
+        let kept = kept(stage, children.iter().map(|child| &child.value));
+        token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
+        Delivery::Children(children)
     }
 
     /// Only what `--key` asks for. Behind a gather keys are texts of groups, which it does not mean.
-    fn wanted(&self, mut children: Vec<Child>) -> Vec<Child> {
-        let run = &self.run;
+    fn wanted(&self, run: &RunState, mut children: Children) -> Children {
         let is_gather = |at: u16| run.plan(at).is_gather();
         if run.options.key.is_some()
             && !is_gather(self.place)
@@ -470,30 +548,36 @@ impl Worker {
     }
 
     /// Puts an item that waits long into the store; it comes back when the inbox has ended.
-    async fn defer(&mut self, token: Token, until: Boot, attempts: u32, item_deadline: Option<Boot>) {
+    async fn defer(&mut self, run: &RunState, token: Token, until: Boot, attempts: u32) {
         let body = token.body();
         let millis = |at: Boot| u64::try_from(at.0.as_millis()).unwrap_or(u64::MAX);
         let row = Row {
             stage: self.place,
             lineage: body.lineage.clone(),
             key: body.key.clone(),
-            end: RowEnd::Retry { at_ms: millis(until), deadline_ms: item_deadline.map(millis) },
+            end: RowEnd::Retry { at_ms: millis(until), deadline_ms: self.slot.own_deadline().map(millis) },
             attempts,
             message: body.group.clone(),
             values: vec![(*body.value).clone()],
+            took_ms: None,
         };
         let put = async {
-            let rows = self.run.rows().await?;
+            let rows = run.rows().await?;
             if planted(Bug::DeferredRowLost) { Ok(()) } else { rows.put(row).await }
         };
         match put.await {
-            Ok(()) => token.into_deferred(),
+            Ok(()) => token.into_deferred(run),
             Err(error) => {
-                self.run.store_failed(&error);
+                run.store_failed(&error);
                 drop(token);
             }
         }
     }
+}
+
+/// What goes into the row of an ok item.
+fn kept<'a>(stage: &StageState, values: impl Iterator<Item = &'a Arc<Value>>) -> Vec<Value> {
+    if stage.keep_values { values.map(|value| (**value).clone()).collect() } else { Vec::new() }
 }
 
 /// Which failures of actions without a service the stage's own retry repeats (RUNS T1).
@@ -516,16 +600,53 @@ pub struct Child {
     pub value: Arc<Value>,
 }
 
+/// Mostly one.
+type Children = SmallVec<[Child; 1]>;
+
+/// What an item gave, on its way to the readers of its stage.
+pub enum Delivery {
+    /// There is nothing more to do.
+    Done,
+    /// One value for one reader: the settled item goes on with it.
+    Same { token: Token, reader: u16, value: Arc<Value> },
+    /// An item of the next stage that waits for room.
+    Waiting(Token),
+    /// Values for whoever reads them.
+    Children(Children),
+}
+
+impl Delivery {
+    /// What can be done at once, without waiting for room.
+    fn start(self, run: &RunState) -> Delivery {
+        match self {
+            Delivery::Same { token, reader, value } => {
+                token.pass_on(run, reader, value).try_send(run).map_or(Delivery::Done, Delivery::Waiting)
+            }
+            Delivery::Children(children) if children.is_empty() => Delivery::Done,
+            delivery => delivery,
+        }
+    }
+
+    /// Hands it to every reader. In a cancelled run the inboxes are closed, and what did not go in is settled by its drop.
+    pub async fn finish(self, run: &Arc<RunState>, place: u16) {
+        match self.start(run) {
+            Delivery::Waiting(token) => token.send(run).await,
+            Delivery::Children(children) => deliver(run, place, children).await,
+            Delivery::Done | Delivery::Same { .. } => {}
+        }
+    }
+}
+
 /// Lineage and key of each value that an item gave (RUNS K1, K2).
 fn children(
     run: &RunState,
     plan: &Stage,
     body: &super::token::Body,
-    values: Vec<Arc<Value>>,
-) -> Result<Vec<Child>, Failure> {
+    values: chain::Values,
+) -> Result<Children, Failure> {
     let several = values.len() > 1;
     let mut parts = std::collections::BTreeSet::new();
-    let mut children = Vec::with_capacity(values.len());
+    let mut children = Children::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
         let lineage = if several { body.lineage.child(index as u32) } else { body.lineage.clone() };
         let key = match &plan.key {
@@ -552,26 +673,23 @@ pub fn render_key(template: &crate::lang::Template, facts: &Facts) -> Result<Key
     Key::parse(&text).map_err(|error| Failure::new(Class::Data, format!("`key`: {error}")))
 }
 
-/// Hands values to every reader. In a cancelled run the inboxes are closed, and what did not go in is settled by its drop.
-pub async fn deliver(run: &Arc<RunState>, place: u16, children: Vec<Child>) {
-    let readers = &run.plan(place).readers;
-    for child in children {
+async fn deliver(run: &Arc<RunState>, place: u16, children: Children) {
+    for Child { lineage, key, value } in children {
         if let Some(tap) = run.tap_of(place) {
             let sent = async {
                 // It fails when nobody reads any more.
-                let _ = tap.send((*child.value).clone()).await;
+                let _ = tap.send((*value).clone()).await;
             };
             let cancelled = async {
                 run.cancel.wait().await;
             };
             sent.or(cancelled).await;
         }
-        for reader in readers {
-            if run.plan(*reader).is_gather() || !run.is_wanted(*reader) {
-                continue;
+        for reader in &run.stage(place).feeds {
+            let token = Token::arrive(run, *reader, lineage.clone(), key.clone(), value.clone());
+            if let Some(token) = token.try_send(run) {
+                token.send(run).await;
             }
-            let token = Token::arrive(run, *reader, child.lineage.clone(), child.key.clone(), child.value.clone());
-            token.send(run).await;
         }
     }
 }

@@ -224,7 +224,7 @@ impl Field {
             return true;
         }
         let workday = |day: i8| {
-            let of = |day: i8| Date::new(date.year(), date.month(), day).map_or(0, |date| weekday_of(date));
+            let of = |day: i8| Date::new(date.year(), date.month(), day).map_or(0, weekday_of);
             match of(day) {
                 6 if day > 1 => day - 1,
                 6 => day + 2,

@@ -3,7 +3,7 @@
 //! Called by [`super::exchange`]. It stops at the first byte too many, on the wire or after gunzip.
 
 use super::{answer::Body, exchange::Sink, pool::Conn};
-use crate::item::Failure;
+use crate::item::{Failure, hex};
 use flate2::write::MultiGzDecoder;
 use hyper::{HeaderMap, body::Incoming, header};
 use sha2::{Digest, Sha256};
@@ -124,13 +124,7 @@ impl Reader {
         if let Body::Whole(bytes) = &body {
             hash.update(bytes);
         }
-        let hex = hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            for digit in [byte >> 4, byte & 15] {
-                hex.push(char::from_digit(u32::from(digit), 16).expect("below 16"));
-            }
-            hex
-        });
-        (body, hex)
+        (body, hex(&hash.finalize()))
     }
 }
 

@@ -60,7 +60,7 @@ impl<'a> Attempts<'a> {
             Err(refused) => return Err(self.refused(refused, None)),
         };
         self.sent += 1;
-        let result = self.service.exchange(request, sink).await;
+        let result = self.service.exchange(request, sink, self.slot).await;
         drop(admitted);
         Ok(result)
     }

@@ -11,9 +11,10 @@ use super::{
     url,
 };
 use crate::{
+    flow::Slot,
     item::{Class, Failure},
     limits::{REDIRECTS_MAX, URL_BYTES_MAX},
-    world::{Awake, BoxFuture, Due, World},
+    world::{Alarm, Awake, BoxFuture, Due, World},
 };
 use http_body_util::Full;
 use hyper::{
@@ -66,9 +67,10 @@ impl Service {
         &self,
         request: &Request,
         mut sink: Option<&mut (dyn Sink + '_)>,
+        slot: &Slot,
     ) -> Result<Answer, Failure> {
         let headers = self.headers_of(request, sink.is_some());
-        let mut clock = Clock { world: &self.world, timeout: request.timeout.unwrap_or(self.timeout), due: None };
+        let mut clock = Clock::new(&self.world, slot, request.timeout.unwrap_or(self.timeout));
         let mut target = request.target.clone();
         let mut redirects = 0;
         loop {
@@ -138,7 +140,7 @@ impl Service {
             let reused = kept.is_some();
             let mut conn = match kept.take() {
                 Some(conn) => conn,
-                None => self.connect(request).await?,
+                None => self.connect(request, clock.slot).await?,
             };
             clock.start();
             match clock.bound(conn.send(build(request, target, headers))).await {
@@ -153,8 +155,8 @@ impl Service {
         }
     }
 
-    async fn connect(&self, request: &Request) -> Result<Conn, Failure> {
-        let mut clock = Clock { world: &self.world, timeout: self.connect_timeout, due: None };
+    async fn connect(&self, request: &Request, slot: &Slot) -> Result<Conn, Failure> {
+        let mut clock = Clock::new(&self.world, slot, self.connect_timeout);
         clock.start();
         let failed = |why: &str| {
             let message = format!("{} failed: no connection to {}: {why}", request.label, self.origin());
@@ -184,31 +186,46 @@ impl Service {
 /// The one bound of an attempt: it starts when the first request leaves.
 struct Clock<'a> {
     world: &'a World,
+    slot: &'a Slot,
     timeout: Duration,
     due: Option<Awake>,
+    /// That of the worker, once something had to wait.
+    alarm: Option<Box<dyn Alarm>>,
 }
 
-impl Clock<'_> {
+impl<'a> Clock<'a> {
+    fn new(world: &'a World, slot: &'a Slot, timeout: Duration) -> Clock<'a> {
+        Clock { world, slot, timeout, due: None, alarm: None }
+    }
+
     fn start(&mut self) {
         self.due.get_or_insert_with(|| self.world.awake() + self.timeout);
     }
 
     /// The result of `work`, or `None` when the time is over. The timer is armed only when `work` has to wait.
-    async fn bound<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    async fn bound<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let due = self.due.unwrap_or_else(|| self.world.awake() + self.timeout);
-        let mut alarm = None;
+        let (slot, alarm) = (self.slot, &mut self.alarm);
         let mut work = pin!(work);
         poll_fn(|cx| {
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(result));
             }
-            alarm.get_or_insert_with(|| self.world.alarm()).poll(cx, Due::Awake(due)).map(|()| None)
+            alarm.get_or_insert_with(|| slot.take_alarm()).poll(cx, Due::Awake(due)).map(|()| None)
         })
         .await
     }
 
     fn late(&self, request: &Request) -> Failure {
         Failure::new(Class::Timeout, format!("{} took longer than its timeout of {:?}", request.label, self.timeout))
+    }
+}
+
+impl Drop for Clock<'_> {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.alarm.take() {
+            self.slot.keep_alarm(alarm);
+        }
     }
 }
 

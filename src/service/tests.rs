@@ -156,7 +156,7 @@ fn request(method: Method, target: &str) -> Request {
 
 /// One attempt of a GET.
 async fn once(service: &Service) -> Result<Answer, Failure> {
-    service.exchange(&request(Method::GET, "/x"), None).await
+    service.exchange(&request(Method::GET, "/x"), None, &Slot::free(service.world.clone())).await
 }
 
 /// A whole call that takes any 2xx for good; with the attempts that it counted.
@@ -345,7 +345,7 @@ fn redirects_are_followed_within_the_origin_only() {
         in_world(async move |world| {
             let mut request = request(method, "/x");
             request.headers.insert("authorization", "Bearer t".parse().expect("a value"));
-            start(&plan, &world).exchange(&request, None).await.expect("an answer")
+            start(&plan, &world).exchange(&request, None, &Slot::free(world.clone())).await.expect("an answer")
         })
     };
     let server = to("307 Again", "/y?r=1");
@@ -400,7 +400,7 @@ fn a_connection_that_was_closed_while_idle_costs_no_attempt() {
                 once(&service).await.expect("a stale connection is no failure");
             }
             if late {
-                let post = service.exchange(&request(Method::POST, "/x"), None).await;
+                let post = service.exchange(&request(Method::POST, "/x"), None, &Slot::free(world.clone())).await;
                 assert_eq!(post.expect_err("may have been done").class, Class::Transport);
             }
         });
@@ -539,15 +539,15 @@ fn a_download_goes_to_its_sink_and_only_if_it_is_a_success() {
     });
     let plan = plan(&server);
     in_world(async |world| {
-        let service = start(&plan, &world);
+        let (service, slot) = (start(&plan, &world), Slot::free(world.clone()));
         let mut sink = Bytewise(Vec::new());
         let get = request(Method::GET, "/x");
-        let answer = service.exchange(&get, Some(&mut sink)).await.expect("answers");
+        let answer = service.exchange(&get, Some(&mut sink), &slot).await.expect("answers");
         assert_eq!((answer.body, sink.0.len()), (Body::Streamed(1_500_000), 1_500_000));
         let mut sink = Bytewise(Vec::new());
-        let answer = service.exchange(&get, Some(&mut sink)).await.expect("answers");
+        let answer = service.exchange(&get, Some(&mut sink), &slot).await.expect("answers");
         assert_eq!((answer.status, sink.0.len()), (404, 0));
-        let failure = service.exchange(&get, Some(&mut sink)).await.expect_err("the sink is full");
+        let failure = service.exchange(&get, Some(&mut sink), &slot).await.expect_err("the sink is full");
         assert_eq!(failure.class, Class::Output);
     });
     assert!(server.requests()[0].contains("accept-encoding: identity\r\n"));

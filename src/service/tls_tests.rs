@@ -6,6 +6,7 @@ use super::{
     tests::{Server, in_world, no_facts},
     url,
 };
+use crate::flow::Slot;
 use futures_rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     rustls::{self, ServerConfig, ServerConnection, StreamOwned},
@@ -55,6 +56,7 @@ fn ask(server: &Server, ca: Option<&str>) -> Result<u16, String> {
     plan.ca_file = ca.map(file);
     in_world(async |world| {
         let service = plan.start(&world, &no_facts()).map_err(|failure| failure.message)?;
+        let slot = Slot::free(world.clone());
         let request = super::Request {
             method: Method::GET,
             label: "GET /x".to_owned(),
@@ -63,8 +65,8 @@ fn ask(server: &Server, ca: Option<&str>) -> Result<u16, String> {
             body: Bytes::new(),
             timeout: None,
         };
-        service.exchange(&request, None).await.map_err(|failure| failure.message)?;
-        let answer = service.exchange(&request, None).await.map_err(|failure| failure.message)?;
+        service.exchange(&request, None, &slot).await.map_err(|failure| failure.message)?;
+        let answer = service.exchange(&request, None, &slot).await.map_err(|failure| failure.message)?;
         Ok(answer.status)
     })
 }

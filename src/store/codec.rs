@@ -8,16 +8,21 @@ use crate::{
     item::{Class, Key, Lineage, Outcome, Value},
     limits::{DEPTH_MAX, PAGE_BYTES},
 };
+use std::sync::Arc;
 
 /// What a row of a store costs besides its texts, in bytes: an estimate for the bounds of batches.
 const ROW_BYTES: usize = 64;
 
-/// State of a row that waits.
+/// State of an attempt that has begun and must not be repeated.
+pub(super) const STARTED: i64 = -2;
+/// State of a row that waits. Every lower one is not terminal either.
 pub(super) const RETRY: i64 = -1;
 /// State of an ok row.
 pub(super) const OK: i64 = 0;
 /// State of a row that gave nothing; every higher one is missing.
 pub(super) const EMPTY: i64 = 1;
+/// State of a row that is held.
+pub(super) const HELD: i64 = 6;
 
 /// A row as it is kept.
 #[derive(Clone, Debug)]
@@ -32,6 +37,21 @@ pub(super) struct Packed {
     pub deadline_ms: Option<i64>,
     pub message: Option<String>,
     pub values: Option<String>,
+    /// How many values those are.
+    pub width: u32,
+    pub took_ms: Option<u32>,
+    /// The pass of the run that wrote it: set by who writes it.
+    pub pass: u32,
+}
+
+/// A value of `Keep` as it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct KeptValue {
+    pub run: Arc<str>,
+    pub job: String,
+    pub key: Key,
+    pub due_ms: i64,
+    pub json: String,
 }
 
 impl Packed {
@@ -43,12 +63,14 @@ impl Packed {
         let stored = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let (state, class, at_ms, deadline_ms) = match row.end {
             RowEnd::Retry { at_ms, deadline_ms } => (RETRY, None, Some(stored(at_ms)), deadline_ms.map(stored)),
+            RowEnd::Started => (STARTED, None, None, None),
             RowEnd::Done(Outcome::Failed(class)) => (2, Some(class.to_string()), None, None),
             RowEnd::Done(other) => (state_of(other), None, None, None),
         };
         let values = lines(&row.values).map_err(|cause| {
             StoreError::Io(format!("a value of item {} in stage {} cannot be kept: {cause}", row.key, row.stage))
         })?;
+        let width = u32::try_from(row.values.len()).unwrap_or(u32::MAX);
         Ok(Packed {
             stage: row.stage,
             lineage: row.lineage,
@@ -60,6 +82,9 @@ impl Packed {
             deadline_ms,
             message: row.message,
             values,
+            width,
+            took_ms: row.took_ms,
+            pass: 1,
         })
     }
 
@@ -74,9 +99,9 @@ impl Packed {
             + text(&self.class)
     }
 
-    /// True when a later row of the item may replace it.
-    pub fn waits(&self) -> bool {
-        self.state == RETRY
+    /// True when no later row of the item may replace it.
+    pub fn is_terminal(&self) -> bool {
+        self.state >= OK
     }
 
     /// True when the item is missing.
@@ -84,21 +109,23 @@ impl Packed {
         self.state > EMPTY
     }
 
+    /// How it stands.
+    ///
+    /// # Errors
+    /// As [`Packed::unpack`].
+    pub fn end(&self) -> Result<RowEnd, StoreError> {
+        end(self.state, self.class.as_deref(), self.at_ms, self.deadline_ms)
+    }
+
     /// The row again.
     ///
     /// # Errors
     /// When what was kept is not what was packed: the file was changed by others.
     pub fn unpack(self) -> Result<Row, StoreError> {
-        let end = match self.state {
-            RETRY => {
-                let read = |ms: Option<i64>| ms.and_then(|ms| u64::try_from(ms).ok());
-                RowEnd::Retry { at_ms: read(self.at_ms).unwrap_or(0), deadline_ms: read(self.deadline_ms) }
-            }
-            state => RowEnd::Done(outcome(state, self.class.as_deref())?),
-        };
+        let end = self.end()?;
         let values = match &self.values {
             None => Vec::new(),
-            Some(text) => text.split('\n').map(value).collect::<Result<_, _>>()?,
+            Some(text) => values(text)?,
         };
         Ok(Row {
             stage: self.stage,
@@ -108,8 +135,24 @@ impl Packed {
             attempts: self.attempts,
             message: self.message,
             values,
+            took_ms: self.took_ms,
         })
     }
+}
+
+/// How a kept row stands.
+pub(super) fn end(
+    state: i64,
+    class: Option<&str>,
+    at_ms: Option<i64>,
+    deadline_ms: Option<i64>,
+) -> Result<RowEnd, StoreError> {
+    let read = |ms: Option<i64>| ms.and_then(|ms| u64::try_from(ms).ok());
+    Ok(match state {
+        RETRY => RowEnd::Retry { at_ms: read(at_ms).unwrap_or(0), deadline_ms: read(deadline_ms) },
+        STARTED => RowEnd::Started,
+        state => RowEnd::Done(outcome(state, class)?),
+    })
 }
 
 /// The outcome of a kept terminal row.
@@ -123,9 +166,29 @@ pub(super) fn outcome(state: i64, class: Option<&str>) -> Result<Outcome, StoreE
     .ok_or_else(|| StoreError::Io(format!("a row ended as {state} {class:?}, which is no outcome")))
 }
 
+/// Reads all values of a row.
+pub(super) fn values(lines: &str) -> Result<Vec<Value>, StoreError> {
+    lines.split('\n').map(value).collect()
+}
+
+/// One value as it is kept.
+///
+/// # Errors
+/// As [`Packed::new`].
+pub(super) fn line(what: &str, value: &Value) -> Result<String, StoreError> {
+    let refuse = |cause| StoreError::Io(format!("{what} cannot be kept: {cause}"));
+    lines(std::slice::from_ref(value)).map(Option::unwrap_or_default).map_err(refuse)
+}
+
 /// Reads one kept value.
 pub(super) fn value(line: &str) -> Result<Value, StoreError> {
     serde_json::from_str(line).map_err(|cause| StoreError::Io(format!("a kept value is not JSON: {cause}")))
+}
+
+/// True for a key itself and for those below it: `P1/heart` is below `P1`.
+pub(super) fn is_below(key: &Key, above: &Key) -> bool {
+    let rest = key.as_str().strip_prefix(above.as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Counts what a page may still hold.
@@ -160,7 +223,7 @@ fn state_of(outcome: Outcome) -> i64 {
         Outcome::TimedOut => 3,
         Outcome::Cancelled => 4,
         Outcome::NotReached => 5,
-        Outcome::Held => 6,
+        Outcome::Held => HELD,
     }
 }
 
@@ -208,6 +271,7 @@ mod tests {
             attempts: 1,
             message: None,
             values,
+            took_ms: Some(7),
         }
     }
 
@@ -232,6 +296,10 @@ mod tests {
         ];
         for end in all {
             let row = Row { end: RowEnd::Done(end), ..row(Vec::new()) };
+            assert_eq!(Packed::new(row.clone()).and_then(Packed::unpack), Ok(row));
+        }
+        for end in [RowEnd::Started, RowEnd::Retry { at_ms: 3, deadline_ms: None }] {
+            let row = Row { end, ..row(Vec::new()) };
             assert_eq!(Packed::new(row.clone()).and_then(Packed::unpack), Ok(row));
         }
         assert!(outcome(9, None).is_err() && outcome(2, Some("nonsense")).is_err() && outcome(2, None).is_err());

@@ -1,19 +1,31 @@
-//! What is kept of runs: rows of items, keys, groups, outputs.
+//! What is kept of runs: rows of items, keys, groups, outputs; how runs began and ended; what jobs remember.
 //!
-//! `run` asks through [`RunStore`]; the rows live in SQLite ([`sqlite`]) or in memory ([`memory`], for tests and
-//! embedders). One conformance suite holds for both. Rows of one run never see those of another.
+//! `run` asks through [`RunStore`] for the rows of one run, through [`State`] for what stands above single runs. All lives
+//! in a SQLite file ([`sqlite`]), private and gone with the process or durable, or in memory ([`memory`], for tests and
+//! embedders). One conformance suite holds for all. Rows of one run never see those of another.
 
 mod codec;
+mod crash;
+mod forget;
+mod kept;
 pub mod memory;
 mod request;
+mod run;
 pub mod sqlite;
+mod state;
 
 #[cfg(test)]
 mod conformance;
 
+pub use kept::{
+    Began, Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Resume, Retained, Retention,
+    RowFilter, RowHead, RowQuery, RunDetails, RunEnd, RunEvent, RunHead, RunKind, RunPhase, StageMark, TakenOver,
+    Tally, Unsettled,
+};
 pub use request::{
     Claim, GroupMember, Membership, Page, Reply, Request, Row, RowEnd, StoreError, StoredFailure, StoredValue,
 };
+pub use state::State;
 
 use crate::{
     flow::panic_text,
@@ -34,7 +46,7 @@ use std::{
 ///
 /// Cancel safety: a request whose future is dropped is done or not done as a whole.
 pub trait Store: Send + Sync {
-    /// Serves one request. `Put`, `AssignGroups` and `RecordOutput` return when they are accepted: they wait while two
+    /// Serves one request. `Put`, `AssignGroups`, `RecordOutput`, `AddEvents` and `Keep` return when they are accepted: they wait while two
     /// batches are uncommitted, and are committed behind; every other request sees all that was accepted before it.
     ///
     /// An accepted row that cannot be written later fails every request after it: see [`StoreError`].
@@ -50,12 +62,21 @@ pub trait Store: Send + Sync {
 pub struct RunStore {
     store: Arc<dyn Store>,
     run: Arc<str>,
+    ran_ms: Option<Arc<RanClock>>,
 }
+
+/// How long a run has run in all its passes, in milliseconds.
+pub type RanClock = dyn Fn() -> u64 + Send + Sync;
 
 impl RunStore {
     /// The rows of `run` in `store`.
     pub fn new(store: Arc<dyn Store>, run: &str) -> RunStore {
-        RunStore { store, run: run.into() }
+        RunStore { store, run: run.into(), ran_ms: None }
+    }
+
+    /// The same, and every row that is put says how long the run has run.
+    pub fn timed(self, ran_ms: Arc<RanClock>) -> RunStore {
+        RunStore { ran_ms: Some(ran_ms), ..self }
     }
 
     /// Puts one row; returns when it is accepted.
@@ -65,7 +86,8 @@ impl RunStore {
 
     /// Puts rows; returns when they are accepted.
     pub async fn put_all(&self, rows: Vec<Row>) -> Result<(), StoreError> {
-        done(self.ask(Request::Put(self.run.clone(), rows)).await?)
+        let ran_ms = self.ran_ms.as_ref().map(|ran_ms| ran_ms());
+        done(self.ask(Request::Put(self.run.clone(), rows, ran_ms)).await?)
     }
 
     /// Returns when everything that was accepted before is committed.
@@ -231,6 +253,12 @@ impl RunStore {
     }
 }
 
+/// What a line of a log counts for, in bytes.
+fn event_bytes(event: &RunEvent) -> u64 {
+    let key = event.key.as_ref().map_or(0, |key| key.as_str().len());
+    (32 + key + event.text.len()) as u64
+}
+
 /// Reads page after page, each from behind the place of the last row, until an empty one or an error.
 fn pages<T>(
     mut next_page: impl FnMut(Option<(Lineage, u16, u32)>) -> Result<Vec<T>, StoreError>,
@@ -297,15 +325,6 @@ fn panicked(panic: Box<dyn Any + Send>) -> StoreError {
 
 /// A store that answers something else than was asked.
 fn defect(reply: &Reply) -> StoreError {
-    let kind = match reply {
-        Reply::Done => "Done",
-        Reply::Claim(_) => "Claim",
-        Reply::Claims(_) => "Claims",
-        Reply::Outputs(..) => "Outputs",
-        Reply::Values(_) => "Values",
-        Reply::Failures(_) => "Failures",
-        Reply::Texts(_) => "Texts",
-        Reply::Rows(_) => "Rows",
-    };
+    let kind = reply.kind();
     StoreError::Io(format!("it answered {kind} to another question: a defect of the store, please report it"))
 }

@@ -1,5 +1,9 @@
 //! What can be asked of a store, as plain data.
 
+use super::kept::{
+    Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Retained, Retention, RowHead, RowQuery,
+    RunDetails, RunEnd, RunEvent, RunHead, TakenOver, Tally, Unsettled,
+};
 use crate::item::{Key, Lineage, Outcome, OutputRecord, Value};
 use std::{fmt, sync::Arc};
 
@@ -21,6 +25,8 @@ pub struct Row {
     /// What it gave, in order (ok); what came in (a missing item, where a `By` gather below needs it; a deferred one).
     /// Empty where nobody reads them.
     pub values: Vec<Value>,
+    /// How long it took from being taken to being settled, in milliseconds; `None` where nobody measured.
+    pub took_ms: Option<u32>,
 }
 
 /// How an item of a stage stands.
@@ -35,6 +41,8 @@ pub enum RowEnd {
         /// Its item deadline, on the same clock: it began when the item was first taken, and goes on while it waits.
         deadline_ms: Option<u64>,
     },
+    /// An attempt has begun that must not be repeated after a crash (`on_crash: Hold`): a take-over makes it `held`.
+    Started,
 }
 
 /// Answer to a claim.
@@ -42,6 +50,11 @@ pub enum RowEnd {
 pub enum Claim {
     /// It is the asker's, now or since before.
     Mine,
+    /// An earlier pass of the run recorded it, and this pass has not met it before: the recorded item stands.
+    Known {
+        /// Lineage of the recorded item.
+        lineage: Lineage,
+    },
     /// Somebody else of the run has it: stage and key of the first.
     Taken {
         /// Stage of the holder.
@@ -127,11 +140,13 @@ pub struct StoredFailure {
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Writes rows (one transaction with what is queued). A `Retry` row is replaced by the next row of its item; a second
-    /// row for a settled item is a defect of the engine and stops the store. Answer: `Done`.
-    Put(Arc<str>, Vec<Row>),
+    /// row for a settled item is a defect of the engine and stops the store. With how long the run has run, in
+    /// milliseconds, where that is kept. Answer: `Done`.
+    Put(Arc<str>, Vec<Row>, Option<u64>),
     /// Commits all that was accepted before. Answer: `Done`.
     Flush(Arc<str>),
-    /// Takes a key among the listed items of a stage for a lineage. Answer: `Claim`.
+    /// Takes a key among the listed items of a stage for a lineage. A key of an earlier pass whose item has a row is
+    /// `Known` once, then `Taken`; one without a row is free. Answer: `Claim`.
     ClaimKey(Arc<str>, u16, Key, Lineage),
     /// The same for many, one after the other. Answer: `Claims`, in the order of the question.
     ClaimKeys(Arc<str>, u16, Vec<(Key, Lineage)>),
@@ -173,6 +188,85 @@ pub enum Request {
     Deferred(Arc<str>, u16, Option<(u64, Lineage)>, usize),
     /// Forgets all rows of the run. Answer: `Done`.
     Forget(Arc<str>),
+
+    /// Begins a run; committed before the answer. Answer: `Begun`.
+    Begin(Box<NewRun>),
+    /// Takes over a run that nobody works on: its pass is one higher, its item deadlines begin anew, its waits go on by
+    /// these clocks. Committed before the answer. Answer: `TakenOver`.
+    TakeOver(Arc<str>, Clocks),
+    /// The asker lets its run go, to be resumed. Committed before the answer. Answer: `Changed`.
+    Release(Arc<str>),
+    /// Settles a run that the asker works on. Committed before the answer. Answer: `Changed`.
+    End(Arc<str>, Box<RunEnd>),
+    /// Settles a run that nobody works on as `interrupted`. Committed before the answer. Answer: `Changed`.
+    Interrupt(Arc<str>, Box<RunEnd>),
+    /// A notice was sent. Committed before the answer. Answer: `Changed`.
+    NoticeDone(Arc<str>, u16),
+    /// Notices that were not sent, by run and place, at most so many. Answer: `Notices`.
+    Notices(usize),
+    /// Runs that have not ended, of one job or all, oldest first, at most so many. Answer: `Heads`.
+    Unfinished(Option<String>, usize),
+    /// One run without its rows. Answer: `Details`.
+    Details(Arc<str>),
+    /// Runs of one job or all, newest first, behind a run, at most so many. Answer: `Heads`.
+    History(Option<String>, Option<Arc<str>>, usize),
+    /// The listing of a source has ended. Answer: `Done`.
+    ListingDone(Arc<str>, u16),
+    /// A listing is read again: missing rows of the source are forgotten. The first ordinal that no row has had. Answer:
+    /// `Ordinal`.
+    Relist(Arc<str>, u16),
+    /// A stage has begun, after so many milliseconds of the run and at this time; the first word stands. Answer: `Done`.
+    StageBegan(Arc<str>, u16, u64, i64),
+    /// Counts of a stage from its rows. Answer: `Tally`.
+    Tally(Arc<str>, u16),
+    /// Ok items of a stage that an earlier pass wrote, with children that another stage has no row of, in lineage order.
+    /// Answer: `Unsettled`.
+    Unsettled {
+        /// The run.
+        run: Arc<str>,
+        /// The stage that gave the values.
+        parent: u16,
+        /// The stage that reads them.
+        stage: u16,
+        /// Behind this one.
+        after: Option<Lineage>,
+        /// At most so many, and at most so many bytes as a [`Page`].
+        limit: usize,
+    },
+    /// Which of these items of a stage have a terminal row. Answer: `Flags`.
+    Settled(Arc<str>, u16, Vec<Lineage>),
+    /// Rows without values. Answer: `RowHeads`.
+    RowHeads(Arc<str>, RowQuery),
+    /// The rows of a run, or one stage of it, that took longest, at most so many. Answer: `RowHeads`.
+    Slowest(Arc<str>, Option<u16>, usize),
+    /// Adds lines to the log of a run; the oldest make room. Answer: `Done`.
+    AddEvents(Arc<str>, Vec<RunEvent>),
+    /// Lines of the log of a run with their numbers, oldest first. Answer: `Events`.
+    Events(Arc<str>, EventQuery),
+    /// Keeps a value for a key of the run's job, as of a due; with it stay those of later dues and the one before. Answer:
+    /// `Done`.
+    Keep {
+        /// The run that keeps it.
+        run: Arc<str>,
+        /// Its job.
+        job: String,
+        /// Whose value it is.
+        key: Key,
+        /// The due of the run.
+        due_ms: i64,
+        /// The value.
+        value: Value,
+    },
+    /// The newest kept value of a job and key whose due is earlier. Answer: `Kept`.
+    StateOf(String, Key, i64),
+    /// Begins a run that repeats another one. Committed before the answer. Answer: `Copied`.
+    CopyForRetry(CopyPlan, Box<NewRun>),
+    /// Forgets a key, and those below it, everywhere. Committed before the answer. Answer: `Forgotten`.
+    ForgetKey(Key),
+    /// Takes what retention lets go, some of it: bounded work. Answer: `Retained`.
+    Retain(Retention),
+    /// The id of this store, made when it was. Answer: `Texts`, one.
+    Instance,
 }
 
 impl Request {
@@ -185,7 +279,41 @@ impl Request {
                 | Request::Outputs(..)
                 | Request::Groups(..)
                 | Request::Deferred(..)
+                | Request::Notices(_)
+                | Request::Unfinished(..)
+                | Request::Details(_)
+                | Request::History(..)
+                | Request::Tally(..)
+                | Request::Unsettled { .. }
+                | Request::Settled(..)
+                | Request::RowHeads(..)
+                | Request::Slowest(..)
+                | Request::Events(..)
+                | Request::StateOf(..)
+                | Request::Instance
         )
+    }
+}
+
+impl Request {
+    /// True when its answer waits until all is committed.
+    pub(super) fn is_committed(&self) -> bool {
+        matches!(
+            self,
+            Request::Flush(_)
+                | Request::Begin(_)
+                | Request::TakeOver(..)
+                | Request::Release(_)
+                | Request::End(..)
+                | Request::Interrupt(..)
+                | Request::NoticeDone(..)
+                | Request::CopyForRetry(..)
+        )
+    }
+
+    /// True when it makes transactions of its own, behind a commit of what came before.
+    pub(super) fn begins_alone(&self) -> bool {
+        matches!(self, Request::Forget(_) | Request::ForgetKey(_) | Request::Retain(_))
     }
 }
 
@@ -204,10 +332,74 @@ pub enum Reply {
     Values(Vec<StoredValue>),
     /// Of `Failures`.
     Failures(Vec<StoredFailure>),
-    /// Of `Groups`.
+    /// Of `Groups` and `Instance`.
     Texts(Vec<String>),
     /// Of `Deferred`.
     Rows(Vec<Row>),
+    /// Of `Begin`.
+    Begun(Begun),
+    /// Of `TakeOver`.
+    TakenOver(TakenOver),
+    /// False when it was not as the request supposes: nothing was changed.
+    Changed(bool),
+    /// Of `Notices`.
+    Notices(Vec<Notice>),
+    /// Of `Unfinished` and `History`.
+    Heads(Vec<RunHead>),
+    /// Of `Details`.
+    Details(Option<Box<RunDetails>>),
+    /// Of `Relist`.
+    Ordinal(u64),
+    /// Of `Tally`.
+    Tally(Tally),
+    /// Of `Unsettled`.
+    Unsettled(Vec<Unsettled>),
+    /// Of `Settled`, in the order of the question.
+    Flags(Vec<bool>),
+    /// Of `RowHeads` and `Slowest`.
+    RowHeads(Vec<RowHead>),
+    /// Of `Events`.
+    Events(Vec<(u64, RunEvent)>),
+    /// Of `StateOf`.
+    Kept(Option<Value>),
+    /// Of `CopyForRetry`.
+    Copied(Copied),
+    /// Of `ForgetKey`.
+    Forgotten(Box<Forgotten>),
+    /// Of `Retain`.
+    Retained(Retained),
+}
+
+impl Reply {
+    /// What it is, for a message.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Reply::Done => "Done",
+            Reply::Claim(_) => "Claim",
+            Reply::Claims(_) => "Claims",
+            Reply::Outputs(..) => "Outputs",
+            Reply::Values(_) => "Values",
+            Reply::Failures(_) => "Failures",
+            Reply::Texts(_) => "Texts",
+            Reply::Rows(_) => "Rows",
+            Reply::Begun(_) => "Begun",
+            Reply::TakenOver(_) => "TakenOver",
+            Reply::Changed(_) => "Changed",
+            Reply::Notices(_) => "Notices",
+            Reply::Heads(_) => "Heads",
+            Reply::Details(_) => "Details",
+            Reply::Ordinal(_) => "Ordinal",
+            Reply::Tally(_) => "Tally",
+            Reply::Unsettled(_) => "Unsettled",
+            Reply::Flags(_) => "Flags",
+            Reply::RowHeads(_) => "RowHeads",
+            Reply::Events(_) => "Events",
+            Reply::Kept(_) => "Kept",
+            Reply::Copied(_) => "Copied",
+            Reply::Forgotten(_) => "Forgotten",
+            Reply::Retained(_) => "Retained",
+        }
+    }
 }
 
 /// Why a store could not do what it was asked. Every error stays: after `Full` nothing more is written, though what was

@@ -4,10 +4,11 @@
 //! tests use [`sim::Sim`], a seeded single-threaded executor with a virtual clock. A test holds that no other room
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
-//! The files: `real` (the operating system), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
+//! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
 //! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
 //! tests plant), `tests` (one contract, held against both worlds).
 
+mod answer;
 pub mod plant;
 mod real;
 pub mod sim;
@@ -283,21 +284,21 @@ impl World {
     /// Dropping the future does not stop work that has begun: its result is dropped when it ends. Work that still waits
     /// for a thread of the pool is dropped and never runs.
     pub async fn unblock<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let (sender, receiver) = async_channel::bounded(1);
+        let (giver, taker) = answer::answer();
         let begun = Begun::new(&self.1);
         // Held until the result is there: dropping it takes work that has not begun out of the pool's queue.
         let mut withdraw = self.0.block(Box::new(move || {
             let _begun = begun;
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // It fails only when nobody waits any more; then the result is dropped here.
-            let _ = sender.try_send(result);
+            // When nobody waits any more the result is dropped here.
+            giver.give(result);
         }));
-        let result = receiver.recv().await;
+        let result = taker.take().await;
         withdraw.forget();
         match result {
-            Ok(Ok(value)) => value,
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
-            Err(_) => unreachable!("the blocking pool runs what it is given"),
+            Some(Ok(value)) => value,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => unreachable!("the blocking pool runs what it is given"),
         }
     }
 
@@ -328,20 +329,19 @@ impl World {
     /// Dropping the future abandons the computation: one that has not begun never runs; the result of one that runs is
     /// ignored, its thread counted as lost until it ends.
     pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (sender, receiver) = async_channel::bounded(1);
+        let (giver, taker) = answer::answer();
         let computation = self.0.compute(Box::new(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            // It fails only when nobody waits any more.
-            let _ = sender.try_send(result);
+            giver.give(result);
         }))?;
-        let mut waiting = Waiting { ports: &*self.0, computation, receiver, answered: false };
-        let answer = waiting.receiver.recv().await;
+        let mut waiting = Waiting { ports: &*self.0, computation, taker, answered: false };
+        let answer = waiting.taker.take().await;
         waiting.answered = true;
         match answer {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Some(Ok(value)) => Some(value),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
             // The last healthy thread was lost while the work waited in the queue.
-            Err(_) => None,
+            None => None,
         }
     }
 
@@ -356,13 +356,13 @@ impl World {
 struct Waiting<'a, T> {
     ports: &'a dyn Ports,
     computation: Computation,
-    receiver: async_channel::Receiver<T>,
+    taker: answer::Taker<T>,
     answered: bool,
 }
 
 impl<T> Drop for Waiting<'_, T> {
     fn drop(&mut self) {
-        if !self.answered && self.receiver.is_empty() {
+        if !self.answered && self.taker.is_empty() {
             self.ports.abandon(self.computation);
         }
     }

@@ -80,6 +80,8 @@ impl ThreadPool {
         self.shared.staff(&mut state);
         let stuck = if self.shared.refuses { state.healthy() == 0 } else { state.threads == 0 };
         let refused = if stuck { state.queue.remove(&id) } else { None };
+        // Who works looks into the queue before it sleeps.
+        let wakes = state.idle > 0;
         drop(state);
         if let Some(work) = refused {
             if !self.shared.refuses {
@@ -88,7 +90,9 @@ impl ThreadPool {
             }
             return None;
         }
-        self.shared.wake.notify_one();
+        if wakes {
+            self.shared.wake.notify_one();
+        }
         Some(Computation(id))
     }
 

@@ -109,7 +109,7 @@ fn after_a_run_was_awaited_no_task_of_it_is_left_however_it_ended() {
     ] {
         let program = Program::new();
         let panics = |_: Call| async { panic!("a handler that panics") };
-        let job = job(text, &Handlers::new().add("panics", panics).expect("a name"));
+        let job = job(text, &Handlers::new().add::<_, _, Value>("panics", panics).expect("a name"));
         let run = program.runner().start(&job, program.options()).expect("it starts");
         let record: RunRecord = program.drive(run);
         assert_eq!(record.outcome, outcome, "{record:?}");

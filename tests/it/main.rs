@@ -16,5 +16,6 @@ mod schema;
 mod services;
 mod signals;
 mod sql;
+mod state;
 mod tidy;
 mod util;

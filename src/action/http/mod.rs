@@ -160,7 +160,7 @@ impl Http {
         for (name, value) in &rendered.query {
             url::add_query(&mut target, name, value);
         }
-        let first = Request {
+        let mut request = Request {
             method: self.method.clone(),
             label: self.label.clone(),
             target,
@@ -168,7 +168,8 @@ impl Http {
             body: body_of(&rendered.body, None).map_err(|why| self.data(&why))?,
             timeout: self.timeout,
         };
-        let mut request = first.clone();
+        // What a cursor is added to.
+        let first = self.pages.as_ref().map(|_| request.target.clone()).unwrap_or_default();
         let mut seen = HashSet::new();
         let mut elements = 0;
         for page in 1.. {
@@ -199,7 +200,7 @@ impl Http {
                     request.body = body.map_err(|why| self.data(&why))?;
                 }
                 (Some(PagesPlan::Cursor(param) | PagesPlan::Offset { param, .. }), Next::Token(token)) => {
-                    request.target.clone_from(&first.target);
+                    request.target.clone_from(&first);
                     url::add_query(&mut request.target, param, &token);
                 }
                 (None | Some(PagesPlan::Link), Next::Token(_)) => unreachable!("only a plan with a name gives a token"),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    action::{ActionSpec, Checked, Gives, Handlers, Leftovers, Outputs, Place},
+    action::{ActionSpec, Checked, Gives, Handed, Handlers, Leftovers, Outputs, Place},
     flow::Slot,
     item::{Key, Lineage},
     lang::{Checker, RunFacts, Scope, Secret},
@@ -29,12 +29,12 @@ struct Seen {
 struct Given(Vec<Value>, Option<Arc<Value>>);
 
 impl Out for Given {
-    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
-        self.0.push(value);
-        Box::pin(async { Ok(()) })
+    fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
+        self.0.push(Arc::unwrap_or_clone(value));
+        Handed::now(Ok(()))
     }
-    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(async { Err(given_up(failure)) })
+    fn bad(&mut self, failure: Failure) -> Handed<'_> {
+        Handed::now(Err(given_up(failure)))
     }
     fn response(&mut self, head: Arc<Value>) {
         self.1 = Some(head);
@@ -73,6 +73,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         world: world.clone(),
         id: "r1".to_owned(),
         job: "j".to_owned(),
+        facts: run_facts.clone(),
         deadline: None,
         grace: Duration::ZERO,
         zone: jiff::tz::TimeZone::UTC,
@@ -90,19 +91,8 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         "double": "//evil/x", "meta": "http://169.254.169.254/x", "inject": "/a\r\nX: evil", "climb": "/../evil",
     });
     let facts = Facts::new(Arc::new(item), key.clone(), run_facts);
-    let cx = ItemContext {
-        run,
-        slot: Arc::new(Slot::free(world.clone())),
-        stage: "s".into(),
-        stage_place: 0,
-        key: Some(key),
-        lineage: Lineage::listed(0, 1),
-        action_place: 0,
-        value_place: 0,
-        attempt: 1,
-        tail: Default::default(),
-        databases: Default::default(),
-    };
+    let mut cx = ItemContext::new(run, Arc::new(Slot::free(world.clone())), "s".into(), 0);
+    (cx.key, cx.lineage) = (Some(key), Lineage::listed(0, 1));
     (cx, facts)
 }
 

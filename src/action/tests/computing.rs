@@ -52,13 +52,13 @@ fn a_simulated_world_computes_in_place_whatever_a_source_gives() {
 struct Told(async_channel::Sender<()>);
 
 impl Out for Told {
-    fn give(&mut self, _value: Value) -> BoxFuture<'_, Result<(), Stop>> {
+    fn hand(&mut self, _value: Arc<Value>) -> Handed<'_> {
         let _ = self.0.try_send(());
-        Box::pin(std::future::ready(Ok(())))
+        Handed::now(Ok(()))
     }
 
-    fn bad(&mut self, _failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn bad(&mut self, _failure: Failure) -> Handed<'_> {
+        Handed::now(Ok(()))
     }
 
     fn response(&mut self, _head: Arc<Value>) {}
@@ -95,7 +95,7 @@ fn a_handler_is_called_with_the_item_and_gives_its_result() {
         .add("score", |call: crate::action::Call| async move {
             call.sleep(Duration::from_millis(1)).await;
             match call.value["n"].as_i64() {
-                Some(n) => Ok(json!({"n": n, "args": call.args, "key": call.key.as_str(), "run": call.run})),
+                Some(n) => Ok(json!({"n": n, "args": call.args, "key": call.key.as_str(), "run": call.run()})),
                 None => Err(CallError::retry("no n")),
             }
         })

@@ -7,13 +7,13 @@ mod outputs;
 mod sql;
 
 use super::{
-    Action, ActionSpec, Checked, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check,
+    Action, ActionSpec, Checked, Handed, Handlers, ItemContext, Leftovers, Out, Outputs, Place, RunContext, Stop, check,
 };
 use crate::{
     flow::Slot,
     item::{Class, Failure, Key, Lineage, Value},
     lang::{Checker, Facts, Finding, Group, Rows, RunFacts, Scope, Secret},
-    world::{BoxFuture, World},
+    world::World,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc, time::Duration};
@@ -40,19 +40,17 @@ struct Given {
 }
 
 impl Out for Given {
-    fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
-        Box::pin(async move {
-            if self.most.is_some_and(|most| self.values.len() >= most) {
-                return Err(Stop::given_up(Class::TooLarge, "too many"));
-            }
-            self.values.push(value);
-            Ok(())
-        })
+    fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
+        if self.most.is_some_and(|most| self.values.len() >= most) {
+            return Handed::now(Err(Stop::given_up(Class::TooLarge, "too many")));
+        }
+        self.values.push(Arc::unwrap_or_clone(value));
+        Handed::now(Ok(()))
     }
 
-    fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
+    fn bad(&mut self, failure: Failure) -> Handed<'_> {
         self.bad.push(failure);
-        Box::pin(std::future::ready(Ok(())))
+        Handed::now(Ok(()))
     }
 
     fn response(&mut self, _head: Arc<Value>) {}
@@ -92,12 +90,18 @@ impl Bench {
     fn on(world: World, executor: Arc<async_executor::Executor<'static>>, grace: Duration) -> Bench {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("out");
+        let facts = Arc::new(RunFacts {
+            params: json!({"n": 3}),
+            run: json!({"id": "run-1", "date": "2026-05-01"}),
+            secrets: BTreeMap::from([("token".to_owned(), Secret::new("canary"))]),
+        });
         // Processes of a run are found by its id: each test has its own.
         let id = dir.path().file_name().expect("a name").to_string_lossy().into_owned();
         let run = RunContext {
             world: world.clone(),
             id: id.clone(),
             job: "probe".into(),
+            facts: facts.clone(),
             deadline: None,
             grace,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").expect("a zone"),
@@ -109,16 +113,11 @@ impl Bench {
             leftovers: Leftovers::new(world, grace, &id),
             temporary: out,
         };
-        let facts = RunFacts {
-            params: json!({"n": 3}),
-            run: json!({"id": "run-1", "date": "2026-05-01"}),
-            secrets: BTreeMap::from([("token".to_owned(), Secret::new("canary"))]),
-        };
         Bench {
             dir,
             executor,
             run: Arc::new(run),
-            facts: Arc::new(facts),
+            facts,
             handlers: Handlers::new(),
             source: false,
             gather: false,
@@ -186,19 +185,11 @@ impl Bench {
     }
 
     fn item(&self, key: &str) -> ItemContext {
-        ItemContext {
-            run: self.run.clone(),
-            slot: Arc::new(Slot::free(self.run.world.clone())),
-            stage: "stage".into(),
-            stage_place: 1,
-            key: Some(Key::parse(key).expect("a key")),
-            lineage: Lineage::listed(0, key.bytes().map(u64::from).sum()),
-            action_place: 0,
-            value_place: 0,
-            attempt: 1,
-            tail: std::sync::Mutex::default(),
-            databases: Default::default(),
-        }
+        let slot = Arc::new(Slot::free(self.run.world.clone()));
+        let mut cx = ItemContext::new(self.run.clone(), slot, "stage".into(), 1);
+        cx.key = Some(Key::parse(key).expect("a key"));
+        cx.lineage = Lineage::listed(0, key.bytes().map(u64::from).sum());
+        cx
     }
 
     fn facts(&self, value: Value) -> Facts {

@@ -135,11 +135,11 @@ fn rows_that_nobody_takes_yet_keep_nobody_from_writing() {
     /// Writes into the database at each row that it is given.
     struct Writer(Connection, i64);
     impl Out for Writer {
-        fn give(&mut self, value: Value) -> BoxFuture<'_, Result<(), Stop>> {
+        fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
             self.1 += self.0.execute("DELETE FROM t WHERE id = ?1", [value["id"].as_i64()]).expect("writes") as i64;
-            Box::pin(std::future::ready(Ok(())))
+            Handed::now(Ok(()))
         }
-        fn bad(&mut self, failure: Failure) -> BoxFuture<'_, Result<(), Stop>> {
+        fn bad(&mut self, failure: Failure) -> Handed<'_> {
             panic!("{failure}")
         }
         fn response(&mut self, _head: Arc<Value>) {}

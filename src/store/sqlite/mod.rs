@@ -1,35 +1,42 @@
 //! Rows in a SQLite file, written and read by one thread over one connection.
 //!
-//! `run` reaches it through [`crate::store::RunStore`]. Rows are committed in groups, behind the backs of those who give them;
-//! questions see everything that was accepted before. The file of [`Sqlite::private`] has no name, is never synced and
-//! goes with the process. This room never prints, never retries, and never holds rows in memory beyond a batch.
+//! `run` reaches it through [`crate::store::RunStore`] and [`crate::store::State`]. Rows are committed in groups, behind the
+//! backs of those who give them; questions see everything that was accepted before. The file of [`Sqlite::private`] has no
+//! name, is never synced and goes with the process; that of [`Sqlite::durable`] is synced with every commit and shared by
+//! processes. This room never prints, never retries, and never holds rows in memory beyond a batch.
 
+mod answer;
+mod epoch;
+mod listing;
+mod open;
 mod query;
 mod queue;
+mod resume;
+mod retain;
+mod runs;
+mod schema;
 mod tables;
 
+#[cfg(test)]
+mod plan_tests;
+
+pub use open::{StateError, StateOptions};
+
+pub(super) use answer::sorted;
 pub(super) use query::lines_before;
+pub(super) use retain::{is_taken_over, may_hold};
 pub(super) use tables::settled_twice;
 
-use super::{Reply, Request, Store, StoreError, codec::Packed};
+use super::{
+    Reply, Request, Store, StoreError,
+    codec::{self, KeptValue, Packed},
+};
 use crate::{
-    limits::{BATCH_BYTES, BATCH_ROWS, STORE_CACHE_KIB, STORE_PAGE_BYTES, TURNS_PER_COMMIT},
+    limits::{BATCH_BYTES, BATCH_ROWS, TURNS_PER_COMMIT},
     world::BoxFuture,
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
-use rusqlite::{Connection, OpenFlags};
-use std::{
-    collections::VecDeque,
-    fs, io,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    process, slice,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-};
+use std::{collections::VecDeque, path::Path, sync::Arc, thread};
 use tables::Tables;
 
 /// What an operator should know about a store that was opened; each a sentence.
@@ -50,9 +57,9 @@ impl Sqlite {
     /// # Errors
     /// When the file or the thread cannot be made; the text names `dir`.
     pub fn private(dir: &Path, limit_bytes: u64) -> Result<(Sqlite, Remarks), StoreError> {
-        let tables = Tables::create(private_connection(dir, limit_bytes)?, limit_bytes)?;
+        let tables = Tables::create(open::private(dir, limit_bytes)?, limit_bytes)?;
         let mut remarks = Remarks::new();
-        if lies_in_memory(dir) {
+        if open::lies_in_memory(dir) {
             remarks.push(format!(
                 "the run's private store lies in memory: {} is a tmpfs; it may take up to {limit_bytes} bytes of RAM \
                  (`spool_max`); an output folder on a disk avoids that",
@@ -60,6 +67,27 @@ impl Sqlite {
             ));
         }
         Ok((Sqlite::start(tables)?, remarks))
+    }
+
+    /// Opens the durable state, made when it is not there; several processes may have it open. What was committed is
+    /// there after a power cut.
+    ///
+    /// Blocks: after a process that did not end by itself the whole file is looked through.
+    ///
+    /// # Errors
+    /// When it cannot be used: see [`StateError`]. Nothing was changed then, and no new one begun.
+    pub fn durable(options: &StateOptions<'_>) -> Result<(Sqlite, Remarks), StateError> {
+        let (tables, remarks) = open::durable(options)?;
+        let store = Sqlite::start(tables).map_err(|error| StateError::Io(error.to_string()))?;
+        Ok((store, remarks))
+    }
+
+    /// The same with a connection that a test has spoilt.
+    #[cfg(test)]
+    pub(super) fn durable_of(options: &StateOptions<'_>, spoil: impl FnOnce(&rusqlite::Connection)) -> Sqlite {
+        let (tables, _) = open::durable(options).unwrap_or_else(|error| panic!("{error}"));
+        spoil(&tables.connection);
+        Sqlite::start(tables).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Lets nothing more in, waits until all that was accepted is written and the thread has ended. Callers that still
@@ -159,6 +187,10 @@ impl Server {
             }
         }
         self.commit();
+        // After a failure the epoch is left as if the process had been killed: whoever comes next looks the file through.
+        if self.failed.is_none() {
+            self.tables.end();
+        }
     }
 
     fn work(&mut self, work: Work) {
@@ -175,11 +207,13 @@ impl Server {
         self.open.rows += weight.rows;
         self.open.bytes += weight.bytes;
         let done = match work {
-            Work::Put(run, rows) => self.tables.put(&run, &rows),
+            Work::Put(run, rows, ran_ms) => self.tables.put(&run, &rows, ran_ms),
             Work::Assign(run, gather, members) => {
                 self.tables.assign(&run, gather, &members).map_err(|error| self.tables.error(error))
             }
             Work::Record(run, output) => self.tables.record(&run, &output).map_err(|error| self.tables.error(error)),
+            Work::Log(run, events) => self.tables.add_events(&run, &events).map_err(|error| self.tables.error(error)),
+            Work::Keep(kept) => self.tables.keep(&kept).map_err(|error| self.tables.error(error)),
             Work::Ask(request, answer) => {
                 let result = self.answer(request);
                 // It fails before the asker hears of it: whatever is asked next meets the same error.
@@ -197,56 +231,15 @@ impl Server {
     }
 
     fn answer(&mut self, request: Request) -> Result<Reply, StoreError> {
-        match request {
-            Request::Flush(_) => {
-                self.try_commit()?;
-                return Ok(Reply::Done);
-            }
-            Request::Forget(run) => {
-                self.try_commit()?;
-                self.tables.forget(&run).map_err(|error| self.tables.error(error))?;
-                return Ok(Reply::Done);
-            }
-            _ => {}
+        if request.begins_alone() {
+            self.try_commit()?;
         }
-        let tables = &mut self.tables;
-        match request {
-            Request::ClaimKey(run, stage, key, lineage) => tables
-                .claim_keys(&run, stage, slice::from_ref(&(key, lineage)))
-                .map(|mut claims| claims.pop().map_or(Reply::Claims(Vec::new()), Reply::Claim)),
-            Request::ClaimKeys(run, stage, keys) => tables.claim_keys(&run, stage, &keys).map(Reply::Claims),
-            Request::ClaimOutput(run, path, stage, key, lineage) => {
-                tables.claim_output(&run, &path, stage, &key, &lineage).map(Reply::Claim)
-            }
-            Request::Outputs(run, limit) => match tables.known_run(&run) {
-                Ok(Some(id)) => tables.outputs(id, limit).map(|(first, total)| Reply::Outputs(first, total)),
-                other => other.map(|_| Reply::Outputs(Vec::new(), 0)),
-            },
-            Request::Groups(run, gather, after, limit) => match tables.known_run(&run) {
-                Ok(Some(id)) => tables.groups(id, gather, after.as_deref(), limit).map(Reply::Texts),
-                other => other.map(|_| Reply::Texts(Vec::new())),
-            },
-            Request::Values { run, stages, group, page } => match tables.known_run(&run) {
-                Ok(Some(id)) => return tables.values(id, &sorted(stages), group.as_ref(), &page).map(Reply::Values),
-                other => other.map(|_| Reply::Values(Vec::new())),
-            },
-            Request::Failures { run, stages, group, page } => match tables.known_run(&run) {
-                Ok(Some(id)) => {
-                    return tables.failures(id, &sorted(stages), group.as_ref(), &page).map(Reply::Failures);
-                }
-                other => other.map(|_| Reply::Failures(Vec::new())),
-            },
-            Request::Deferred(run, stage, after, limit) => match tables.known_run(&run) {
-                Ok(Some(id)) => return tables.deferred(id, stage, after.as_ref(), limit).map(Reply::Rows),
-                other => other.map(|_| Reply::Rows(Vec::new())),
-            },
-            Request::Put(..)
-            | Request::AssignGroups(..)
-            | Request::RecordOutput(..)
-            | Request::Flush(_)
-            | Request::Forget(_) => Ok(Reply::Done),
+        let is_final = request.is_committed();
+        let reply = self.tables.answer(request).map_err(|fault| self.tables.told(fault))?;
+        if is_final {
+            self.try_commit()?;
         }
-        .map_err(|error| self.tables.error(error))
+        Ok(reply)
     }
 
     fn commit(&mut self) {
@@ -274,9 +267,16 @@ impl Server {
 /// What the thread is given for a request, and where its answer comes from.
 fn pack(request: Request) -> Result<(Work, Option<Asker>), StoreError> {
     Ok(match request {
-        Request::Put(run, rows) => (Work::Put(run, rows.into_iter().map(Packed::new).collect::<Result<_, _>>()?), None),
+        Request::Put(run, rows, ran_ms) => {
+            (Work::Put(run, rows.into_iter().map(Packed::new).collect::<Result<_, _>>()?, ran_ms), None)
+        }
         Request::AssignGroups(run, gather, members) => (Work::Assign(run, gather, members), None),
         Request::RecordOutput(run, output) => (Work::Record(run, output), None),
+        Request::AddEvents(run, events) => (Work::Log(run, events), None),
+        Request::Keep { run, job, key, due_ms, value } => {
+            let json = codec::line("the value of `Keep`", &value)?;
+            (Work::Keep(KeptValue { run, job, key, due_ms, json }), None)
+        }
         question => {
             let (answer, reply) = async_channel::bounded(1);
             (Work::Ask(question, answer), Some(reply))
@@ -284,63 +284,9 @@ fn pack(request: Request) -> Result<(Work, Option<Asker>), StoreError> {
     })
 }
 
-/// Stages in order, each once.
-pub(super) fn sorted(mut stages: Vec<u16>) -> Vec<u16> {
-    stages.sort_unstable();
-    stages.dedup();
-    stages
-}
-
 /// Answers; an asker that has gone away is no error.
 fn reply(answer: &Answer, result: Result<Reply, StoreError>) {
     let _ = answer.try_send(result);
-}
-
-/// A connection to a new file in `dir` whose name is gone again.
-fn private_connection(dir: &Path, limit_bytes: u64) -> Result<Connection, StoreError> {
-    let refuse = |cause: &dyn std::fmt::Display| {
-        StoreError::Io(format!("the private store cannot be made in {}: {cause}", dir.display()))
-    };
-    let path = new_file(dir).map_err(|error| refuse(&error))?;
-    let opened = Connection::open_with_flags(
-        &path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
-    )
-    .and_then(|connection| {
-        // Locks are taken once and for all: nobody else can open a file without a name, nor leave it a journal.
-        connection.execute_batch(&format!(
-            "PRAGMA page_size = {STORE_PAGE_BYTES}; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;
-             PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};
-             BEGIN EXCLUSIVE; COMMIT;"
-        ))?;
-        let page_bytes: u64 = connection.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0))?.unsigned_abs();
-        connection.execute_batch(&format!("PRAGMA max_page_count = {}", (limit_bytes / page_bytes.max(512)).max(1)))?;
-        Ok(connection)
-    });
-    let removed = fs::remove_file(&path);
-    let connection = opened.map_err(|error| refuse(&error))?;
-    removed.map_err(|error| refuse(&error))?;
-    Ok(connection)
-}
-
-/// Makes an empty file that only we may read, under a name that nobody has.
-fn new_file(dir: &Path) -> io::Result<PathBuf> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!(".lamplighter-spool-{}-{number}", process::id()));
-        match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return result.map(|_| path),
-        }
-    }
-}
-
-fn lies_in_memory(dir: &Path) -> bool {
-    const TMPFS: u32 = 0x0102_1994;
-    const RAMFS: u32 = 0x8584_58f6;
-    // The type of the field differs between machines; its lower 32 bits are the number.
-    rustix::fs::statfs(dir).is_ok_and(|found| matches!(found.f_type as u32, TMPFS | RAMFS))
 }
 
 #[cfg(test)]

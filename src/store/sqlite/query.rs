@@ -12,34 +12,37 @@ use crate::{
 };
 use rusqlite::params;
 
-const STAGE_VALUES: &str = "SELECT i.lineage, i.key, v.json FROM item i CROSS JOIN value v ON v.id = i.vals
+pub(super) const STAGE_VALUES: &str = "SELECT i.lineage, i.key, v.json FROM item i CROSS JOIN value v ON v.id = i.vals
     WHERE i.run = ?1 AND i.stage = ?2 AND i.lineage >= ?3 AND i.state = 0 ORDER BY i.lineage";
-const GROUP_VALUES: &str = "SELECT m.lineage, m.stage, m.idx, i.key, i.vals
+pub(super) const GROUP_VALUES: &str = "SELECT m.lineage, m.stage, m.idx, i.key, i.vals
     FROM member m CROSS JOIN item i ON i.run = m.run AND i.stage = m.stage AND i.lineage = m.lineage
     WHERE m.run = ?1 AND m.gather = ?2 AND m.grp = ?3 AND (m.lineage, m.stage, m.idx) > (?4, ?5, ?6)
     AND i.state = 0 AND i.vals IS NOT NULL ORDER BY m.lineage, m.stage, m.idx";
-const VALUE: &str = "SELECT json FROM value WHERE id = ?1";
-const STAGE_FAILURES: &str = "SELECT lineage, key, state, class, message, attempts,
+pub(super) const VALUE: &str = "SELECT json FROM value WHERE id = ?1";
+pub(super) const STAGE_FAILURES: &str = "SELECT lineage, key, state, class, message, attempts,
     (SELECT json FROM value WHERE id = vals) FROM item INDEXED BY item_missing
     WHERE run = ?1 AND stage = ?2 AND lineage > ?3 AND state > 1 ORDER BY lineage";
-const GROUP_FAILURES: &str = "SELECT a.lineage, i.key, i.state, i.class, i.message, i.attempts,
+pub(super) const GROUP_FAILURES: &str = "SELECT a.lineage, i.key, i.state, i.class, i.message, i.attempts,
     (SELECT json FROM value WHERE id = i.vals)
     FROM absent a CROSS JOIN item i ON i.run = a.run AND i.stage = a.stage AND i.lineage = a.lineage
     WHERE a.run = ?1 AND a.stage = ?2 AND a.lineage > ?3 AND a.gather = ?4 AND a.grp = ?5 AND i.state > 1
     ORDER BY a.lineage";
-const OUTPUTS: &str = "SELECT path, sha256, bytes FROM output WHERE run = ?1 ORDER BY path LIMIT ?2";
-const OUTPUTS_TOTAL: &str = "SELECT count(*) FROM output WHERE run = ?1";
+pub(super) const OUTPUTS: &str = "SELECT path, sha256, bytes FROM output WHERE run = ?1 ORDER BY path LIMIT ?2";
+pub(super) const OUTPUTS_TOTAL: &str = "SELECT count(*) FROM output WHERE run = ?1";
 /// The first group at or behind a text; the next ones by the two below, which step over all members of one.
-const FIRST_MEMBER: &str = "SELECT grp FROM member WHERE run = ?1 AND gather = ?2 AND grp >= ?3 ORDER BY grp LIMIT 1";
-const FIRST_ABSENT: &str =
+pub(super) const FIRST_MEMBER: &str =
+    "SELECT grp FROM member WHERE run = ?1 AND gather = ?2 AND grp >= ?3 ORDER BY grp LIMIT 1";
+pub(super) const FIRST_ABSENT: &str =
     "SELECT grp FROM absent WHERE run = ?1 AND gather = ?2 AND grp >= ?3 AND makes_group = 1 ORDER BY grp LIMIT 1";
-const NEXT_MEMBER: &str = "SELECT grp FROM member WHERE run = ?1 AND gather = ?2 AND grp > ?3 ORDER BY grp LIMIT 1";
-const NEXT_ABSENT: &str =
+pub(super) const NEXT_MEMBER: &str =
+    "SELECT grp FROM member WHERE run = ?1 AND gather = ?2 AND grp > ?3 ORDER BY grp LIMIT 1";
+pub(super) const NEXT_ABSENT: &str =
     "SELECT grp FROM absent WHERE run = ?1 AND gather = ?2 AND grp > ?3 AND makes_group = 1 ORDER BY grp LIMIT 1";
-const DEFERRED: &str =
-    "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms
-    FROM item INDEXED BY item_retry
-    WHERE run = ?1 AND stage = ?2 AND state < 0 AND (at_ms, lineage) > (?3, ?4) ORDER BY at_ms, lineage";
+pub(super) const DEFERRED: &str =
+    "SELECT at_ms, lineage, key, attempts, message, (SELECT json FROM value WHERE id = vals), deadline_ms, width,
+    took_ms
+    FROM item INDEXED BY item_open
+    WHERE run = ?1 AND stage = ?2 AND state < 0 AND state = -1 AND (at_ms, lineage) > (?3, ?4) ORDER BY at_ms, lineage";
 
 /// The lines of one value row, kept while consecutive members of a group come from it.
 struct Lines {
@@ -176,6 +179,9 @@ impl Tables {
                     message: row.get(4)?,
                     values: row.get(5)?,
                     deadline_ms: row.get(6)?,
+                    width: row.get(7)?,
+                    took_ms: row.get(8)?,
+                    pass: 1,
                 })
             };
             let packed = unpacked().map_err(sql)?;
@@ -296,47 +302,4 @@ pub(in crate::store) fn lines_before(page: &Page, lineage: &Lineage, stage: u16)
 fn next_head(cursor: &mut rusqlite::Rows<'_>, stage: u16) -> rusqlite::Result<Option<Head>> {
     let Some(row) = cursor.next()? else { return Ok(None) };
     Ok(Some(Head { stage, lineage: lineage_at(row, 0)?, key: key_at(row, 1)?, text: row.get(2)? }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{
-        private_connection,
-        tables::{HOLDER_OF_KEY, HOLDER_OF_PATH, RUN_ID, VALUES_OF},
-    };
-    use super::*;
-
-    /// A sort in memory would grow with the run: every question must walk an index from its place to its end.
-    #[test]
-    fn no_question_scans_a_table_or_sorts() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::create(private_connection(dir.path(), 1 << 20).unwrap(), 1 << 20).unwrap();
-        let questions = [
-            STAGE_VALUES,
-            GROUP_VALUES,
-            VALUE,
-            STAGE_FAILURES,
-            GROUP_FAILURES,
-            OUTPUTS,
-            OUTPUTS_TOTAL,
-            FIRST_MEMBER,
-            FIRST_ABSENT,
-            NEXT_MEMBER,
-            NEXT_ABSENT,
-            DEFERRED,
-            HOLDER_OF_KEY,
-            HOLDER_OF_PATH,
-            RUN_ID,
-            VALUES_OF,
-        ];
-        for question in questions {
-            let mut plan = tables.connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
-            let steps: Vec<String> = plan.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
-            assert!(!steps.is_empty());
-            for step in steps {
-                let is_walk = step.starts_with("SEARCH") || step.starts_with("CORRELATED SCALAR SUBQUERY");
-                assert!(is_walk && !step.contains("AUTOMATIC"), "{question}: {step}");
-            }
-        }
-    }
 }

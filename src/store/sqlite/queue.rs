@@ -6,7 +6,10 @@
 use crate::{
     item::OutputRecord,
     limits::{BATCH_AGE, BATCH_BYTES, BATCH_ROWS, STORE_QUESTIONS_MAX, UNCOMMITTED_BYTES_MAX},
-    store::{GroupMember, Reply, Request, StoreError, codec::Packed},
+    store::{
+        GroupMember, Reply, Request, RunEvent, StoreError,
+        codec::{KeptValue, Packed},
+    },
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,12 +28,16 @@ pub(super) type Asker = async_channel::Receiver<Result<Reply, StoreError>>;
 
 /// What the thread does next.
 pub(super) enum Work {
-    /// Rows to write.
-    Put(Arc<str>, Vec<Packed>),
+    /// Rows to write, and how long the run has run, in milliseconds.
+    Put(Arc<str>, Vec<Packed>, Option<u64>),
     /// Members of groups to write.
     Assign(Arc<str>, u16, Vec<GroupMember>),
     /// A file to record.
     Record(Arc<str>, OutputRecord),
+    /// Lines of a log to write.
+    Log(Arc<str>, Vec<RunEvent>),
+    /// A value to keep.
+    Keep(KeptValue),
     /// Everything that waits for an answer.
     Ask(Request, Answer),
 }
@@ -79,10 +86,14 @@ impl Work {
     pub fn weight(&self) -> Weight {
         let small = |rows: usize| Weight { rows, bytes: 128 * rows };
         match self {
-            Work::Put(_, rows) => Weight { rows: rows.len(), bytes: rows.iter().map(Packed::bytes).sum() },
+            Work::Put(_, rows, _) => Weight { rows: rows.len(), bytes: rows.iter().map(Packed::bytes).sum() },
             Work::Assign(_, _, members) => {
                 Weight { rows: members.len(), bytes: members.iter().map(|member| 128 + member.text.len()).sum() }
             }
+            Work::Log(_, events) => {
+                Weight { rows: events.len(), bytes: events.iter().map(|event| 128 + event.text.len()).sum() }
+            }
+            Work::Keep(kept) => Weight { rows: 1, bytes: 128 + kept.json.len() },
             Work::Record(..) | Work::Ask(Request::ClaimKey(..) | Request::ClaimOutput(..), _) => small(1),
             Work::Ask(Request::ClaimKeys(_, _, keys), _) => small(keys.len()),
             Work::Ask(..) => Weight::default(),
@@ -282,8 +293,9 @@ mod tests {
             attempts: 1,
             message: None,
             values: vec!["x".repeat(value_bytes).into()],
+            took_ms: None,
         };
-        Work::Put("r".into(), (0..rows).map(|ordinal| Packed::new(row(ordinal)).unwrap()).collect())
+        Work::Put("r".into(), (0..rows).map(|ordinal| Packed::new(row(ordinal)).unwrap()).collect(), None)
     }
 
     #[test]

@@ -505,7 +505,7 @@ impl Running {
         let since = Some(call.world().awake().0);
         let running = Running { seen, call: call.clone(), gave: None, worked: Duration::ZERO, since, admitted: false };
         let mut seen = lock(&running.seen);
-        *seen.running.entry(call.stage.to_string()).or_default() += 1;
+        *seen.running.entry(call.stage().to_owned()).or_default() += 1;
         running.note(&mut seen, What::Began);
         probe(&mut seen, run);
         drop(seen);
@@ -519,7 +519,7 @@ impl Running {
         self.worked = self.worked();
         let waits = what == What::Waits;
         self.since = (!waits).then(|| self.call.world().awake().0);
-        let waiting = seen.waiting.entry(self.call.stage.to_string()).or_default();
+        let waiting = seen.waiting.entry(self.call.stage().to_owned()).or_default();
         *waiting = if waits { *waiting + 1 } else { *waiting - 1 };
         if !waits {
             self.admitted = true;
@@ -535,7 +535,7 @@ impl Running {
 
     fn note(&self, seen: &mut Seen, what: What) {
         let call = &self.call;
-        let stage = call.stage.to_string();
+        let stage = call.stage().to_owned();
         if matches!(what, What::Began | What::Works) {
             let waiting = seen.waiting.get(&stage).copied().unwrap_or_default();
             let working = seen.running.get(&stage).copied().unwrap_or_default().saturating_sub(waiting);
@@ -561,7 +561,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let seen = self.seen.clone();
         let mut seen = lock(&seen);
-        let stage = self.call.stage.to_string();
+        let stage = self.call.stage().to_owned();
         *seen.running.entry(stage.clone()).or_default() -= 1;
         if self.since.is_none() {
             *seen.waiting.entry(stage).or_default() -= 1;
@@ -577,7 +577,7 @@ impl Drop for Running {
 fn drawn(call: &Call) -> Option<Value> {
     let seed = call.args.get("dice")?.as_u64()?;
     let part = call.value.get("part").and_then(Value::as_u64).unwrap_or_default();
-    let text = format!("{}/{}/{part}", call.stage, call.key);
+    let text = format!("{}/{}/{part}", call.stage(), call.key);
     let mixed = text
         .bytes()
         .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
@@ -699,7 +699,7 @@ async fn sink(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) 
         call.sleep(ms(time)).await;
     }
     running.gave = Some(Gave::Value);
-    lock(&seen).sunk.push((call.stage.to_string(), call.key.to_string(), (*call.value).clone()));
+    lock(&seen).sunk.push((call.stage().to_owned(), call.key.to_string(), (*call.value).clone()));
     Ok(Value::Null)
 }
 

@@ -42,7 +42,7 @@ fn every_item_has_one_last_row_and_a_row_that_waits_before_it_only_if_it_was_def
             .expect("one thread")
             .iter()
             .filter_map(|request| match request {
-                Request::Put(_, rows) => Some(rows.clone()),
+                Request::Put(_, rows, _) => Some(rows.clone()),
                 _ => None,
             })
             .flatten()
@@ -134,7 +134,7 @@ fn a_gather_begins_after_a_flush() {
     let place = |of: fn(&Request) -> bool| spy.iter().position(of).expect("it was asked");
     let flush = place(|request| matches!(request, Request::Flush(_)));
     let read = place(|request| matches!(request, Request::Values { .. }));
-    let last_put = spy.iter().rposition(|request| matches!(request, Request::Put(_, rows) if rows[0].stage < 3));
+    let last_put = spy.iter().rposition(|request| matches!(request, Request::Put(_, rows, _) if rows[0].stage < 3));
     assert!(last_put < Some(flush) && flush < read);
 }
 

@@ -81,8 +81,9 @@ fn a_panic_of_any_payload_is_its_items_failure() {
 fn a_panic_in_the_source_the_report_or_a_notice_ends_the_run_by_name() {
     let test = || {
         let alone = Alone::new();
-        let handlers =
-            Handlers::new().add("boom", |_| async { resume_unwind(Box::new("a text")) }).expect("one handler");
+        let handlers = Handlers::new()
+            .add::<_, _, Value>("boom", |_| async { resume_unwind(Box::new("a text")) })
+            .expect("one handler");
         let items = r#"Stage(name: "s", key: "{{ item }}", run: [Items(list: ["a"])])"#;
         let all = r#"Stage(name: "g", gather: All, run: [Call(handler: "boom")])"#;
         let source = r#"Stage(name: "s", run: [Call(handler: "boom")])"#;
@@ -128,7 +129,7 @@ fn a_double_panic_ends_the_program_with_abort() {
     }
     let test = || {
         let handlers = Handlers::new()
-            .add("boom", |_| async {
+            .add::<_, _, Value>("boom", |_| async {
                 let _twice = Twice;
                 panic_any("the first")
             })

@@ -1,32 +1,68 @@
 //! Rows in memory, for simulated tests and for embedders: the same promises as SQLite, answers at once, no thread.
 //!
-//! It keeps rows packed as the file does, so that values come back exactly the same from both.
+//! It keeps rows packed as the file does, so that values come back exactly the same from both. A process that dies is
+//! played by [`Memory::restart`].
+
+mod listing;
+mod runs;
 
 use super::{
-    Claim, GroupMember, Membership, Page, Reply, Request, Row, Store, StoreError, StoredFailure, StoredValue,
-    codec::{self, OK, Packed, PageRoom},
+    Claim, GroupMember, Membership, Page, Reply, Request, Row, RunEvent, StageMark, Store, StoreError, StoredFailure,
+    StoredValue,
+    codec::{self, KeptValue, OK, Packed, PageRoom, RETRY},
     sqlite::{lines_before, settled_twice, sorted},
 };
 use crate::{
     item::{Key, Lineage, OutputRecord},
+    limits::BATCH_ROWS,
     world::BoxFuture,
 };
+use runs::Head;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     ops::Bound::{Excluded, Unbounded},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// What a small entry (a claim, a member) costs besides its texts, in bytes: an estimate.
 const ENTRY_BYTES: usize = 96;
 
-/// A store in memory. Every request is done when it returns.
+/// A store in memory, as one process has it. Every request is done when it returns.
 pub struct Memory {
-    state: Mutex<State>,
+    shared: Arc<Mutex<Shared>>,
+    epoch: u64,
 }
 
+/// What several processes, one after the other, have of one store.
+struct Shared {
+    state: State,
+    /// The epoch that lives, and the start of the machine it belongs to.
+    living: (u64, Arc<str>),
+    /// Those of dead ones.
+    boots: BTreeMap<u64, Arc<str>>,
+    /// What a crash leaves, where it can take something.
+    safe: Option<Safe>,
+}
+
+/// What is committed, and what is accepted behind it.
+struct Safe {
+    state: State,
+    journal: Vec<Request>,
+}
+
+/// Who asks.
+struct Asker<'a> {
+    epoch: u64,
+    boot: &'a str,
+    boots: &'a BTreeMap<u64, Arc<str>>,
+}
+
+#[derive(Clone)]
 struct State {
     runs: BTreeMap<Arc<str>, Run>,
+    next_run: u64,
+    kept: BTreeMap<(String, Key), BTreeMap<i64, KeptValue>>,
     limit_bytes: u64,
     used_bytes: u64,
     failed: Option<StoreError>,
@@ -35,12 +71,20 @@ struct State {
 /// Gather and text.
 type Group = (u16, String);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Run {
+    /// In the order in which runs came to be.
+    id: u64,
+    head: Option<Head>,
+    stages: BTreeMap<u16, StageMark>,
+    notices: BTreeSet<u16>,
+    events: BTreeMap<u64, RunEvent>,
+    last_event: u64,
+    event_bytes: u64,
     bytes: u64,
     items: BTreeMap<(u16, Lineage), Packed>,
     deferred: BTreeSet<(u16, u64, Lineage)>,
-    keys: BTreeMap<(u16, Key), Lineage>,
+    keys: BTreeMap<(u16, Key), (Lineage, u32)>,
     paths: BTreeMap<String, (u16, Key, Lineage)>,
     outputs: BTreeMap<String, OutputRecord>,
     members: BTreeMap<Group, BTreeSet<(Lineage, u16, u32)>>,
@@ -48,9 +92,50 @@ struct Run {
 }
 
 impl Memory {
-    /// An empty store that may take about `limit_bytes`.
+    /// An empty store that may take about `limit_bytes`. A restart finds everything that was accepted.
     pub fn new(limit_bytes: u64) -> Memory {
-        Memory { state: Mutex::new(State { runs: BTreeMap::new(), limit_bytes, used_bytes: 0, failed: None }) }
+        let state = State {
+            runs: BTreeMap::new(),
+            next_run: 1,
+            kept: BTreeMap::new(),
+            limit_bytes,
+            used_bytes: 0,
+            failed: None,
+        };
+        let living = (1, Arc::from(""));
+        let shared = Shared { state, living, boots: BTreeMap::new(), safe: None };
+        Memory { shared: Arc::new(Mutex::new(shared)), epoch: 1 }
+    }
+
+    /// The same, but a restart loses what was accepted and not committed: as much as a file would lose at worst.
+    pub fn losing(limit_bytes: u64) -> Memory {
+        let memory = Memory::new(limit_bytes);
+        let mut shared = memory.lock();
+        shared.safe = Some(Safe { state: shared.state.clone(), journal: Vec::new() });
+        drop(shared);
+        memory
+    }
+
+    /// The process dies, and another one opens the store; `boot` names the start of the machine that it belongs to. The
+    /// dead one is answered [`StoreError::Closed`].
+    pub fn restart(&self, boot: &str) -> Memory {
+        let mut shared = self.lock();
+        let epoch = shared.living.0 + 1;
+        let (dead, their_boot) = mem::replace(&mut shared.living, (epoch, boot.into()));
+        shared.boots.insert(dead, their_boot);
+        shared.state.failed = None;
+        if let Some(safe) = &mut shared.safe {
+            safe.journal.clear();
+            safe.state.failed = None;
+            let state = safe.state.clone();
+            shared.state = state;
+        }
+        Memory { shared: self.shared.clone(), epoch }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // A poisoned lock guards plain data that is whole between statements.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,40 +145,63 @@ impl Store for Memory {
     }
 
     fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
-        // A poisoned lock guards plain data that is whole between statements.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).serve(request)
+        let mut shared = self.lock();
+        let Shared { state, living, boots, safe } = &mut *shared;
+        if living.0 != self.epoch {
+            return Err(StoreError::Closed);
+        }
+        let asker = Asker { epoch: self.epoch, boot: &living.1, boots };
+        let Some(safe) = safe else { return state.serve(request, &asker) };
+        let is_committed = request.is_committed() || request.begins_alone();
+        if !request.only_reads() {
+            safe.journal.push(request.clone());
+        }
+        let reply = state.serve(request, &asker)?;
+        if is_committed || safe.journal.len() > BATCH_ROWS {
+            for accepted in safe.journal.drain(..) {
+                // As it was answered before.
+                let _ = safe.state.serve(accepted, &asker);
+            }
+        }
+        Ok(reply)
     }
 }
 
 impl State {
-    fn serve(&mut self, request: Request) -> Result<Reply, StoreError> {
+    fn serve(&mut self, request: Request, asker: &Asker<'_>) -> Result<Reply, StoreError> {
         let only_reads = request.only_reads();
         match &self.failed {
             Some(StoreError::Full { .. }) if only_reads => {}
             Some(error) => return Err(error.clone()),
             None => {}
         }
-        // A row that cannot be packed is refused before anything is written.
+        // What cannot be packed is refused before anything is written.
         let request = match request {
-            Request::Put(run, rows) => {
+            Request::Put(run, rows, ran_ms) => {
                 let rows = rows.into_iter().map(Packed::new).collect::<Result<Vec<_>, _>>()?;
-                let result = rows.into_iter().try_for_each(|row| self.put(&run, row)).map(|()| Reply::Done);
-                return self.keep(result);
+                let result = self.put_all(&run, rows, ran_ms).map(|()| Reply::Done);
+                return self.note(result);
+            }
+            Request::Keep { run, job, key, due_ms, value } => {
+                let json = codec::line("the value of `Keep`", &value)?;
+                self.keep(KeptValue { run, job, key, due_ms, json });
+                return Ok(Reply::Done);
             }
             other => other,
         };
-        let result = if only_reads { self.read(request) } else { self.write(request) };
-        self.keep(result)
+        let result = if only_reads { self.read(request, asker) } else { self.write(request, asker) };
+        self.note(result)
     }
 
-    fn keep(&mut self, result: Result<Reply, StoreError>) -> Result<Reply, StoreError> {
+    /// An error stays.
+    fn note(&mut self, result: Result<Reply, StoreError>) -> Result<Reply, StoreError> {
         if let Err(error) = &result {
             self.failed.get_or_insert_with(|| error.clone());
         }
         result
     }
 
-    fn write(&mut self, request: Request) -> Result<Reply, StoreError> {
+    fn write(&mut self, request: Request, asker: &Asker<'_>) -> Result<Reply, StoreError> {
         match request {
             Request::AssignGroups(run, gather, members) => {
                 members.into_iter().try_for_each(|member| self.assign(&run, gather, member))?;
@@ -121,16 +229,30 @@ impl State {
                 return Ok(Reply::Claim(Claim::Mine));
             }
             Request::Forget(run) => {
-                if let Some(gone) = self.runs.remove(&run) {
-                    self.used_bytes = self.used_bytes.saturating_sub(gone.bytes);
-                }
+                self.forget(&run);
             }
+            Request::AddEvents(run, events) => self.add_events(&run, events),
+            Request::ListingDone(run, source) => self.run(&run).mark(source).listed = true,
+            Request::StageBegan(run, stage, ran_ms, wall_ms) => self.run(&run).stage_began(stage, ran_ms, wall_ms),
+            Request::Relist(run, source) => return Ok(Reply::Ordinal(self.relist(&run, source))),
+            Request::Begin(new) => return Ok(Reply::Begun(self.begin(&new, None, asker))),
+            Request::TakeOver(run, now) => return Ok(Reply::TakenOver(self.take_over(&run, now, asker))),
+            Request::Release(run) => return Ok(Reply::Changed(self.release(&run, asker))),
+            Request::End(run, end) => return Ok(Reply::Changed(self.end(&run, *end, asker))),
+            Request::Interrupt(run, end) => return Ok(Reply::Changed(self.interrupt(&run, *end, asker))),
+            Request::NoticeDone(run, place) => {
+                let is_sent = self.runs.get_mut(&run).is_some_and(|run| run.notices.remove(&place));
+                return Ok(Reply::Changed(is_sent));
+            }
+            Request::CopyForRetry(plan, new) => return Ok(Reply::Copied(self.copy_for_retry(&plan, &new, asker)?)),
+            Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
+            Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
             _ => {}
         }
         Ok(Reply::Done)
     }
 
-    fn read(&self, request: Request) -> Result<Reply, StoreError> {
+    fn read(&self, request: Request, asker: &Asker<'_>) -> Result<Reply, StoreError> {
         let empty = Run::default();
         let rows_of = |run: &Arc<str>| self.runs.get(run).unwrap_or(&empty);
         match request {
@@ -146,14 +268,37 @@ impl State {
             }
             Request::Groups(run, gather, after, limit) => Ok(Reply::Texts(rows_of(&run).groups(gather, after, limit))),
             Request::Deferred(run, stage, after, limit) => rows_of(&run).deferred(stage, after, limit).map(Reply::Rows),
+            Request::Notices(limit) => Ok(Reply::Notices(self.notices(limit, asker))),
+            Request::Unfinished(job, limit) => Ok(Reply::Heads(self.unfinished(job.as_deref(), limit, asker))),
+            Request::Details(run) => Ok(Reply::Details(self.details(&run, asker).map(Box::new))),
+            Request::History(job, before, limit) => {
+                Ok(Reply::Heads(self.history(job.as_deref(), before.as_ref(), limit, asker)))
+            }
+            Request::Tally(run, stage) => rows_of(&run).tally(stage).map(Reply::Tally),
+            Request::Unsettled { run, parent, stage, after, limit } => {
+                rows_of(&run).unsettled(parent, stage, after, limit).map(Reply::Unsettled)
+            }
+            Request::Settled(run, stage, lineages) => Ok(Reply::Flags(rows_of(&run).settled(stage, lineages))),
+            Request::RowHeads(run, query) => rows_of(&run).row_heads(&query).map(Reply::RowHeads),
+            Request::Slowest(run, stage, limit) => rows_of(&run).slowest(stage, limit).map(Reply::RowHeads),
+            Request::Events(run, query) => Ok(Reply::Events(rows_of(&run).events(&query))),
+            Request::StateOf(job, key, due_ms) => self.state_of(job, key, due_ms).map(Reply::Kept),
+            Request::Instance => Ok(Reply::Texts(vec![String::new()])),
             _ => Ok(Reply::Done),
         }
+    }
+
+    fn put_all(&mut self, run: &Arc<str>, rows: Vec<Packed>, ran_ms: Option<u64>) -> Result<(), StoreError> {
+        let (pass, number) = (self.run(run).pass(), rows.len() as u64);
+        rows.into_iter().try_for_each(|row| self.put(run, Packed { pass, ..row }))?;
+        self.run(run).progress(number, ran_ms.unwrap_or(0));
+        Ok(())
     }
 
     fn put(&mut self, run: &Arc<str>, row: Packed) -> Result<(), StoreError> {
         let place = (row.stage, row.lineage.clone());
         if let Some(old) = self.run(run).items.get(&place) {
-            if !old.waits() {
+            if old.is_terminal() {
                 return Err(settled_twice(&row));
             }
             let (at, bytes) = (wait_of(old), old.bytes() as u64);
@@ -164,7 +309,7 @@ impl State {
         }
         self.charge(run, row.bytes())?;
         let rows = self.run(run);
-        if row.waits() {
+        if row.state == RETRY {
             rows.deferred.insert((row.stage, wait_of(&row), row.lineage.clone()));
         }
         rows.items.insert(place, row);
@@ -188,19 +333,40 @@ impl State {
 
     fn claim_key(&mut self, run: &Arc<str>, stage: u16, key: Key, lineage: Lineage) -> Result<Claim, StoreError> {
         let place = (stage, key);
-        if let Some(first) = self.run(run).keys.get(&place) {
-            return Ok(match *first == lineage {
-                true => Claim::Mine,
-                false => Claim::Taken { stage, key: place.1, lineage: first.clone() },
-            });
+        let rows = self.run(run);
+        let pass = rows.pass();
+        if let Some((first, first_pass)) = rows.keys.get_mut(&place) {
+            if *first_pass == pass {
+                return Ok(match *first == lineage {
+                    true => Claim::Mine,
+                    false => Claim::Taken { stage, key: place.1, lineage: first.clone() },
+                });
+            }
+            *first_pass = pass;
+            if rows.items.contains_key(&(stage, first.clone())) {
+                return Ok(Claim::Known { lineage: first.clone() });
+            }
+            // The crash came between the claim and its row.
+            *first = lineage;
+            return Ok(Claim::Mine);
         }
         self.charge(run, ENTRY_BYTES + place.1.as_str().len())?;
-        self.run(run).keys.insert(place, lineage);
+        self.run(run).keys.insert(place, (lineage, pass));
         Ok(Claim::Mine)
     }
 
     fn run(&mut self, name: &Arc<str>) -> &mut Run {
-        self.runs.entry(name.clone()).or_default()
+        let next = &mut self.next_run;
+        self.runs.entry(name.clone()).or_insert_with(|| {
+            *next += 1;
+            Run { id: *next - 1, ..Run::default() }
+        })
+    }
+
+    fn forget(&mut self, run: &Arc<str>) {
+        if let Some(gone) = self.runs.remove(run) {
+            self.used_bytes = self.used_bytes.saturating_sub(gone.bytes);
+        }
     }
 
     fn charge(&mut self, run: &Arc<str>, bytes: usize) -> Result<(), StoreError> {

@@ -1,8 +1,15 @@
 //! What every store promises, held to each of them; and that no row of requests tells them apart.
+//!
+//! Rows of one run here; runs, their resume and what is above them in `state`; random requests in `alike`.
+
+mod alike;
+mod durable;
+mod state;
 
 use super::{
-    Claim, GroupMember, Membership, Page, Reply, Request, Row, RowEnd, RunStore, Store, StoreError, memory::Memory,
-    sqlite::Sqlite,
+    Claim, GroupMember, Membership, Page, Request, Row, RowEnd, RunStore, Store, StoreError,
+    memory::Memory,
+    sqlite::{Sqlite, StateOptions},
 };
 use crate::{
     item::{Class, Key, Lineage, Outcome, OutputRecord, Value},
@@ -10,7 +17,6 @@ use crate::{
     world::BoxFuture,
 };
 use futures_lite::future::{block_on, poll_once};
-use proptest::prelude::*;
 use serde_json::json;
 use std::{path::Path, sync::Arc};
 
@@ -31,8 +37,16 @@ macro_rules! promises {
                 super::$name(Arc::new(sqlite(dir.path(), ROOM)))
             })*
         }
+        mod in_a_durable_file {
+            use super::*;
+            $(#[test] fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$name(Arc::new(durable(dir.path())))
+            })*
+        }
     };
 }
+use promises;
 
 promises! {
     /// Lineage order over two parents, whatever the order of arrival; every page size gives the same.
@@ -399,7 +413,7 @@ fn a_request_that_is_dropped_at_any_poll_is_whole_or_not_there() {
             }
         }
         run.flush().await.unwrap();
-        let found: Vec<u64> = run.values_iter(&[0], None).map(|value| ordinal_of(&value.unwrap().lineage)).collect();
+        let found: Vec<u64> = run.values_iter(&[0], None).map(|value| value.unwrap().lineage.ordinal()).collect();
         assert!(!found.is_empty() && (found.len() as u64) < ordinal, "{} of {ordinal}", found.len());
         for batch in found.chunks(3) {
             assert_eq!((batch[0] % 3, batch[1] - batch[0], batch[2] - batch[0]), (0, 1, 2), "{batch:?}");
@@ -409,39 +423,18 @@ fn a_request_that_is_dropped_at_any_poll_is_whole_or_not_there() {
     });
 }
 
-fn ordinal_of(lineage: &Lineage) -> u64 {
-    (0..10_000).find(|ordinal| Lineage::listed(0, *ordinal) == *lineage).expect("a listed item")
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-    #[test]
-    fn no_requests_tell_the_stores_apart(requests in prop::collection::vec(request(), 1..60)) {
-        let dir = tempfile::tempdir().unwrap();
-        let (memory, sqlite) = (Memory::new(ROOM), sqlite(dir.path(), ROOM));
-        for request in requests {
-            // A write may fail behind: the flush tells.
-            let flush = Request::Flush("r0".into());
-            let ask = |store: &dyn Store| {
-                let reply = store.call_blocking(request.clone());
-                store.call_blocking(flush.clone()).and(reply)
-            };
-            let (one, other): (Result<Reply, StoreError>, _) = (ask(&memory), ask(&sqlite));
-            prop_assert_eq!(&one, &other, "{:?}", request);
-            if one.is_err() {
-                break;
-            }
-        }
-    }
-}
-
 fn sqlite(dir: &Path, limit: u64) -> Sqlite {
     Sqlite::private(dir, limit).unwrap().0
 }
 
+/// A durable store, as one process has it.
+fn durable(dir: &Path) -> Sqlite {
+    Sqlite::durable(&StateOptions { dir, now_ms: 0, instance: "here", accept_new: false }).unwrap().0
+}
+
 fn ok(stage: u16, ordinal: u64, values: Vec<Value>) -> Row {
     let (lineage, key) = (Lineage::listed(0, ordinal), Key::ordinal(ordinal));
-    Row { stage, lineage, key, end: RowEnd::Done(Outcome::Ok), attempts: 1, message: None, values }
+    Row { stage, lineage, key, end: RowEnd::Done(Outcome::Ok), attempts: 1, message: None, values, took_ms: None }
 }
 
 fn failed(stage: u16, ordinal: u64, came_in: Option<Value>) -> Row {
@@ -481,88 +474,16 @@ async fn all_failures(
     }
 }
 
-fn lineage() -> impl Strategy<Value = Lineage> {
-    (0..2_u16, 0..4_u64, prop::option::of(0..2_u32)).prop_map(|(source, ordinal, child)| {
-        let listed = Lineage::listed(source, ordinal);
-        child.map_or(listed.clone(), |child| listed.child(child))
-    })
-}
-
-fn key() -> impl Strategy<Value = Key> {
-    "[a-c]{1,2}".prop_map(|text| Key::parse(&text).unwrap())
-}
-
-fn row() -> impl Strategy<Value = Row> {
-    let end = prop_oneof![
-        4 => Just(RowEnd::Done(Outcome::Ok)),
-        1 => Just(RowEnd::Done(Outcome::Empty)),
-        2 => Just(RowEnd::Done(Outcome::Failed(Class::Data))),
-        1 => Just(RowEnd::Done(Outcome::NotReached)),
-        4 => (0..3_u64).prop_map(|at_ms| RowEnd::Retry { at_ms, deadline_ms: Some(at_ms + 1) }),
-    ];
-    let value = prop_oneof![
-        any::<f64>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        ".{0,8}".prop_map(Value::from)
-    ];
-    let rest = (0..9_u32, prop::option::of(".{0,9}"), prop::collection::vec(value, 0..4));
-    (0..3_u16, lineage(), key(), end, rest).prop_map(|(stage, lineage, key, end, (attempts, message, values))| Row {
-        stage,
-        lineage,
-        key,
-        end,
-        attempts,
-        message,
-        values,
-    })
-}
-
-fn request() -> impl Strategy<Value = Request> {
-    let run = || (0..2_u8).prop_map(|run| Arc::<str>::from(format!("r{run}")));
-    let group = || prop::option::of((0..2_u16, "[abé]{0,1}"));
-    let stages = || prop::collection::vec(0..3_u16, 0..4);
-    let page = || {
-        let after = prop::option::of((lineage(), 0..3_u16, 0..3_u32));
-        (after, 0..6_usize).prop_map(|(after, limit)| Page { after, limit })
-    };
-    let membership =
-        prop_oneof![Just(Membership::Value), Just(Membership::MissingOfParent), Just(Membership::MissingOfAncestor)];
-    let member = ("[abé]{0,1}", 0..3_u16, lineage(), 0..3_u32, membership)
-        .prop_map(|(text, stage, lineage, index, membership)| GroupMember { text, stage, lineage, index, membership });
-    let output = ("[ab]{1,2}", any::<u32>()).prop_map(|(path, bytes)| OutputRecord {
-        path,
-        sha256: "00".into(),
-        bytes: bytes.into(),
-    });
-    prop_oneof![
-        12 => (run(), prop::collection::vec(row(), 1..3)).prop_map(|(run, rows)| Request::Put(run, rows)),
-        4 => (run(), 0..2_u16, prop::collection::vec(member, 0..5))
-            .prop_map(|(run, gather, members)| Request::AssignGroups(run, gather, members)),
-        2 => (run(), output).prop_map(|(run, output)| Request::RecordOutput(run, output)),
-        2 => (run(), 0..2_u16, key(), lineage()).prop_map(|(run, stage, key, at)| Request::ClaimKey(run, stage, key, at)),
-        1 => (run(), 0..2_u16, prop::collection::vec((key(), lineage()), 0..4))
-            .prop_map(|(run, stage, keys)| Request::ClaimKeys(run, stage, keys)),
-        2 => (run(), "[ab]{1,2}", 0..2_u16, key(), lineage())
-            .prop_map(|(run, path, stage, key, at)| Request::ClaimOutput(run, path, stage, key, at)),
-        1 => (run(), 0..4_usize).prop_map(|(run, limit)| Request::Outputs(run, limit)),
-        4 => (run(), stages(), group(), page())
-            .prop_map(|(run, stages, group, page)| Request::Values { run, stages, group, page }),
-        4 => (run(), stages(), group(), page())
-            .prop_map(|(run, stages, group, page)| Request::Failures { run, stages, group, page }),
-        2 => (run(), 0..2_u16, prop::option::of("[abé]{0,1}"), 0..4_usize)
-            .prop_map(|(run, gather, after, limit)| Request::Groups(run, gather, after, limit)),
-        2 => (run(), 0..3_u16, prop::option::of((0..3_u64, lineage())), 0..4_usize)
-            .prop_map(|(run, stage, after, limit)| Request::Deferred(run, stage, after, limit)),
-        1 => run().prop_map(Request::Forget),
-    ]
-}
-
 #[test]
 fn a_page_of_the_iterators_is_smaller_than_what_they_read() {
     let run = RunStore::new(Arc::new(Memory::new(ROOM)), "r");
     let rows = PAGE_ROWS as u64 + 3;
     run.store
-        .call_blocking(Request::Put(run.run.clone(), (0..rows).map(|ordinal| ok(0, ordinal, vec![json!(0)])).collect()))
+        .call_blocking(Request::Put(
+            run.run.clone(),
+            (0..rows).map(|ordinal| ok(0, ordinal, vec![json!(0)])).collect(),
+            None,
+        ))
         .unwrap();
     assert_eq!(run.values_iter(&[0], None).count() as u64, rows);
 }

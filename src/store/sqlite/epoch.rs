@@ -1,0 +1,103 @@
+//! One process at the state: it holds a lock on a file of its own for as long as it lives, and the kernel lets go of the
+//! lock when it dies, however it dies. Nobody is taken for dead because they are slow.
+//!
+//! The lock belongs to the open file, not to the process (`flock`), so two stores of one process are two epochs, and a
+//! child that was started does not inherit it.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// This process's time with a store.
+pub(super) struct Epoch {
+    /// Its number, never used again.
+    pub id: i64,
+    /// Which start of the machine it belongs to; empty where nobody says.
+    pub boot: String,
+    /// Where the locks are; a private store has none: nobody else is there.
+    held: Option<Held>,
+}
+
+struct Held {
+    folder: PathBuf,
+    /// Open for as long as the epoch lives.
+    _lock: File,
+}
+
+impl Epoch {
+    /// Of a store that nobody else opens.
+    pub fn private() -> Epoch {
+        Epoch { id: 1, boot: String::new(), held: None }
+    }
+
+    /// Takes the lock of epoch `id`. `None` when somebody holds it.
+    pub fn take(folder: &Path, id: i64, boot: String) -> io::Result<Option<Epoch>> {
+        let lock =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(lock_path(folder, id))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Epoch { id, boot, held: Some(Held { folder: folder.to_owned(), _lock: lock }) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// True while the process of epoch `id` lives, and when that cannot be told.
+    pub fn is_alive(&self, id: i64) -> bool {
+        id == self.id || self.held.as_ref().is_some_and(|held| is_held(&lock_path(&held.folder, id)))
+    }
+
+    /// The process is done with the store: its lock and the file go.
+    pub fn end(&mut self) {
+        if let Some(held) = self.held.take() {
+            // A file that stays is taken away by the next who opens the state.
+            let _ = fs::remove_file(lock_path(&held.folder, self.id));
+        }
+    }
+}
+
+/// The lock of an epoch.
+pub(super) fn lock_path(folder: &Path, id: i64) -> PathBuf {
+    folder.join(format!("{id}.lock"))
+}
+
+/// True when somebody holds the lock, or when that cannot be told. Asking does not keep others from asking.
+pub(super) fn is_held(lock: &Path) -> bool {
+    match File::open(lock) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_lives_as_long_as_its_lock_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = |id| Epoch::take(dir.path(), id, String::new()).unwrap();
+        let mut one = take(1).unwrap();
+        let two = take(2).unwrap();
+        assert!(take(1).is_none() && one.is_alive(1) && one.is_alive(2) && two.is_alive(1));
+        assert!(!one.is_alive(3), "nobody has been there");
+        drop(two);
+        assert!(!one.is_alive(2) && lock_path(dir.path(), 2).exists(), "as after a kill");
+        // Who asks holds a shared lock for a moment: others who ask are not misled.
+        let asking = File::open(lock_path(dir.path(), 2)).unwrap();
+        asking.try_lock_shared().unwrap();
+        assert!(!one.is_alive(2));
+        one.end();
+        assert!(!lock_path(dir.path(), 1).exists() && take(1).is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_taken_for_alive() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Epoch::take(dir.path(), 1, String::new()).unwrap().unwrap();
+        std::os::unix::fs::symlink("2.lock", dir.path().join("2.lock")).unwrap();
+        assert!(one.is_alive(2), "a loop of links");
+    }
+}
