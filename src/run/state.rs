@@ -139,7 +139,7 @@ impl Tally {
         let add = |to: &AtomicU64, more: u64| to.store(to.load(Ordering::Relaxed) + more, Ordering::Release);
         match outcome {
             Outcome::Ok => add(&self.ok, 1),
-            Outcome::Empty => add(&self.empty, 1),
+            Outcome::Empty if !planted(Bug::EmptyIsMissing) => add(&self.empty, 1),
             _ => return false,
         }
         add(&self.attempts, u64::from(attempts));

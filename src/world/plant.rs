@@ -69,7 +69,7 @@ bugs! {
     CountsOfRunning,
     /// Fail-fast compares a share before the number of items is known.
     FailFastEarly,
-    /// An idle worker whose permit is taken away leaves its token for a hand-over behind.
+    /// An idle worker whose permit is taken away stays listed as one that waits for a hand-over.
     TokenNotTakenBack,
     /// A worker that waits for room behind it keeps its work permit.
     DeliveryKeepsPermit,
@@ -95,7 +95,7 @@ bugs! {
     OpenUnbounded,
     /// What reads a listing that ended before its end is not told so.
     IncompleteForgotten,
-    /// Senders do not take turns: a newcomer can take the room of one that waits.
+    /// Of the senders that wait for room, the one that came last goes in first.
     SendersOvertake,
 }
 
