@@ -8,6 +8,7 @@ use crate::{
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts},
     problem::{Json, UniqueMap, closest},
+    service::Admitted,
     world::{Boot, BoxFuture, World},
 };
 use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
@@ -179,6 +180,26 @@ impl Call {
     /// May be dropped at any time.
     pub async fn sleep(&self, duration: Duration) {
         self.world().sleep(duration).await;
+    }
+
+    /// Waits until a call through a service of the job may leave: its rate, then its limit of calls in flight, shared with
+    /// every `Http` of the run. The wait is no work: other items have the work permit meanwhile. Dropping what it gives
+    /// returns the place in flight.
+    ///
+    /// # Errors
+    /// When the job has no such service, or the item's deadline leaves no time to wait for its rate.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the place in the queue back; nothing is counted. A handler that stops waiting so should end:
+    /// it has no work permit any more, and goes on beside those that have one.
+    pub async fn admit(&self, service: &str) -> Result<Admitted, CallError> {
+        let found = self.seat.run.services.get(service);
+        let found = found.ok_or_else(|| CallError::give_up(format!("the job has no service `{service}`")))?;
+        found.admit(&self.seat.slot).await.map_err(|_| {
+            CallError::give_up(format!(
+                "the item's deadline leaves no time to wait for the rate of service `{service}`"
+            ))
+        })
     }
 
     /// Clocks, threads and randomness of the run.

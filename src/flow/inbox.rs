@@ -1,6 +1,7 @@
 //! The bounded channel before a stage.
 
 use super::{Pulled, WorkPermits};
+use crate::world::plant::{Bug, planted};
 use std::{
     collections::VecDeque,
     future::Future,
@@ -246,7 +247,8 @@ impl<T> State<T> {
 
     /// Takes the item of the sender that waits longest.
     fn admit(&mut self) -> Option<T> {
-        let Waiting { item, waker, .. } = self.senders.pop_front()?;
+        let last = planted(Bug::SendersOvertake);
+        let Waiting { item, waker, .. } = if last { self.senders.pop_back() } else { self.senders.pop_front() }?;
         self.gone_in.push(waker);
         Some(item)
     }
@@ -374,7 +376,9 @@ impl<T> Future for Pull<'_, T> {
         if permits.is_some_and(|permits| permits.poll_pulling(cx) == Pulled::Revoked) {
             self.permits = None;
             let mut state = inbox.lock();
-            if let Some(number) = self.number.take() {
+            if let Some(number) = self.number.take()
+                && !planted(Bug::TokenNotTakenBack)
+            {
                 state.unlist(number);
             }
             // Handed over to this worker already: the item is on its way, and waits for a permit here.

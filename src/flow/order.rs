@@ -1,5 +1,6 @@
 //! Results leave in the order in which their items were taken.
 
+use crate::world::plant::{Bug, planted};
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -49,7 +50,7 @@ impl OrderPlace {
     pub async fn turn(&self) {
         poll_fn(|cx| {
             let mut state = self.order.lock();
-            if state.gone == self.place {
+            if state.gone == self.place || (state.gone + 1 == self.place && planted(Bug::OrderSkips)) {
                 state.waiting.remove(&self.place);
                 return Poll::Ready(());
             }

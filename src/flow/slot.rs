@@ -3,7 +3,10 @@
 use super::WorkPermits;
 use crate::{
     limits::WAIT_IN_MEMORY_MAX,
-    world::{Alarm, Awake, Boot, World},
+    world::{
+        Alarm, Awake, Boot, World,
+        plant::{Bug, planted},
+    },
 };
 use std::{
     future::Future,
@@ -162,7 +165,8 @@ impl Slot {
 
     /// The bound of this item with all its attempts and waits: the earliest of item, stage and run deadline.
     pub fn deadline(&self) -> Option<Boot> {
-        [self.own_deadline(), self.latest.get().map(Boot)].into_iter().flatten().min()
+        let bounds = [self.own_deadline(), self.latest.get().map(Boot)].into_iter().flatten();
+        if planted(Bug::ChildLengthens) { bounds.max() } else { bounds.min() }
     }
 
     /// True while the item waits without a work permit.
@@ -173,7 +177,7 @@ impl Slot {
     /// When the work clock of this attempt will have run for `timeout`, if the item goes on working; `None` while it waits.
     /// The work clock begins when this is first asked: as [`Slot::own_deadline`].
     pub fn timeout_at(&self, timeout: Duration) -> Option<Awake> {
-        if self.is_parked() {
+        if self.is_parked() && !planted(Bug::TimeoutCountsWaiting) {
             return None;
         }
         let since = self.since.get_or_set(|| self.world.awake().0);
@@ -224,13 +228,21 @@ impl Slot {
         if self.may_defer && duration > WAIT_IN_MEMORY_MAX {
             return Err(WaitRefused::Defer(duration));
         }
-        self.parked(self.world.sleep(duration)).await;
+        if !planted(Bug::RetryHoldsPermit) {
+            self.park();
+        }
+        self.world.sleep(duration).await;
+        // Whoever waited before and was dropped had no permit any more: the next attempt needs one all the same.
+        if self.is_parked() {
+            self.unpark().await;
+        }
         Ok(())
     }
 
     /// One retry loop has counted `attempts` for this item; the highest of all is the item's.
     pub fn count_attempts(&self, attempts: u32) {
-        self.attempts.store(self.attempts().max(attempts), Relaxed);
+        let twice = u32::from(planted(Bug::AttemptsTwice));
+        self.attempts.store(self.attempts().max(attempts << twice), Relaxed);
     }
 
     /// The highest count so far; 0 when nothing was tried.

@@ -3,6 +3,7 @@
 //! A worker that waits for an item holds a permit; an item that comes back from a wait takes it away from such an idle
 //! worker, so that it goes on before new items do and the stage never works on more items than it may (RUNS T2).
 
+use crate::world::plant::{Bug, planted};
 use std::{
     collections::{BTreeSet, VecDeque},
     future::Future,
@@ -152,14 +153,14 @@ impl WorkPermits {
     /// Whether a worker whose item has ended may begin with the next one, if there is one, on the same permit: nobody who
     /// comes back waits for it.
     pub fn may_go_on(&self) -> bool {
-        !self.0.wanted_back.load(Ordering::Acquire)
+        !self.0.wanted_back.load(Ordering::Acquire) || planted(Bug::NewBeforeReturning)
     }
 
     /// A worker whose item has ended keeps its permit to pull the next item, unless a returning item wants it.
     /// `false`: the permit is given back, and it must [`acquire_fresh`](WorkPermits::acquire_fresh) one.
     pub fn keep_for_next(&self) -> bool {
         let mut state = self.lock();
-        if state.returning.is_empty() {
+        if state.returning.is_empty() || planted(Bug::NewBeforeReturning) {
             state.working -= 1;
             state.pulling += 1;
             return true;
@@ -365,6 +366,20 @@ mod tests {
             assert!(poll_once(&mut back).await.is_some());
             permits.release_working();
             assert_eq!(permits.working(), 0);
+        });
+    }
+
+    #[test]
+    fn who_goes_in_the_moment_of_its_grant_gives_the_permit_on() {
+        block_on(async {
+            let permits = WorkPermits::new(1);
+            permits.acquire_returning().await;
+            let (mut a, mut b) = (Box::pin(permits.acquire_returning()), Box::pin(permits.acquire_returning()));
+            assert!(poll_once(&mut a).await.is_none() && poll_once(&mut b).await.is_none());
+            permits.release_working(); // granted to a
+            drop(a); // and passed on to b
+            assert!(poll_once(&mut b).await.is_some());
+            assert_eq!(permits.working(), 1);
         });
     }
 }

@@ -3,7 +3,10 @@
 use super::state::{CancelReason, RunState};
 use crate::{
     action::Line,
-    world::{Boot, Due},
+    world::{
+        Boot, Due,
+        plant::{Bug, planted},
+    },
 };
 use log::Level;
 use std::{
@@ -34,7 +37,8 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
 /// the run has ended.
 pub async fn watch_run(run: Arc<RunState>) {
     let Some(deadline) = run.context.deadline else { return std::future::pending().await };
-    run.world().until(Due::Boot(deadline)).await;
+    let asleep = planted(Bug::DeadlineAwake).then(|| run.world().awake() + deadline.since(run.started));
+    run.world().until(asleep.map_or(Due::Boot(deadline), Due::Awake)).await;
     let running: Vec<u16> = places(&run).filter(|at| !run.stage(*at).has_ended()).collect();
     if running.is_empty() {
         // The last stage has ended in this tick, and nobody has looked yet.

@@ -1,7 +1,7 @@
 //! Items that wait outside memory: read back when the inbox has ended (RUNS T4).
 
 use super::{
-    state::{Cut, CutWatch, RunState},
+    state::{CutWatch, RunState},
     token::{Done, Token},
     worker::{Worker, join, outcome_of},
 };
@@ -10,7 +10,10 @@ use crate::{
     item::{Lineage, Outcome},
     limits::BATCH_ROWS,
     store::{Row, RowEnd, StoreError},
-    world::{Boot, Due},
+    world::{
+        Boot, Due,
+        plant::{Bug, planted},
+    },
 };
 use futures_lite::FutureExt;
 use std::{
@@ -31,10 +34,13 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
             while let Ok(mut token) = receiver.recv().await {
                 let permits = &run.stage(place).permits;
                 permits.acquire_returning().await;
-                if let Some(cut) = watch.now() {
+                // It is read back when the inbox has ended, which may be after its own deadline (RUNS T3).
+                let late = token.body().item_deadline.is_some_and(|until| run.world().boot() > until);
+                let late = late.then_some(Outcome::TimedOut);
+                if let Some(outcome) = watch.now().map(|cut| outcome_of(&cut)).or(late) {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(&run, cut_off(&cut, attempts), Vec::new()).await;
+                    token.settle(&run, cut_off(outcome, attempts), Vec::new()).await;
                     continue;
                 }
                 if worker.item(&run, token).await {
@@ -66,7 +72,8 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                 break;
             }
             waiting -= 1;
-            let due = Due::Boot(Boot(Duration::from_millis(at_of(&row))));
+            let at = if planted(Bug::DeferredEarly) { 0 } else { at_of(&row) };
+            let due = Due::Boot(Boot(Duration::from_millis(at)));
             let cut = {
                 let time = async {
                     run.world().until(due).await;
@@ -82,15 +89,15 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(cut) => token.settle(run, cut_off(&cut, attempts), Vec::new()).await,
+                Some(cut) => token.settle(run, cut_off(outcome_of(&cut), attempts), Vec::new()).await,
             }
         }
     }
     Ok(())
 }
 
-fn cut_off(cut: &Cut, attempts: u32) -> Done<'static> {
-    Done { outcome: outcome_of(cut), attempts, message: None, by: None }
+fn cut_off(outcome: Outcome, attempts: u32) -> Done<'static> {
+    Done { outcome, attempts, message: None, by: None }
 }
 
 fn at_of(row: &Row) -> u64 {
@@ -106,7 +113,9 @@ fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     token.body_mut().carried = row.attempts;
     token.body_mut().group = row.message;
     token.body_mut().has_row = true;
-    if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end {
+    if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end
+        && !planted(Bug::DeadlineForgotten)
+    {
         token.body_mut().item_deadline = Some(Boot(Duration::from_millis(deadline)));
     }
     token.take();

@@ -13,6 +13,7 @@ use crate::{
     lang::{Facts, Group, Rows, Template},
     limits::BATCH_ROWS,
     store::{GroupMember, Membership, Page, RunStore, StoreError},
+    world::plant::{Bug, planted},
 };
 use serde_json::json;
 use std::{
@@ -23,7 +24,7 @@ use std::{
 /// Runs the gather at `place`.
 pub async fn run_gather(run: Arc<RunState>, place: u16) {
     super::kept::feed_readers(&run, place).await;
-    for parent in &run.plan(place).from {
+    for parent in run.plan(place).from.iter().skip(usize::from(planted(Bug::GatherEarly))) {
         run.stage(*parent).ended.wait().await;
     }
     if run.cancel.get().is_some() {
@@ -52,7 +53,8 @@ pub async fn run_gather(run: Arc<RunState>, place: u16) {
 /// `counts` by stage name: of every stage that feeds this one, however far above. Those beside it and behind it are left
 /// out: how far they are by now is a matter of timing, and outputs must not depend on it (RUNS K7).
 fn freeze_counts(run: &RunState, place: u16) -> Value {
-    let above = run.job.ancestors(place).into_iter().filter(|at| !run.plan(*at).hidden);
+    let all = (0..run.stages.len() as u16).filter(|_| planted(Bug::CountsOfRunning));
+    let above = run.job.ancestors(place).into_iter().chain(all).filter(|at| !run.plan(*at).hidden);
     let counts = above.map(|at| (run.stage(at).name.to_string(), counts_value(&run.stage(at).snapshot())));
     Value::Object(counts.collect())
 }

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     flow::{Slot, panic_text},
-    world::{Alarm, Due, World},
+    world::{
+        Alarm, Due, World,
+        plant::{Bug, planted},
+    },
 };
 use std::{
     future::{Future, poll_fn},
@@ -62,7 +65,8 @@ pub fn guard<'a, T>(
             Poll::Ready(Err(message)) => return Poll::Ready(Guarded::Panicked(message)),
             Poll::Pending => {}
         }
-        if let Poll::Ready(cut) = watch.poll(cx) {
+        let deaf = planted(Bug::CancelMissesParked) && slot.is_parked();
+        if !deaf && let Poll::Ready(cut) = watch.poll(cx) {
             return Poll::Ready(Guarded::Cut(cut));
         }
         if let Some(deadline) = slot.own_deadline()

@@ -1,15 +1,18 @@
 //! How a run ended, and why, in a sentence (RUNS D4).
 
 use super::state::{CancelReason, RunState, lock};
-use crate::item::RunOutcome;
+use crate::{
+    item::RunOutcome,
+    world::plant::{Bug, planted},
+};
 use std::sync::atomic::Ordering;
 
 /// The outcome of a run whose stages have all ended.
 pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
-    if let Some(reason) = run.cancel.get() {
+    if let Some(reason) = run.cancel.get().filter(|_| !planted(Bug::LaterReasonWins) || lock(&run.broken).is_none()) {
         return of_cancel(run, reason);
     }
-    if run.deadline_passed.load(Ordering::Acquire) {
+    if run.deadline_passed.load(Ordering::Acquire) && !planted(Bug::LateIsFine) {
         return (RunOutcome::DeadlineExceeded, Some("the deadline passed before the last stage ended".to_owned()));
     }
     if let Some(what) = lock(&run.broken).clone() {
@@ -35,7 +38,8 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
                 stage.name
             ));
         }
-        if plan.tolerate.exceeded(counts.missing(), counts.items) {
+        let one_more = u64::from(planted(Bug::ToleranceOffByOne) && counts.missing() > 0);
+        if plan.tolerate.exceeded(counts.missing() + one_more, counts.items) {
             let (outcome, why) = if stage.is_closed() {
                 (RunOutcome::DeadlineExceeded, "its deadline closed it")
             } else {

@@ -13,6 +13,7 @@ use crate::{
     lang::Facts,
     limits::{BATCH_AGE, BATCH_ROWS, LISTED_AHEAD},
     store::{Claim, StoreError},
+    world::plant::{Bug, planted},
 };
 use futures_lite::{FutureExt, future::zip};
 use log::Level;
@@ -322,7 +323,7 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
 
 /// Claims the keys of a batch; nothing where the items have no key of their own and no later pass will ask for them.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
-    if run.plan(place).key.is_none() && run.kept.is_none() {
+    if run.plan(place).key.is_none() && run.kept.is_none() || planted(Bug::DuplicateKey) {
         return Ok(Vec::new());
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));

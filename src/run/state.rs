@@ -14,7 +14,10 @@ use crate::{
     limits::SUMMARY_LIST_MAX,
     store::{Clocks, Row, RowEnd, RunStore, StoreError},
     units::Tolerance,
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        plant::{Bug, planted},
+    },
 };
 use event_listener::{Event, EventListener};
 use log::Level;
@@ -154,7 +157,7 @@ impl Tally {
         let add = |to: &AtomicU64, more: u64| to.store(to.load(Ordering::Relaxed) + more, Ordering::Release);
         match outcome {
             Outcome::Ok => add(&self.ok, 1),
-            Outcome::Empty => add(&self.empty, 1),
+            Outcome::Empty if !planted(Bug::EmptyIsMissing) => add(&self.empty, 1),
             _ => return false,
         }
         add(&self.attempts, u64::from(attempts));
@@ -331,11 +334,14 @@ impl RunState {
 
     /// Cancels the run, once; every stage is told and every inbox closed, so that nobody waits for room any more.
     pub fn cancel(&self, reason: CancelReason) {
+        let text = planted(Bug::LaterReasonWins).then(|| format!("{reason:?}"));
         if !self.cancel.settle(reason) {
-            return;
+            return text.into_iter().for_each(|later| self.note_broken(later));
         }
         for stage in &self.stages {
-            stage.inbox.close();
+            if !planted(Bug::SpareReceiver) {
+                stage.inbox.close();
+            }
             stage.attention.notify(usize::MAX);
         }
         self.changed.notify(usize::MAX);
@@ -356,7 +362,9 @@ impl RunState {
         if stage.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        stage.attention.notify(usize::MAX);
+        if !planted(Bug::CloseUnheard) {
+            stage.attention.notify(usize::MAX);
+        }
         self.changed.notify(usize::MAX);
         for parent in &self.plan(place).from {
             if !self.plan(*parent).is_source() && self.all_readers_are_closed(*parent) {
@@ -383,7 +391,8 @@ impl RunState {
         }
         let stage = self.stage(place);
         stage.counts().settle(end.outcome, end.attempts);
-        if !end.outcome.is_missing() {
+        let listed = end.outcome.is_missing() || (end.outcome == Outcome::Empty && planted(Bug::EmptyIsMissing));
+        if !listed {
             return;
         }
         if let Outcome::Failed(class) = end.outcome {
@@ -427,7 +436,7 @@ impl RunState {
             return;
         }
         let counts = stage.snapshot();
-        let known = stage.fed.load(Ordering::Acquire);
+        let known = stage.fed.load(Ordering::Acquire) || planted(Bug::FailFastEarly);
         if (known || matches!(plan.tolerate, Tolerance::Count(_)))
             && plan.tolerate.exceeded(counts.missing(), counts.items)
         {

@@ -5,7 +5,10 @@ use crate::{
     flow::{OrderPlace, Refused},
     item::{Key, Lineage, Outcome, Value},
     store::{Row, RowEnd, StoreError},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -80,7 +83,7 @@ impl Token {
     pub async fn send(self, run: &RunState) {
         let stage = run.stage(self.body.place);
         if let Err(token) = stage.inbox.send_with(self, |token| token.take_place(run)).await {
-            drop(token);
+            token.refused();
         }
     }
 
@@ -91,9 +94,16 @@ impl Token {
             Ok(()) => None,
             Err(Refused::Full(token)) => Some(token),
             Err(Refused::Closed(token)) => {
-                drop(token);
+                token.refused();
                 None
             }
+        }
+    }
+
+    /// The inbox was closed: its drop settles it.
+    fn refused(self) {
+        if planted(Bug::SendForgets) {
+            std::mem::forget(self);
         }
     }
 
@@ -153,12 +163,18 @@ impl Token {
         let took = |at: Boot| u32::try_from(run.world().boot().since(at).as_millis()).unwrap_or(u32::MAX);
         let took_ms = body.taken_at.map(took);
         let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by, took_ms };
+        if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
+            run.count_end(body.place, &end);
+        }
         run.settle(body.place, end, values).await;
         self.body.step = Step::Settled;
     }
 
     /// It was never taken and will not be.
     pub async fn settle_not_reached(&mut self, run: &RunState) {
+        if planted(Bug::NotReachedUnnamed) {
+            return;
+        }
         let done = Done { outcome: Outcome::NotReached, attempts: 0, message: None, by: None };
         self.settle(run, done, Vec::new()).await;
     }

@@ -15,7 +15,10 @@ use crate::{
     lang::{Facts, Group as GroupFacts},
     limits::READY_ITEMS_BEFORE_YIELD,
     store::{Row, RowEnd, StoreError},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use futures_lite::{
     FutureExt,
@@ -42,8 +45,10 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     }
     // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1). Nobody takes
     // any more, so they must not wait for room.
-    stage.inbox.close();
-    for parent in &run.plan(place).from {
+    if !planted(Bug::SpareReceiver) {
+        stage.inbox.close();
+    }
+    for parent in run.plan(place).from.iter().filter(|_| !planted(Bug::JoinByMessages)) {
         run.stage(*parent).ended.wait().await;
     }
     end_stage(&run, place);
@@ -81,7 +86,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         ));
     }
     for reader in &plan.readers {
-        if stage.incomplete.load(Ordering::Acquire) {
+        if stage.incomplete.load(Ordering::Acquire) && !planted(Bug::IncompleteForgotten) {
             run.stage(*reader).incomplete.store(true, Ordering::Release);
         }
         if !run.plan(*reader).is_gather() {
@@ -171,6 +176,7 @@ async fn drain(run: &Arc<RunState>, place: u16, watch: &mut CutWatch) {
             None
         };
         match stage.inbox.drain().or(cancelled).await {
+            Some(_) if planted(Bug::ClosedStopsPulling) => return,
             Some(mut token) => token.settle_not_reached(run).await,
             None => return,
         }
@@ -344,7 +350,7 @@ impl Worker {
         let held = self.slot.end_item();
         self.tally.set_open(false);
         if let Some(order) = order {
-            if held {
+            if held && !planted(Bug::PermitNotReturned) {
                 stage.permits.release_working();
             }
             if let Some(pool) = &self.pool {
@@ -368,6 +374,10 @@ impl Worker {
         }
         // What waits for room behind it does no work: items that come back from a wait may need its permit, and the room
         // may need them (two stages on one service).
+        if held && planted(Bug::DeliveryKeepsPermit) {
+            delivery.await;
+            return held;
+        }
         if held {
             stage.permits.release_working();
         }
@@ -400,7 +410,8 @@ impl Worker {
         let behind_gather =
             plan.is_gather() || run.job.ancestors(self.place).iter().any(|at| run.plan(*at).is_gather());
         let of_run = run.context.deadline.map(|at| if behind_gather { at + run.context.grace } else { at });
-        [of_stage, of_run].into_iter().flatten().min()
+        let bounds = [of_stage, of_run].into_iter().flatten();
+        if planted(Bug::ChildLengthens) { bounds.max() } else { bounds.min() }
     }
 
     /// The stage's own retry around the whole list of actions (RUNS T1).
@@ -445,7 +456,7 @@ impl Worker {
                 }
                 Guarded::Done(Err(Stop::Failed { failure, given_up })) => {
                     self.slot.count_attempts(attempt);
-                    if given_up || !retried_by_a_stage(failure.class) {
+                    if (given_up && !planted(Bug::RetriesGivenUp)) || !retried_by_a_stage(failure.class) {
                         return Worked::Failed(failure);
                     }
                     failure
@@ -583,7 +594,10 @@ impl Worker {
             values: vec![(*body.value).clone()],
             took_ms: None,
         };
-        let put = async { run.rows().await?.put(row).await };
+        let put = async {
+            let rows = run.rows().await?;
+            if planted(Bug::DeferredRowLost) { Ok(()) } else { rows.put(row).await }
+        };
         match put.await {
             Ok(()) => token.into_deferred(run),
             Err(error) => {

@@ -31,7 +31,7 @@ struct Rate {
 }
 
 /// A call that is let in; dropping it returns its in-flight permit.
-pub(super) struct Admitted(#[allow(dead_code, reason = "held until the answer has ended")] Option<SemaphoreGuard>);
+pub struct Admitted(#[allow(dead_code, reason = "held until the answer has ended")] Option<SemaphoreGuard>);
 
 impl Admission {
     pub(super) fn new(world: World, rates: &[(u64, Duration)], in_flight: Option<usize>) -> Admission {

@@ -55,7 +55,7 @@ impl<'a> Attempts<'a> {
         request: &Request,
         sink: Option<&mut (dyn Sink + '_)>,
     ) -> Result<Result<Answer, Failure>, Ended> {
-        let admitted = match self.service.admission.enter(self.slot).await {
+        let admitted = match self.service.admit(self.slot).await {
             Ok(admitted) => admitted,
             Err(refused) => return Err(self.refused(refused, None)),
         };

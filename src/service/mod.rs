@@ -23,13 +23,17 @@ pub(crate) mod tests;
 #[cfg(all(test, feature = "tls"))]
 mod tls_tests;
 
+pub use admission::Admitted;
 pub use answer::{Answer, Body};
 pub use call::{Attempts, Ended};
 pub use exchange::{Request, Sink};
 pub use retry::{Jitter, Retry, RetrySpec};
 pub use spec::{AuthSpec, BasicSpec, ServicePlan, ServiceSpec, TlsSpec, check, check_headers, header_value};
 
-use crate::world::World;
+use crate::{
+    flow::{Slot, WaitRefused},
+    world::World,
+};
 use hyper::HeaderMap;
 use std::{fmt, time::Duration};
 
@@ -53,6 +57,17 @@ impl Service {
     /// What `via` names.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits until a call may leave, and counts it; see [`Attempts::send`] for a call that is made here.
+    ///
+    /// # Errors
+    /// When the rate alone makes it leave after the item's deadline.
+    ///
+    /// # Cancel safety
+    /// Dropping it gives the place in the queue back; nothing was counted.
+    pub async fn admit(&self, slot: &Slot) -> Result<Admitted, WaitRefused> {
+        self.admission.enter(slot).await
     }
 
     /// Where it stands.

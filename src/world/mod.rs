@@ -5,9 +5,11 @@
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
 //! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
-//! for computations that may never end and for blocking calls), `sim` (the simulated world), `tests` (one contract, held against both worlds).
+//! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
+//! tests plant), `tests` (one contract, held against both worlds).
 
 mod answer;
+pub mod plant;
 mod real;
 pub mod sim;
 #[cfg(test)]

@@ -173,6 +173,11 @@ impl Sim {
         }
     }
 
+    /// True when it was made by [`Sim::scripted`].
+    pub fn is_scripted(&self) -> bool {
+        self.shared.state().script.is_some()
+    }
+
     /// Tasks that had neither ended nor been cancelled when the last run ended.
     pub fn leaked(&self) -> usize {
         self.shared.state().leaked

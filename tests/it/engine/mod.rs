@@ -3,13 +3,13 @@
 //! [`lab`] runs a job under a seed and holds what must hold in every run; the other modules hold one subject each.
 
 mod lab;
+mod oracles;
 
 mod backpressure;
 mod cancel;
 mod clocks;
 mod deadlines;
 mod ends;
-mod fuzz;
 mod gather;
 mod kept;
 mod keys;
@@ -17,6 +17,8 @@ mod options;
 mod order;
 mod outcomes;
 mod panics;
+mod planted;
 mod retries;
 mod rows;
 mod small;
+mod swarm;

@@ -68,38 +68,44 @@ fn an_ordered_stage_that_is_closed_still_delivers_what_is_done_in_order() {
     });
 }
 
-/// By how many later ones an item was overtaken at most between the end of its work in `before` and its work in `stage`.
-fn overtaken(done: &Done, before: &str, stage: &str) -> usize {
-    let arrived: std::collections::BTreeMap<&str, usize> = match before {
-        "list" => {
-            done.of(stage, What::Began).map(|event| (&*event.key, event.key.parse().expect("a number"))).collect()
-        }
-        _ => done.of(before, What::Ended).enumerate().map(|(place, event)| (&*event.key, place)).collect(),
-    };
-    let order: Vec<usize> = done.of(stage, What::Began).map(|event| arrived[&*event.key]).collect();
-    assert_eq!(order.len(), 400);
-    let mut most = 0;
-    for (place, item) in order.iter().enumerate() {
-        most = most.max(order[..place].iter().filter(|before| *before > item).count());
+/// A long chain of stages, each of which is ready at once with every item.
+fn chain(workers: usize, buffer: usize, items: usize) -> Lab {
+    let mut stages = format!("Stage(name: \"c0\", run: [Jq(filter: \"range({items})\")])");
+    for at in 1..=CHAIN {
+        let before = at - 1;
+        stages += &format!(
+            ", Stage(name: \"c{at}\", from: [\"c{before}\"], workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")])"
+        );
     }
-    most
+    Lab::new(&stages)
+}
+
+const CHAIN: usize = 6;
+
+fn nobody_is_overtaken(done: &Done, workers: usize, buffer: usize) {
+    for at in 1..=CHAIN {
+        let (before, stage) = (format!("c{}", at - 1), format!("c{at}"));
+        let most = done.overtaken(&before, &stage);
+        let bound = 2 * (workers + buffer);
+        assert!(most <= bound, "{most} at `{stage}`, workers {workers}, buffer {buffer}, seed {}", done.seed);
+        assert_eq!(done.counts(&stage).ok, done.counts("c0").ok);
+    }
 }
 
 #[test]
 fn no_item_is_overtaken_for_long_when_all_are_ready_at_once() {
-    for (workers, buffer) in [(1, 1), (4, 0), (4, 1), (4, 4), (4, 16), (16, 2)] {
-        let lab = Lab::new(&format!(
-            "Stage(name: \"list\", key: \"{{{{ item }}}}\", run: [Jq(filter: \"range(400)\")]),
-             Stage(name: \"one\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")]),
-             Stage(name: \"two\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")]),
-             Stage(name: \"three\", workers: {workers}, buffer: {buffer}, run: [Call(handler: \"act\")])"
-        ));
-        lab.seeds(8, |done| {
-            for (before, stage) in [("list", "one"), ("one", "two"), ("two", "three")] {
-                let most = overtaken(done, before, stage);
-                let bound = 2 * (workers + buffer);
-                assert!(most <= bound, "{most} at `{stage}`, workers {workers}, buffer {buffer}, seed {}", done.seed);
-            }
-        });
+    for buffer in [0, 1, 4, 64] {
+        for workers in [1, 2, 4, 16] {
+            chain(workers, buffer, 250).seeds(4, |done| nobody_is_overtaken(done, workers, buffer));
+        }
+    }
+}
+
+#[test]
+fn no_item_is_overtaken_for_long_on_the_real_executor() {
+    for buffer in [0, 1, 4, 64] {
+        for workers in [1, 4, 16] {
+            nobody_is_overtaken(&chain(workers, buffer, 500).run_on_the_machine(), workers, buffer);
+        }
     }
 }

@@ -144,3 +144,22 @@ fn an_item_that_came_back_is_timed_out_at_the_deadline_that_began_when_it_was_fi
         assert_eq!(done.elapsed, ms(20_000));
     });
 }
+
+#[test]
+fn an_item_whose_deadline_passed_in_the_store_is_not_begun_again() {
+    // P0 may come back at 15 s, but it is read back when the listing has ended, at 30 s; it had until 20 s.
+    let lab = Lab::new(&format!(
+        "Stage(name: \"list\", key: \"{{{{ item.id }}}}\", run: [{}, Call(handler: \"act\")]),
+         Stage(name: \"work\", item_deadline: \"20s\", tolerate: \"9\",
+            retry: Retry(max_attempts: 3, initial_interval: \"15s\", max_interval: \"15s\", jitter: Exact),
+            run: [Call(handler: \"act\", args: {{\"ms\": 0, \"fails\": 1}})]),
+         Stage(name: \"all\", gather: All, run: [Jq(filter: \"[failures | [.key, .class, .attempts]]\"), Call(handler: \"sink\")])",
+        super::lab::items(2, |i| format!("\"ms\": {}", 30_000 * i))
+    ))
+    .deferring();
+    lab.seeds(20, |done| {
+        assert_eq!(done.began("work", "P0"), [0], "seed {}", done.seed);
+        assert_eq!(done.six("work"), [2, 1, 0, 1, 0, 0]);
+        assert_eq!(done.sunk[0].2, serde_json::json!([["P0", "timed_out", 1]]));
+    });
+}
