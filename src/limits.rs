@@ -70,6 +70,8 @@ pub const VALUES_PER_ITEM_MAX: usize = 10_000;
 pub const VALUE_BYTES_DEFAULT: u64 = 1_000_000;
 /// The same for a gather.
 pub const GATHER_VALUE_BYTES_DEFAULT: u64 = 16_000_000;
+/// Largest value that `Keep` takes, in bytes of JSON: two weeks of numbers, not a night's data. Each key has two of them.
+pub const KEPT_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Longest part of a key, in bytes.
 pub const KEY_PART_BYTES_MAX: usize = 256;
 /// Longest message of a failure that is kept, in bytes.

@@ -1,5 +1,6 @@
 # One patient's rows (a gather: `items` are the rows of this patient, `$key` is the patient)
-# -> one value for each night that has data, oldest first.
+# -> one value for each night that has data, oldest first. `$state` holds the medians of valid nights
+# before those rows: null in fitbit-nights.ron, which reads all nights at once.
 #
 # A night is 00:00-05:59 of a date, in the watch's own wall time. It is valid with 120 minutes of
 # data or more. A valid night is judged against the valid nights before it, the last 14 at most,
@@ -35,7 +36,7 @@ def judgement($earlier; $x):
 [items | {night: .time[:10], hr: (.hr | tonumber)}]
 | group_by(.night)
 | foreach .[] as $rows (
-    {earlier: []};                        # medians of the valid nights so far, the last 14
+    {earlier: ($state // [])};            # medians of the valid nights so far, the last 14
     ([$rows[].hr]) as $hr
     | ($hr | median) as $x
     | ($hr | length >= 120) as $valid

@@ -11,6 +11,7 @@ mod handler;
 mod http;
 mod items;
 mod jq;
+mod keep;
 mod log;
 mod output;
 mod process;
@@ -66,6 +67,8 @@ crate::choice! {
         Write { write::WriteSpec } example "Write(json: \"{{ run.date }}/visits.json\")",
         /// Writes a text, a page or a mail from a template.
         Render { render::RenderSpec } example "Render(template: \"nightly/page.html\", to: \"{{ run.date }}/page.html\")",
+        /// Remembers a value for the item's key, for runs that are due later.
+        Keep { keep::KeepSpec } example "Keep(filter: \".sha256\")",
         /// Calls a handler written in Rust.
         Call { handler::CallSpec } example "Call(handler: \"score\", args: {\"threshold\": 3})",
         /// Writes a line to the log.
@@ -236,6 +239,8 @@ pub struct RunContext {
     pub world: World,
     /// Id of the run.
     pub id: String,
+    /// Id of the first run of its chain of repetitions: itself where it repeats none.
+    pub chain: String,
     /// Name of the job.
     pub job: String,
     /// Params, secrets, what `run` says.
@@ -292,6 +297,8 @@ pub struct ItemContext {
     pub tail: std::sync::Mutex<String>,
     /// Databases that its actions have written, kept open for the next item.
     databases: sql::Databases,
+    /// What `Keep` gave: stored when the item is done.
+    pub kept: std::sync::Mutex<Option<Value>>,
 }
 
 impl Deref for ItemContext {
@@ -314,6 +321,7 @@ impl ItemContext {
             attempt: 1,
             tail: std::sync::Mutex::default(),
             databases: sql::Databases::default(),
+            kept: std::sync::Mutex::default(),
         }
     }
 
@@ -328,7 +336,7 @@ impl Seat {
     fn idempotency_key(&self, key: &str, action_place: u16, value_place: u32) -> String {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
-        for part in [&self.run.instance, &self.run.id, &*self.stage, key] {
+        for part in [&self.run.instance, &self.run.chain, &*self.stage, key] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
         }
@@ -373,6 +381,7 @@ pub fn check(spec: &ActionSpec, path: &str, place: &Place<'_>, checker: &mut Che
         ActionSpec::Jq(spec) => jq::check(spec, path, place, checker),
         ActionSpec::Write(spec) => write::check(spec, path, place, checker),
         ActionSpec::Render(spec) => render::check(spec, path, place, checker),
+        ActionSpec::Keep(spec) => keep::check(spec, path, place, checker),
         ActionSpec::Call(spec) => handler::check(spec, path, place, checker),
         ActionSpec::Log(spec) => log::check(spec, path, place, checker),
     }

@@ -192,6 +192,12 @@ impl Leftovers {
         }
     }
 
+    /// The run goes on after its process has died: children of that one may be left. The next [`Leftovers::join`] looks for
+    /// them.
+    pub fn expect_strangers(&self) {
+        self.lock().next += 1;
+    }
+
     /// Counts a process that outlived its parent and held on to its output.
     pub(super) fn note_leaked(&self) {
         self.lock().leaked += 1;

@@ -3,7 +3,7 @@
 use super::{
     Format, Global,
     exit::Exit,
-    run::{End, follow},
+    run::{End, Start, follow},
     runtime,
     screen::{complain, ink, print},
     settings::Settings,
@@ -122,7 +122,7 @@ async fn night(
     options.due = Some(due(job, arguments.night)?);
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));
     options.secrets.insert("vendor_token".into(), Secret::new(DEMO_TOKEN));
-    let end = follow(executor, job, options).await;
+    let end = follow(executor, job, options, Start::Unkept).await;
     vendor.cancel().await;
     end
 }

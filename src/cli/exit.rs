@@ -14,6 +14,8 @@ pub enum Exit {
     Usage,
     /// 3: partial.
     Partial,
+    /// 4: refused: the job runs already.
+    Refused,
     /// 74: input or output of our own failed.
     Io,
     /// 124: the deadline was exceeded.
@@ -50,6 +52,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Partial => 3,
+            Exit::Refused => 4,
             Exit::Io => 74,
             Exit::Deadline => 124,
             Exit::Signal(signal) => 128 + signal,

@@ -17,6 +17,7 @@ mod run;
 mod runtime;
 mod screen;
 mod settings;
+mod state;
 #[cfg(feature = "demo")]
 mod vendor_sim;
 
@@ -46,7 +47,7 @@ struct Global {
     /// Folder of the job files [default: jobs]
     #[arg(long, global = true, help_heading = "Where things are", value_name = "DIR")]
     jobs: Option<PathBuf>,
-    /// Folder for what a run keeps while it runs [default: the output folder]
+    /// Folder of what is kept of runs [default: $XDG_STATE_HOME/lamplighter]
     #[arg(long, global = true, help_heading = "Where things are", value_name = "DIR")]
     state: Option<PathBuf>,
     /// Folder below which outputs are written [default: out beside the job folder]

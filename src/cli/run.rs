@@ -9,13 +9,15 @@ use super::{
     runtime::{self, Signals, first},
     screen::{self, complain, print, say},
     settings::Settings,
+    state::Opened,
 };
 use async_executor::Executor;
 use lamplighter::{
     item::{RunRecord, Value},
     job::Job,
     report::{self, Look},
-    run::{Run, RunOptions, Runner},
+    run::{Keeping, Run, RunOptions, Runner, StartError, give_up, kept_job},
+    store::{RunKind, State, StoreError},
     units::Span,
     world::World,
 };
@@ -48,9 +50,25 @@ pub struct RunArguments {
     /// Stop after this stage, and print what it gave as NDJSON
     #[arg(long, value_name = "STAGE")]
     until: Option<String>,
+    /// Go on with the last run of the job that did not come to its end
+    #[arg(long, conflicts_with_all = ["set", "due", "deadline", "dry_run", "limit", "key", "until", "no_state"])]
+    resume: bool,
+    /// Keep nothing of the run: no history, no resume. So it is with --dry-run, --limit, --key and --until
+    #[arg(long)]
+    no_state: bool,
+    /// Set a state that cannot be used aside, and begin a new one
+    #[arg(long)]
+    accept_new_state: bool,
     /// How the summary is printed
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
+}
+
+impl RunArguments {
+    /// A run that leaves things out is a trial: a resume would miss them, and nobody wants it in the history.
+    fn is_kept(&self) -> bool {
+        !(self.no_state || self.dry_run || self.limit.is_some() || self.key.is_some() || self.until.is_some())
+    }
 }
 
 /// Runs the command.
@@ -65,7 +83,8 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
         return Exit::Io;
     }
     let executor = Arc::new(Executor::new());
-    let end = runtime::block_on(&executor.clone(), settings.threads(), follow(executor, &job, options));
+    let story = night(executor.clone(), &settings, &job, options, arguments);
+    let end = runtime::block_on(&executor, settings.threads(), story);
     match end {
         Ok(end) => {
             if let Some(key) = &arguments.key
@@ -77,6 +96,90 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
         }
         Err(exit) => exit,
     }
+}
+
+/// The run, kept in the state unless it is a trial.
+async fn night(
+    executor: Arc<Executor<'static>>,
+    settings: &Settings,
+    job: &Arc<Job>,
+    mut options: RunOptions,
+    arguments: &RunArguments,
+) -> Result<End, Exit> {
+    if !arguments.is_kept() {
+        return follow(executor, job, options, Start::Unkept).await;
+    }
+    let opened = Opened::open(settings, &World::real(executor.clone()), arguments.accept_new_state)?;
+    let end = kept(executor, settings, job, &mut options, arguments, &opened.state).await;
+    opened.close().await;
+    end
+}
+
+async fn kept(
+    executor: Arc<Executor<'static>>,
+    settings: &Settings,
+    job: &Arc<Job>,
+    options: &mut RunOptions,
+    arguments: &RunArguments,
+    state: &State,
+) -> Result<End, Exit> {
+    options.instance = state.instance().await.map_err(lost)?;
+    let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
+    let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
+    if working.len() >= job.runs_at_once as usize {
+        complain(&format!("the job runs already: {}: nothing was done", working[0].run));
+        return Err(Exit::Refused);
+    }
+    let mut left = unfinished.into_iter().filter(|head| !head.alive && head.kind == RunKind::Foreground).rev();
+    if arguments.resume {
+        if let Some(head) = left.next() {
+            return resume(executor, settings, state, &head.run, options).await;
+        }
+        complain(&format!("there is no run of `{}` to go on with: a new one begins", job.name));
+    }
+    let world = World::real(executor.clone());
+    for head in left {
+        // Nobody asked to go on with it, and its place is wanted.
+        if give_up(&world, state, &head).await.map_err(lost)? {
+            let times = format!("{} did not come to its end and is settled as interrupted", head.run);
+            complain(&format!("{times} (`run {} --resume` would have gone on with it)", job.name));
+        }
+    }
+    let keeping = Keeping {
+        state: state.clone(),
+        trigger: "manual".to_owned(),
+        fire_key: None,
+        kind: RunKind::Foreground,
+        // Looked at above too; here nobody can come between.
+        alone: job.runs_at_once == 1,
+    };
+    follow(executor, job, options.clone(), Start::Kept(keeping)).await
+}
+
+/// Goes on with a run, by the definition that it began with.
+async fn resume(
+    executor: Arc<Executor<'static>>,
+    settings: &Settings,
+    state: &State,
+    run: &str,
+    options: &RunOptions,
+) -> Result<End, Exit> {
+    let details = state.details(run).await.map_err(lost)?.ok_or(Exit::Failed)?;
+    let job = kept_job(&details, &settings.surroundings()).map_err(|problems| {
+        say(&problems.render(screen::ink(&std::io::stderr()).colour));
+        complain(&format!("{run} cannot go on: its job is not understood any more"));
+        Exit::Usage
+    })?;
+    let job = Arc::new(job.job);
+    let mut again = settings.run_options(&job)?;
+    again.instance.clone_from(&options.instance);
+    follow(executor, &job, again, Start::Resumed(state.clone(), run.to_owned())).await
+}
+
+/// The state failed: nothing more can be promised.
+pub fn lost(error: StoreError) -> Exit {
+    complain(&error.to_string());
+    Exit::Io
 }
 
 fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
@@ -135,12 +238,34 @@ pub struct End {
 impl End {
     /// Its exit code.
     pub fn exit(&self) -> Exit {
+        if let Some(why) = &self.record.unsaved {
+            complain(&format!(
+                "how the run ended is not on the disk: {why}. `run {} --resume` goes on with it",
+                self.record.job
+            ));
+            return Exit::Io;
+        }
         Exit::of(self.record.outcome, self.signal).after(self.printed)
     }
 }
 
+/// How a foreground run starts.
+pub enum Start {
+    /// Nothing of it is kept.
+    Unkept,
+    /// It is kept from its beginning.
+    Kept(Keeping),
+    /// A run that did not come to its end goes on.
+    Resumed(State, String),
+}
+
 /// Starts the job and follows it: progress on a terminal, log lines without one, signals cancel and then kill.
-pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut options: RunOptions) -> Result<End, Exit> {
+pub async fn follow(
+    executor: Arc<Executor<'static>>,
+    job: &Arc<Job>,
+    mut options: RunOptions,
+    start: Start,
+) -> Result<End, Exit> {
     // What is printed line by line would land in the picture when both go to the terminal.
     let lines = options.until.is_some() || options.preview.is_some();
     let live = std::io::stderr().is_terminal() && !(lines && std::io::stdout().is_terminal());
@@ -157,9 +282,20 @@ pub async fn follow(executor: Arc<Executor<'static>>, job: &Arc<Job>, mut option
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // From here on children are born in it.
     let cgroup = Cgroup::enter();
-    let mut run = Runner::new(world.clone()).start(job, options).map_err(|error| {
+    let runner = Runner::new(world.clone());
+    let started = match &start {
+        Start::Unkept => runner.start(job, options),
+        Start::Kept(keeping) => runner.begin(job, options, keeping).await,
+        Start::Resumed(state, run) => runner.resume(job, options, state, run).await,
+    };
+    let mut run = started.map_err(|error| {
         complain(&format!("{error}: nothing was done"));
-        Exit::Usage
+        match error {
+            StartError::Busy(_) | StartError::Begun(_) | StartError::NotResumable(_) => Exit::Refused,
+            StartError::Poison(_) => Exit::Failed,
+            StartError::State(_) => Exit::Io,
+            _ => Exit::Usage,
+        }
     })?;
     let mut picture = live.then(Picture::new);
     let mut signal = None;

@@ -57,7 +57,13 @@ impl Settings {
         let below = |text: &Option<String>| text.as_ref().map(|text| home.join(text));
         let jobs = global.jobs.clone().or_else(|| below(&config.jobs)).unwrap_or_else(|| home.join("jobs"));
         let out = global.out.clone().or_else(|| below(&config.out));
-        Settings { jobs, out, state: global.state.clone(), home, config }
+        let state = global.state.clone().or_else(|| below(&config.state));
+        Settings { jobs, out, state, home, config }
+    }
+
+    /// Where the state is, if anybody says so.
+    pub fn state(&self) -> Option<PathBuf> {
+        self.state.clone()
     }
 
     /// Threads of the executor.
@@ -78,6 +84,7 @@ impl Settings {
             handlers: Handlers::new(),
             services: self.config.services.clone().unwrap_or_default(),
             on_finish: self.config.on_finish.clone(),
+            side_files: None,
         }
     }
 
@@ -158,7 +165,7 @@ impl Settings {
             environment,
             grace: self.config.grace_period.map_or(GRACE_PERIOD_DEFAULT, |span| span.get()),
             instance: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            store: StoreChoice::Private { folder: self.state.clone(), limit },
+            store: StoreChoice::Private { folder: None, limit },
             ..RunOptions::default()
         })
     }

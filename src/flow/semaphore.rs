@@ -41,7 +41,15 @@ impl Semaphore {
     /// # Cancel safety
     /// Dropping the future gives up the place, or the permit where it was granted already.
     pub fn acquire(&self) -> impl Future<Output = SemaphoreGuard> + Send + use<> {
-        Acquire { semaphore: self.clone(), id: None }
+        Acquire { semaphore: self.clone(), first: false, id: None }
+    }
+
+    /// Waits for a permit before all who wait already: for who holds something that they need.
+    ///
+    /// # Cancel safety
+    /// As [`Semaphore::acquire`].
+    pub fn acquire_first(&self) -> impl Future<Output = SemaphoreGuard> + Send + use<> {
+        Acquire { semaphore: self.clone(), first: true, id: None }
     }
 
     /// A permit, if one is free and nobody waits.
@@ -85,6 +93,8 @@ impl Drop for SemaphoreGuard {
 
 struct Acquire {
     semaphore: Semaphore,
+    /// It goes before those who wait.
+    first: bool,
     id: Option<u64>,
 }
 
@@ -102,7 +112,10 @@ impl Future for Acquire {
             None => {
                 let id = state.next_id;
                 state.next_id += 1;
-                state.queue.push_back((id, cx.waker().clone()));
+                match self.first {
+                    true => state.queue.push_front((id, cx.waker().clone())),
+                    false => state.queue.push_back((id, cx.waker().clone())),
+                }
                 drop(state);
                 self.id = Some(id);
             }
@@ -153,6 +166,20 @@ mod tests {
             drop(first);
             assert!(poll_once(&mut b).await.is_some());
             assert_eq!(semaphore.free(), 1);
+        });
+    }
+
+    #[test]
+    fn who_comes_first_goes_before_those_who_wait() {
+        block_on(async {
+            let semaphore = Semaphore::new(1);
+            let held = semaphore.try_acquire().expect("free");
+            let (mut a, mut b) = (Box::pin(semaphore.acquire()), Box::pin(semaphore.acquire_first()));
+            assert!(poll_once(&mut a).await.is_none() && poll_once(&mut b).await.is_none());
+            drop(held);
+            assert!(poll_once(&mut a).await.is_none());
+            drop(poll_once(&mut b).await.expect("it is the first"));
+            assert!(poll_once(&mut a).await.is_some());
         });
     }
 

@@ -28,6 +28,8 @@ pub struct RunRecord {
     pub outputs_total: u64,
     /// Processes that the children of the run had left behind when they ended; they were ended too.
     pub leaked: u64,
+    /// Why this record is not on the disk, in a run that is kept: the run will be resumed. `None` when it is.
+    pub unsaved: Option<String>,
 }
 
 /// What one stage did.

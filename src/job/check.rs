@@ -4,7 +4,7 @@ use super::{
     CheckedJob, JobProblems, Surroundings, has_errors,
     plan::{Job, Notice, Stage, StageKind},
     relations::{self, Relations},
-    spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec},
+    spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec},
 };
 use crate::{
     action::{self, ActionSpec, Checked, Handlers, Place},
@@ -152,10 +152,15 @@ impl<'a> Check<'a> {
             base_dir: self.base_dir.to_owned(),
             schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
             zone: zone?,
+            runs_at_once: match &spec.overlap {
+                Some(OverlapSpec::Allow(allow)) => allow.max,
+                _ => 1,
+            },
             deadline,
             params: self.params.clone(),
             services,
             stages: stages?,
+            keeps: keeps(spec),
             on_finish,
             secrets: std::mem::take(&mut self.secrets),
             inputs: std::mem::take(&mut self.inputs),
@@ -181,6 +186,9 @@ impl<'a> Check<'a> {
         scope.any_params = self.any_params;
         scope.after = self.after;
         let mut checker = Checker::new(self.base_dir, scope);
+        if let Some(kept) = &self.surroundings.side_files {
+            checker = checker.with_kept_files(kept);
+        }
         let result = check(&mut checker);
         self.secrets.extend(checker.secrets_used().iter().cloned());
         self.inputs.extend(checker.inputs().iter().cloned());
@@ -366,6 +374,7 @@ impl<'a> Check<'a> {
         deadline: Duration,
         services: &[String],
     ) -> Option<Vec<Stage>> {
+        self.one_keep(run, "run");
         let params = self.params.clone();
         let place = ActionPlace { gather: false, source: false, services };
         let actions = self.actions(run, "run", Scope::worker(params), &place, false);
@@ -396,6 +405,7 @@ impl<'a> Check<'a> {
         for (path, message, help) in wrong {
             self.error(path, message, help.as_deref());
         }
+        self.kept_keys(stages, &relations);
         let mut columns: Vec<Option<Vec<String>>> = vec![None; stages.len()];
         let mut checked = Vec::with_capacity(stages.len());
         for (place, spec) in stages.iter().enumerate() {
@@ -485,8 +495,44 @@ impl<'a> Check<'a> {
             fail_fast: spec.fail_fast.unwrap_or(false),
             min_items: u64::from(spec.min_items.unwrap_or(0)),
             max_value: spec.max_value.map_or(value_default, |size| size.bytes()),
+            holds: matches!(spec.on_crash, Some(OnCrashSpec::Hold)),
             ..bare(spec.name.as_str().into(), kind?)
         })
+    }
+
+    /// An item has one state.
+    fn one_keep(&mut self, actions: &[ActionSpec], path: &str) {
+        let keeps = actions.iter().enumerate().filter(|(_, action)| matches!(action, ActionSpec::Keep(_)));
+        for (at, _) in keeps.skip(1) {
+            let help = "keep both in one object: `Keep(filter: \"{sha256, size}\")`";
+            self.error(format!("{path}[{at}]"), "a second `Keep` for the same item: it has one state", Some(help));
+        }
+    }
+
+    /// What is kept is found again by the key, so keys must name the same thing in each run.
+    fn kept_keys(&mut self, stages: &[StageSpec], relations: &Relations) {
+        let mut keeper: Option<&str> = None;
+        for (place, stage) in stages.iter().enumerate() {
+            let path = format!("stages[{place}].run");
+            self.one_keep(&stage.run, &path);
+            let Some(at) = stage.run.iter().position(|action| matches!(action, ActionSpec::Keep(_))) else { continue };
+            let path = format!("{path}[{at}]");
+            if let Some(other) = keeper.replace(&stage.name) {
+                let message = format!(
+                    "stage `{other}` keeps as well: for a key that both have, the later value replaces the other"
+                );
+                self.remark(&path, message, Some("make sure that their keys differ, or keep in one of them"));
+            }
+            if let Some(source) = numbered(place, stages, relations) {
+                let message = format!(
+                    "the items of `{}` are known by their place in the listing: what is kept for one place is seen by \
+                     whatever stands there next time",
+                    source.name
+                );
+                let help = format!("name them: `key: \"{{{{ item.id }}}}\"` in stage `{}`", source.name);
+                self.remark(path, message, Some(&help));
+            }
+        }
     }
 
     /// Numbers, durations, and what a kind of stage cannot have.
@@ -517,6 +563,7 @@ impl<'a> Check<'a> {
                 ("order", spec.order.is_some()),
                 ("item_deadline", spec.item_deadline.is_some()),
                 ("retry", spec.retry.is_some()),
+                ("on_crash", spec.on_crash.is_some()),
             ];
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 let message =
@@ -672,6 +719,28 @@ fn is_local_time(text: &str) -> bool {
     parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0))
 }
 
+/// True when a run of the job remembers something.
+fn keeps(spec: &JobSpec) -> bool {
+    let stages = spec.stages.iter().flatten().flat_map(|stage| &stage.run);
+    stages.chain(spec.run.iter().flatten()).any(|action| matches!(action, ActionSpec::Keep(_)))
+}
+
+/// The source whose numbers are the keys of the stage at `place`, if they are. Behind a gather keys are texts of groups.
+fn numbered<'a>(place: usize, stages: &'a [StageSpec], relations: &Relations) -> Option<&'a StageSpec> {
+    let mut at = place;
+    // A cycle, which is an error of its own, is walked once.
+    for _ in 0..stages.len() {
+        if stages[at].gather.is_some() {
+            return None;
+        }
+        match relations.from[at].first() {
+            Some(parent) => at = usize::from(*parent),
+            None => break,
+        }
+    }
+    (at != place && stages[at].key.is_none()).then(|| &stages[at])
+}
+
 /// What the actions of one list have in common.
 struct ActionPlace<'a> {
     gather: bool,
@@ -702,6 +771,7 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
         fail_fast: false,
         min_items: 0,
         max_value: VALUE_BYTES_DEFAULT,
+        holds: false,
     }
 }
 

@@ -18,6 +18,8 @@ crate::spec! {
         jobs: Option<String>, default "jobs", example "\"/etc/lamplighter/jobs\"";
         /// Folder below which outputs are written.
         out: Option<String>, default "out", example "\"/var/lib/lamplighter/out\"";
+        /// Folder of what is kept of runs.
+        state: Option<String>, default "$XDG_STATE_HOME/lamplighter", example "\"/var/lib/lamplighter/state\"";
         /// Threads of the executor.
         threads: Option<u32>, default "1", example "2";
         /// What is cancelled may use this long before it is killed.
@@ -92,7 +94,7 @@ impl Config {
             let (path, help) = (path.to_owned(), Some(help.to_owned()));
             mistakes.push(Finding { level: Level::Error, path, within: None, message, help });
         };
-        for (field, folder) in [("jobs", &self.jobs), ("out", &self.out)] {
+        for (field, folder) in [("jobs", &self.jobs), ("out", &self.out), ("state", &self.state)] {
             if folder.as_ref().is_some_and(|folder| folder.trim().is_empty()) {
                 error(field, format!("`{field}` names no folder"), "write the path of a folder, or leave it out");
             }
@@ -114,6 +116,7 @@ impl Default for Config {
         Config {
             jobs: None,
             out: None,
+            state: None,
             threads: None,
             grace_period: None,
             spool_max: None,

@@ -12,7 +12,7 @@ mod spec;
 
 pub use config::{CheckedConfig, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
-pub use spec::{GatherSpec, JobSpec, NotifySpec, OnDeadlineSpec, OrderSpec, StageSpec};
+pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
 use crate::{
     action::Handlers,
@@ -21,7 +21,7 @@ use crate::{
     problem::{Level, Problem, Source, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
-use std::{fmt, fs, path::Path};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 /// What a job file may name besides what stands in it.
 ///
@@ -46,6 +46,9 @@ pub struct Surroundings {
     pub services: Vec<ServiceSpec>,
     /// `on_finish` of the configuration.
     pub on_finish: Option<Vec<NotifySpec>>,
+    /// Texts of jq and template files, by the names that the job gives them, in place of those on the disk: what was kept
+    /// with a run that is resumed.
+    pub side_files: Option<BTreeMap<String, String>>,
 }
 
 /// A file with errors: nothing of it can run.
@@ -238,6 +241,11 @@ impl JobProblems {
     /// As editors read them.
     pub fn to_json(&self) -> Value {
         to_json(&self.problems, &self.source)
+    }
+
+    /// What was kept as the definition of a run is none.
+    pub(crate) fn of_definition(run: &str, message: String) -> JobProblems {
+        JobProblems::whole(Path::new(run), message, "begin the job anew")
     }
 
     /// A problem of the file as a whole.

@@ -27,6 +27,8 @@ pub struct Job {
     pub schedule: ScheduleSpec,
     /// The zone of its dates.
     pub zone: jiff::tz::TimeZone,
+    /// Runs of it at a time.
+    pub runs_at_once: u32,
     /// Of a run, from its start.
     pub deadline: Duration,
     /// Defaults; `--set` replaces them.
@@ -35,6 +37,8 @@ pub struct Job {
     pub services: Vec<ServicePlan>,
     /// In the order of the file; `from` and `readers` are places in this list.
     pub stages: Vec<Stage>,
+    /// Some action is `Keep`: items see what earlier dues kept.
+    pub keeps: bool,
     /// What is done after a run.
     pub on_finish: Vec<Notice>,
     /// Secrets that its texts name.
@@ -89,6 +93,8 @@ pub struct Stage {
     pub min_items: u64,
     /// Bytes of JSON that one item may give.
     pub max_value: u64,
+    /// An attempt that was under way at a crash is not repeated.
+    pub holds: bool,
 }
 
 /// The kinds of stages.

@@ -95,6 +95,8 @@ crate::spec! {
         min_items: Option<u32>, default "0", example "1";
         /// What one item may give, as JSON.
         max_value: Option<Size>, default "1MB, in a gather 16MB", example "\"4MB\"";
+        /// What a resumed run does with an item that was worked on when its process died.
+        on_crash: Option<OnCrashSpec>, default "Rerun", example "Hold";
     }
 }
 
@@ -125,6 +127,16 @@ crate::choice! {
         Fail,
         /// The stage takes no more, the rest is counted as not reached, and the run goes on with what there is.
         Continue,
+    }
+}
+
+crate::choice! {
+    /// What a resumed run does with an item that was worked on when its process died.
+    pub enum OnCrashSpec as "OnCrash" {
+        /// Its attempt begins anew; outside, it may have happened already.
+        Rerun,
+        /// It is `held`: missing, and never run again unless a person asks for it. Each item waits for the disk before it begins.
+        Hold,
     }
 }
 

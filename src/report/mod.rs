@@ -275,6 +275,7 @@ mod tests {
             outputs: vec![OutputRecord { path: "2026-11-22/vitals.json".into(), sha256: "0".repeat(64), bytes: 7_250 }],
             outputs_total: 3,
             leaked: 0,
+            unsaved: None,
         }
     }
 

@@ -15,7 +15,7 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
     let (stage, plan) = (run.stage(place).clone(), run.plan(place));
     let Some(bound) = plan.deadline else { return };
     let began = *stage.began.wait().await;
-    run.world().until(Due::Boot(began + bound)).await;
+    run.world().until(Due::Boot(began + stage.left_of(bound))).await;
     // T3: until its last item is settled; delivery behind it is not its time.
     if stage.has_ended() || stage.all_settled() {
         return;

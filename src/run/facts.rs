@@ -3,7 +3,7 @@
 use crate::item::Value;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The identity of a run, as its texts see it.
 pub struct RunIdentity<'a> {
@@ -14,6 +14,8 @@ pub struct RunIdentity<'a> {
     pub zone: &'a TimeZone,
     pub out: &'a Path,
     pub jobs: &'a Path,
+    /// Which pass of the run this is, from 1.
+    pub attempt: u32,
 }
 
 impl RunIdentity<'_> {
@@ -28,12 +30,17 @@ impl RunIdentity<'_> {
             "started": rfc3339(self.started, self.zone),
             "date": date.to_string(),
             "night": night.to_string(),
-            "attempt": 1,
-            "out": self.out.to_string_lossy(),
-            "jobs": self.jobs.to_string_lossy(),
+            "attempt": self.attempt,
+            "out": absolute(self.out).to_string_lossy(),
+            "jobs": absolute(self.jobs).to_string_lossy(),
             "host": rustix::system::uname().nodename().to_string_lossy(),
         })
     }
+}
+
+/// The same place from any folder: a child does not run where this program does.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// An instant in a zone, with its offset, to the second: `2026-11-23T02:30:00+08:00`.
@@ -62,11 +69,14 @@ mod tests {
             zone: &zone,
             out: Path::new("out"),
             jobs: Path::new("jobs"),
+            attempt: 1,
         };
         let facts = identity.facts();
         assert_eq!(facts["date"], "2026-11-23");
         assert_eq!(facts["night"], "2026-11-22");
         assert_eq!(facts["due"], "2026-11-23T02:30:00+08:00");
+        let is_absolute = |name: &str| facts[name].as_str().is_some_and(|path| Path::new(path).is_absolute());
+        assert!(is_absolute("out") && is_absolute("jobs"), "{facts}");
         assert_eq!(new_id(due, u64::MAX), "20261122T183000Z-ffffffff");
     }
 }

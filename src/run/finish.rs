@@ -37,7 +37,14 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
         };
         let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
         let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
-        if let Err(why) = work.or(time).or(killed).await {
+        let sent = work.or(time).or(killed).await;
+        // One that was cut short is sent again by the next start.
+        if let Some(kept) = run.kept.as_ref().filter(|_| !run.killed.is_settled())
+            && let Err(error) = kept.rows.notice_done(place as u16).await
+        {
+            log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "{error}");
+        }
+        if let Err(why) = sent {
             log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "on_finish failed: {why}");
         }
     }

@@ -23,6 +23,7 @@ use std::{
 
 /// Runs the gather at `place`.
 pub async fn run_gather(run: Arc<RunState>, place: u16) {
+    super::kept::feed_readers(&run, place).await;
     for parent in run.plan(place).from.iter().skip(usize::from(planted(Bug::GatherEarly))) {
         run.stage(*parent).ended.wait().await;
     }
@@ -77,8 +78,10 @@ async fn feed(run: &Arc<RunState>, place: u16) -> Result<(), StoreError> {
             send_groups(run, place, &rows).await
         }
         _ => {
-            let token = Token::arrive(run, place, Lineage::listed(place, 0), Key::all(), null());
-            token.send(run).await;
+            let lineage = Lineage::listed(place, 0);
+            if !settled(run, place, &rows, vec![lineage.clone()]).await?[0] {
+                Token::arrive(run, place, lineage, Key::all(), null()).send(run).await;
+            }
             Ok(())
         }
     }
@@ -107,6 +110,9 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
                     // A failed item of the gather, behind all groups in lineage order.
                     let lineage = Lineage::listed(place, u64::MAX / 2 + bad);
                     bad += 1;
+                    if settled(run, place, rows, vec![lineage.clone()]).await?[0] {
+                        continue;
+                    }
                     run.arrive(place);
                     let end = End {
                         lineage: &lineage,
@@ -116,6 +122,7 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
                         message: Some(&failure.message),
                         has_row: false,
                         by: None,
+                        took_ms: None,
                     };
                     run.settle(place, end, Vec::new()).await;
                 }
@@ -160,16 +167,30 @@ async fn send_groups(run: &Arc<RunState>, place: u16, rows: &RunStore) -> Result
         let texts = rows.groups(place, after.as_deref(), BATCH_ROWS).await?;
         let Some(last) = texts.last() else { return Ok(()) };
         after = Some(last.clone());
-        for text in texts {
+        let lineages = (ordinal..).take(texts.len()).map(|at| Lineage::listed(place, at)).collect();
+        let settled = settled(run, place, rows, lineages).await?;
+        for (text, settled) in texts.into_iter().zip(settled) {
             if run.cancel.get().is_some() {
                 return Ok(());
             }
-            let Ok(key) = Key::parse(&text) else { continue };
-            let mut token = Token::arrive(run, place, Lineage::listed(place, ordinal), key, null());
-            token.body_mut().group = Some(text);
+            let lineage = Lineage::listed(place, ordinal);
             ordinal += 1;
+            let Ok(key) = Key::parse(&text) else { continue };
+            if settled {
+                continue;
+            }
+            let mut token = Token::arrive(run, place, lineage, key, null());
+            token.body_mut().group = Some(text);
             token.send(run).await;
         }
+    }
+}
+
+/// Which items of the gather an earlier pass has settled.
+async fn settled(run: &RunState, place: u16, rows: &RunStore, lineages: Vec<Lineage>) -> Result<Vec<bool>, StoreError> {
+    match run.kept.as_ref().is_some_and(|kept| kept.resume.is_some()) {
+        true => rows.settled(place, lineages).await,
+        false => Ok(vec![false; lineages.len()]),
     }
 }
 

@@ -11,6 +11,7 @@ mod facts;
 mod finish;
 mod gather;
 mod guard;
+mod kept;
 mod options;
 mod outcome;
 mod pool;
@@ -22,6 +23,7 @@ mod token;
 mod worker;
 
 pub use facts::rfc3339;
+pub use kept::{Keeping, give_up, kept_job};
 pub use options::{Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
@@ -34,11 +36,12 @@ use crate::{
     job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
-    store::StoreError,
+    store::{Begun, Clocks, Resume, State, StoreError, TakenOver},
     world::{BoxFuture, Due, Task, World},
 };
 use event_listener::Event;
 use futures_lite::FutureExt;
+use kept::Kept;
 use state::{RunState, StageState, lock};
 use std::{
     collections::BTreeMap,
@@ -74,6 +77,16 @@ pub enum StartError {
     Service(String),
     /// The output folder cannot be used.
     Out(String),
+    /// A living process works on another run of the job, which is named.
+    Busy(String),
+    /// This firing, or this run, has begun before: the run that did.
+    Begun(String),
+    /// The run has ended, or a living process works on it: there is nothing to resume.
+    NotResumable(String),
+    /// The run crashed the program too often, and is quarantined now.
+    Poison(String),
+    /// The state cannot be read or written.
+    State(StoreError),
 }
 
 impl fmt::Display for StartError {
@@ -89,6 +102,15 @@ impl fmt::Display for StartError {
             StartError::NoStage(name) => write!(f, "the job has no stage `{name}`"),
             StartError::NoInput(path) => write!(f, "the input file {} is not there", path.display()),
             StartError::Service(why) | StartError::Out(why) => f.write_str(why),
+            StartError::Busy(run) => write!(f, "the job runs already: {run}"),
+            StartError::Begun(run) => write!(f, "it was begun before: {run}"),
+            StartError::NotResumable(run) => {
+                write!(f, "{run} has ended, or another process works on it: there is nothing to resume")
+            }
+            StartError::Poison(run) => {
+                write!(f, "{run} ended the program too often: it is quarantined and not resumed any more")
+            }
+            StartError::State(error) => error.fmt(f),
         }
     }
 }
@@ -153,19 +175,89 @@ impl Runner {
     /// # Errors
     /// When a secret, a param, a stage or an input that the options or the job name is not there.
     pub fn start(&self, job: &Arc<Job>, options: RunOptions) -> Result<Run, StartError> {
-        let state = Arc::new(self.state(job, options)?);
+        Ok(self.launch(self.state(job, options, None)?))
+    }
+
+    /// Begins a run that is kept: its beginning is on the disk before anything of it runs. Options that try a job out
+    /// (`limit`, `key`, `until`, `preview`) are for runs that are not kept: what they leave out would be missed by a resume.
+    ///
+    /// # Errors
+    /// As [`Runner::start`], and when the job runs already, the firing was begun before, or the state cannot be written.
+    pub async fn begin(&self, job: &Arc<Job>, mut options: RunOptions, keeping: &Keeping) -> Result<Run, StartError> {
+        let id = options.id.get_or_insert_with(|| facts::new_id(self.world.wall(), self.world.random())).clone();
+        let kept = Kept::new(&self.world, &keeping.state, &id, &id, None);
+        options.store = StoreChoice::Kept(kept.rows.clone());
+        let state = self.state(job, options, Some(kept))?;
+        match keeping.state.begin(state.new_run(keeping)).await.map_err(StartError::State)? {
+            Begun::Now => Ok(self.launch(state)),
+            Begun::Before(head) => Err(StartError::Begun(head.run.to_string())),
+            Begun::Busy(head) => Err(StartError::Busy(head.run.to_string())),
+        }
+    }
+
+    /// Goes on with a run whose process has died or let it go: the same id, due, params and what is left of its time.
+    /// `job` is the one that it began with: [`kept_job`]. Of `options` the id, due, params and store are those of the run.
+    ///
+    /// # Errors
+    /// As [`Runner::start`], and when the run is not there to be resumed or the state cannot be read or written.
+    pub async fn resume(
+        &self,
+        job: &Arc<Job>,
+        options: RunOptions,
+        state: &State,
+        run: &str,
+    ) -> Result<Run, StartError> {
+        let clocks = Clocks { wall_ms: self.world.wall().as_millisecond(), boot_ms: kept::millis(self.world.boot().0) };
+        let resume = match state.take_over(run, clocks).await.map_err(StartError::State)? {
+            TakenOver::Now(resume) => resume,
+            TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
+        };
+        let run = self.taken_over(job, options, state, resume)?;
+        // What the dead process left is gone before anything runs again.
+        run.context.leftovers.expect_strangers();
+        run.context.leftovers.join().await;
+        Ok(self.launch(run))
+    }
+
+    /// The state of a run that goes on with what earlier passes left.
+    fn taken_over(
+        &self,
+        job: &Arc<Job>,
+        mut options: RunOptions,
+        state: &State,
+        resume: Box<Resume>,
+    ) -> Result<RunState, StartError> {
+        let head = &resume.details.head;
+        let id = head.run.to_string();
+        options.due = jiff::Timestamp::from_millisecond(head.due_ms).ok();
+        options.deadline = kept::left(&resume, self.world.wall());
+        let params: Value = serde_json::from_str(&resume.details.params).unwrap_or_default();
+        options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
+        let chain = head.chain_first.to_string();
+        let kept = Kept::new(&self.world, state, &id, &chain, Some(resume));
+        options.store = StoreChoice::Kept(kept.rows.clone());
+        options.id = Some(id);
+        self.state(job, options, Some(kept))
+    }
+
+    fn launch(&self, state: RunState) -> Run {
+        let state = Arc::new(state);
         let record = Arc::new(Mutex::new(None));
         let (story, place) = (state.clone(), record.clone());
         let story = self.world.spawn(async move {
             let record = story.tell().await;
             *lock(&place) = Some(record);
         });
-        Ok(Run { state, story: Some(story), record })
+        Run { state, story: Some(story), record }
     }
 
-    fn state(&self, job: &Arc<Job>, mut options: RunOptions) -> Result<RunState, StartError> {
+    fn state(&self, job: &Arc<Job>, mut options: RunOptions, kept: Option<Kept>) -> Result<RunState, StartError> {
         let world = self.world.fork();
-        let (wall, started) = (world.wall(), world.boot());
+        let started = world.boot();
+        let resumed = kept.as_ref().and_then(|kept| kept.resume.as_ref());
+        let first = resumed.and_then(|resume| jiff::Timestamp::from_millisecond(resume.details.head.started_ms).ok());
+        let wall = first.unwrap_or_else(|| world.wall());
+        let due = options.due.unwrap_or(wall);
         for name in &job.secrets {
             if !options.secrets.contains_key(name) {
                 return Err(StartError::NoSecret(name.clone()));
@@ -190,11 +282,12 @@ impl Runner {
         let run = facts::RunIdentity {
             id: &id,
             job: &job.name,
-            due: options.due.unwrap_or(wall),
+            due,
             started: wall,
             zone: &job.zone,
             out: &options.out,
             jobs: &options.jobs,
+            attempt: kept.as_ref().map_or(1, Kept::pass),
         };
         let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
         let mut services = BTreeMap::new();
@@ -206,6 +299,7 @@ impl Runner {
         let context = Arc::new(RunContext {
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
+            chain: kept.as_ref().map_or_else(|| id.clone(), |kept| kept.chain.clone()),
             id,
             job: job.name.to_string(),
             facts: facts.clone(),
@@ -225,7 +319,9 @@ impl Runner {
         let wanted = places.map(|at| feeds.as_ref().is_none_or(|(until, above)| at == *until || above.contains(&at)));
         let wanted: Vec<bool> = wanted.collect();
         Ok(RunState {
-            stages: (0..job.stages.len()).map(|at| Arc::new(StageState::new(at as u16, job, &wanted))).collect(),
+            stages: (0..job.stages.len())
+                .map(|at| Arc::new(StageState::new(at as u16, job, &wanted, kept.is_some())))
+                .collect(),
             job: job.clone(),
             context,
             facts,
@@ -246,6 +342,8 @@ impl Runner {
             until,
             wanted,
             unanswered: AtomicBool::new(false),
+            kept,
+            due,
         })
     }
 }
@@ -268,12 +366,22 @@ impl RunState {
             run = self.context.id.as_str(), job = self.context.job.as_str();
             "run started"
         );
+        self.say_unkept();
         // A disk that hangs holds up the opening: the deadline holds all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
-        self.open_for_outputs().or(late).await;
+        let opening = async {
+            if let Err(error) = self.restore().await {
+                self.store_failed(&error);
+            }
+            self.open_for_outputs().await;
+        };
+        opening.or(late).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
-        let record = self.record().await;
+        let mut record = self.record().await;
+        if let Err(error) = self.keep_end(&record).await {
+            record.unsaved = Some(error.to_string());
+        }
         log::info!(
             target: "lamplighter::run",
             run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
@@ -425,6 +533,7 @@ impl RunState {
             outputs,
             outputs_total,
             leaked: self.context.leftovers.leaked(),
+            unsaved: None,
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum StoreChoice {
     },
     /// A store that was opened by the caller.
     Given(Arc<dyn Store>),
+    /// The rows of a run that is kept: they stay when it has ended. See [`Runner::begin`](super::Runner::begin).
+    Kept(RunStore),
 }
 
 /// Makes the folder as needed.
@@ -77,16 +79,17 @@ impl Rows {
     pub async fn end(&self) {
         match (self.private.get(), self.opened()) {
             (Some(private), _) => private.close().await,
-            (None, Some(rows)) => {
+            (None, Some(rows)) if !matches!(self.choice, StoreChoice::Kept(_)) => {
                 // A store that cannot forget any more was said to be broken before.
                 let _ = rows.forget().await;
             }
-            (None, None) => {}
+            (None, _) => {}
         }
     }
 
     async fn open(&self, run: &RunState) -> Result<RunStore, StoreError> {
         let store: Arc<dyn Store> = match &self.choice {
+            StoreChoice::Kept(rows) => return Ok(rows.clone()),
             StoreChoice::Given(store) => store.clone(),
             StoreChoice::Memory { limit } => Arc::new(Memory::new(*limit)),
             StoreChoice::Private { folder, limit } => {

@@ -11,13 +11,16 @@ use crate::{
     flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
-    limits::BATCH_ROWS,
+    limits::{BATCH_AGE, BATCH_ROWS},
     store::{Claim, StoreError},
     world::plant::{Bug, planted},
 };
-use futures_lite::future::zip;
+use futures_lite::{FutureExt, future::zip};
 use smallvec::smallvec;
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// One thing that a listing gave.
 enum Listed {
@@ -27,7 +30,15 @@ enum Listed {
 
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
 pub async fn run_source(run: Arc<RunState>, place: u16) {
-    run.stage(place).began.settle(run.world().boot());
+    super::kept::feed_readers(&run, place).await;
+    let stage = run.stage(place);
+    if stage.listed.load(Ordering::Acquire) {
+        // An earlier pass has listed it all.
+        return end(&run, place);
+    }
+    if stage.began.settle(run.world().boot()) {
+        run.note_began(place).await;
+    }
     let listed = Inbox::new(BATCH_ROWS);
     let list = async {
         list(&run, place, &listed).await;
@@ -39,9 +50,21 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
         listed.close();
     };
     zip(list, take_in).await;
+    if let Some(kept) = &run.kept
+        && !stage.incomplete.load(Ordering::Acquire)
+        && run.cancel.get().is_none()
+        && let Err(error) = kept.rows.listing_done(place).await
+    {
+        run.store_failed(&error);
+    }
+    end(&run, place);
+}
+
+/// Nothing more will be listed.
+fn end(run: &Arc<RunState>, place: u16) {
     run.stage(place).fed.store(true, Ordering::Release);
     run.check_fail_fast(place);
-    end_stage(&run, place);
+    end_stage(run, place);
 }
 
 /// Runs the actions of the source; values go to `listed`.
@@ -54,7 +77,7 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     };
     let slot = Arc::new(Slot::free(run.world().clone()));
     let context = || ItemContext::new(run.context.clone(), slot.clone(), stage.name.clone(), place);
-    let waits_until = plan.deadline.map(|bound| run.world().boot() + bound);
+    let waits_until = plan.deadline.map(|bound| run.world().boot() + stage.left_of(bound));
     let waits_until = [waits_until, run.context.deadline].into_iter().flatten().min();
     slot.begin_item(waits_until, 0);
     slot.begin_attempt();
@@ -189,12 +212,14 @@ impl Out for Listing<'_> {
 /// Gives each listed value its ordinal and key, settles it as an item of the source, and delivers it. Works on batches of
 /// what is there, so that keys are claimed by hundreds at a time.
 async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
-    let mut ordinal = 0;
+    // Without a key of its own an item is known by its place; with one, new items take places that no earlier pass gave.
+    let has_key = run.plan(place).key.is_some();
+    let mut ordinal = if has_key { run.stage(place).first_ordinal.load(Ordering::Acquire) } else { 0 };
     let watch = CutWatch::new(run.clone(), place);
     let mut batch = Vec::new();
     while let Some(first) = listed.drain().await {
         batch.push(first);
-        listed.take_all(&mut batch, BATCH_ROWS);
+        fill(run, listed, &mut batch).await;
         let named = name(run, place, batch.drain(..), &mut ordinal);
         let claims = match claim(run, place, &named).await {
             Ok(claims) => claims,
@@ -205,6 +230,7 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
             }
         };
         let mut claims = claims.into_iter();
+        let mut kept = Vec::new();
         for item in named {
             if watch.now().is_some_and(|cut| matches!(cut, super::state::Cut::Cancelled(_))) {
                 // What was listed and is not taken in any more has no row: the counts are "at least".
@@ -216,7 +242,41 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
             }
             // Those without a key of their own claim none: they are unique by construction.
             let claim = claims.next().unwrap_or(Claim::Mine);
-            settle(run, place, item, claim).await;
+            let Some(child) = settle(run, place, item, claim).await else { continue };
+            match &run.kept {
+                Some(_) => kept.push(child),
+                None => Delivery::Children(smallvec![child]).finish(run, place).await,
+            }
+        }
+        // What is listed is on the disk before it is worked on: a resumed run sees the same items (RUNS S2).
+        if let Some(of) = run.kept.as_ref().filter(|_| !kept.is_empty()) {
+            if let Err(error) = of.rows.flush().await {
+                run.store_failed(&error);
+                return;
+            }
+            for child in kept {
+                Delivery::Children(smallvec![child]).finish(run, place).await;
+            }
+        }
+    }
+}
+
+/// Takes what else has been listed. In a run that is kept it waits a moment for more: each batch is a commit.
+async fn fill(run: &RunState, listed: &Inbox<Listed>, batch: &mut Vec<Listed>) {
+    listed.take_all(batch, BATCH_ROWS);
+    if run.kept.is_none() {
+        return;
+    }
+    let mut time = pin!(run.world().sleep(BATCH_AGE));
+    while batch.len() < BATCH_ROWS {
+        let more = async { Some(listed.drain().await) };
+        let over = async {
+            time.as_mut().await;
+            None
+        };
+        match more.or(over).await {
+            Some(Some(next)) => batch.push(next),
+            Some(None) | None => return,
         }
     }
 }
@@ -254,9 +314,9 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
     named
 }
 
-/// Claims the keys of a batch; nothing where the items have no key of their own.
+/// Claims the keys of a batch; nothing where the items have no key of their own and no later pass will ask for them.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
-    if run.plan(place).key.is_none() || planted(Bug::DuplicateKey) {
+    if (run.plan(place).key.is_none() && run.kept.is_none()) || planted(Bug::DuplicateKey) {
         return Ok(Vec::new());
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));
@@ -267,10 +327,11 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
         .collect())
 }
 
-async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
+/// Settles what was listed as an item of the source; gives what goes on to the readers.
+async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> Option<Child> {
     if let Claim::Known { .. } = claim {
         // An earlier pass listed it: it is counted and worked on from its row.
-        return;
+        return None;
     }
     run.arrive(place);
     let end = |outcome, message| End {
@@ -281,11 +342,13 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
         message,
         has_row: false,
         by: None,
+        took_ms: None,
     };
     let value = match (&item.value, claim) {
         (Err(failure), _) => {
             let end = end(Outcome::Failed(failure.class), Some(&failure.message));
-            return run.settle(place, end, Vec::new()).await;
+            run.settle(place, end, Vec::new()).await;
+            return None;
         }
         (Ok(value), Claim::Taken { lineage, .. }) => {
             let message = format!(
@@ -296,12 +359,12 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) {
             );
             let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
-            return run.settle(place, end, inputs).await;
+            run.settle(place, end, inputs).await;
+            return None;
         }
         (Ok(value), Claim::Mine | Claim::Known { .. }) => value.clone(),
     };
     let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
     run.settle(place, end(Outcome::Ok, None), kept).await;
-    let child = Child { lineage: item.lineage, key: item.key, value };
-    Delivery::Children(smallvec![child]).finish(run, place).await;
+    Some(Child { lineage: item.lineage, key: item.key, value })
 }

@@ -1,6 +1,10 @@
 //! The shared state of a run and of its stages: integers, latches, and the one way in which an item is settled.
 
-use super::{options::RunOptions, token::Token};
+use super::{
+    kept::{Kept, millis},
+    options::RunOptions,
+    token::Token,
+};
 use crate::{
     action::RunContext,
     flow::{Group, Inbox, Latch, Order, WorkPermits},
@@ -8,7 +12,7 @@ use crate::{
     job::{Job, Stage},
     lang::RunFacts,
     limits::SUMMARY_LIST_MAX,
-    store::{Row, RowEnd, RunStore, StoreError},
+    store::{Clocks, Row, RowEnd, RunStore, StoreError},
     units::Tolerance,
     world::{
         Boot, World,
@@ -22,6 +26,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 /// Why a run was cancelled. The first reason stays (RUNS D4).
@@ -85,6 +90,10 @@ pub struct RunState {
     pub wanted: Vec<bool>,
     /// The store has not answered for too long: it is not asked again.
     pub unanswered: AtomicBool,
+    /// Set in a run that is kept.
+    pub kept: Option<Kept>,
+    /// When it was due.
+    pub due: jiff::Timestamp,
 }
 
 /// One stage of a run.
@@ -103,8 +112,14 @@ pub struct StageState {
     pub incomplete: AtomicBool,
     /// Its deadline passed with `Continue`, or all its readers are closed: it takes no more.
     pub closed: AtomicBool,
-    /// When its first item was taken, or its listing began.
+    /// When its first item was taken, or its listing began; in a resumed run, when this pass took it up.
     pub began: Latch<Boot>,
+    /// How much of its time earlier passes used up.
+    pub spent: OnceLock<Duration>,
+    /// An earlier pass has listed everything.
+    pub listed: AtomicBool,
+    /// The first ordinal of an item that no earlier pass has listed.
+    pub first_ordinal: AtomicU64,
     /// All its tasks are joined.
     pub ended: Latch<()>,
     /// Items that wait in the store.
@@ -115,6 +130,8 @@ pub struct StageState {
     pub keep_values: bool,
     /// Rows of missing items are stored: a gather below sees them.
     pub keep_missing: bool,
+    /// Every item gets a row: the run is kept.
+    pub keep_all: bool,
     /// What came into a missing item is stored as well: a `By` gather below groups by it.
     pub keep_inputs: bool,
     /// What the workers count by themselves, by their numbers: a thousand leave at once when a run is cancelled.
@@ -194,7 +211,7 @@ pub enum Cut {
 }
 
 impl StageState {
-    pub fn new(place: u16, job: &Job, wanted: &[bool]) -> StageState {
+    pub fn new(place: u16, job: &Job, wanted: &[bool], kept: bool) -> StageState {
         let stage = &job.stages[usize::from(place)];
         let gathers_reading = |wanted: &dyn Fn(&Stage) -> bool, direct: bool| {
             job.stages.iter().enumerate().any(|(at, reader)| {
@@ -215,11 +232,15 @@ impl StageState {
             incomplete: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             began: Latch::new(),
+            spent: OnceLock::new(),
+            listed: AtomicBool::new(false),
+            first_ordinal: AtomicU64::new(0),
             ended: Latch::new(),
             deferred: AtomicU64::new(0),
             attention: Event::new(),
-            keep_values: gathers_reading(&|_| true, true),
-            keep_missing: gathers_reading(&|_| true, false),
+            keep_values: if kept { !stage.readers.is_empty() } else { gathers_reading(&|_| true, true) },
+            keep_missing: kept || gathers_reading(&|_| true, false),
+            keep_all: kept,
             keep_inputs: gathers_reading(&|reader| matches!(reader.kind, crate::job::StageKind::GatherBy(_)), false),
             tallies: Mutex::default(),
             feeds: {
@@ -268,6 +289,11 @@ impl StageState {
         self.fed.load(Ordering::Acquire) && self.arrived.load(Ordering::Acquire) == self.settled()
     }
 
+    /// What earlier passes left of its deadline.
+    pub fn left_of(&self, deadline: Duration) -> Duration {
+        deadline.saturating_sub(self.spent.get().copied().unwrap_or_default())
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended.is_settled()
     }
@@ -276,6 +302,11 @@ impl StageState {
 impl RunState {
     pub fn world(&self) -> &World {
         &self.context.world
+    }
+
+    /// Both clocks that a state needs.
+    pub fn clocks(&self) -> Clocks {
+        Clocks { wall_ms: self.world().wall().as_millisecond(), boot_ms: millis(self.world().boot().0) }
     }
 
     /// Where the values of the stage at `place` go besides its readers.
@@ -423,8 +454,12 @@ impl RunState {
     /// Settles an item with its row, where a gather will read it. Everything is counted before this returns.
     pub async fn settle(&self, place: u16, end: End<'_>, values: Vec<Value>) {
         let stage = self.stage(place);
-        let keep =
-            if end.outcome == Outcome::Ok { stage.keep_values } else { end.outcome.is_missing() && stage.keep_missing };
+        let keep = stage.keep_all
+            || if end.outcome == Outcome::Ok {
+                stage.keep_values
+            } else {
+                end.outcome.is_missing() && stage.keep_missing
+            };
         // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
         if keep || end.has_row {
             let row = Row {
@@ -435,7 +470,7 @@ impl RunState {
                 attempts: end.attempts,
                 message: end.message.map(str::to_owned),
                 values,
-                took_ms: None,
+                took_ms: end.took_ms,
             };
             if let Err(error) = self.put(row).await {
                 self.store_failed(&error);
@@ -470,6 +505,8 @@ pub struct End<'a> {
     pub has_row: bool,
     /// The worker that has done it.
     pub by: Option<&'a OwnTally>,
+    /// How long it took from being taken, in milliseconds; known in a run that is kept.
+    pub took_ms: Option<u32>,
 }
 
 /// Lets one worker notice that its items are cut: one listener for all of them, armed only when an item is pending.

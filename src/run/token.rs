@@ -4,6 +4,7 @@ use super::state::{End, OwnTally, RunState};
 use crate::{
     flow::{OrderPlace, Refused},
     item::{Key, Lineage, Outcome, Value},
+    store::{Row, RowEnd, StoreError},
     world::{
         Boot,
         plant::{Bug, planted},
@@ -32,10 +33,15 @@ pub struct Body {
     pub item_deadline: Option<Boot>,
     /// It was deferred before: a row in the store says that it waits, and its end must replace that row.
     pub has_row: bool,
+    /// When it was taken, in a run that is kept.
+    pub taken_at: Option<Boot>,
     /// Its place in the order of arrival, in a stage with `order: Input`.
     pub order: Option<OrderPlace>,
     step: Step,
 }
+
+/// What is said of an item that is held.
+const HELD: &str = "it was worked on when the process died, and its stage says `on_crash: Hold`";
 
 /// How far a token has come in its stage.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,7 @@ impl Token {
         let body = &mut *self.body;
         (body.place, body.value, body.step) = (place, value, Step::Arrived);
         (body.group, body.carried, body.item_deadline, body.has_row) = (None, 0, None, false);
+        body.taken_at = None;
         self
     }
 
@@ -126,6 +133,26 @@ impl Token {
         self.body.step = Step::Taken;
     }
 
+    /// Records that an attempt begins which must not be repeated after a crash: on the disk when this returns (RUNS S2, S7).
+    pub async fn start(&self, run: &RunState) -> Result<(), StoreError> {
+        let body = &*self.body;
+        // It becomes the row of a missing item when the run is taken over.
+        let values = if run.stage(body.place).keep_inputs { vec![(*body.value).clone()] } else { Vec::new() };
+        let row = Row {
+            stage: body.place,
+            lineage: body.lineage.clone(),
+            key: body.key.clone(),
+            end: RowEnd::Started,
+            attempts: body.carried + 1,
+            message: Some(HELD.to_owned()),
+            values,
+            took_ms: None,
+        };
+        let rows = run.rows().await?;
+        rows.put(row).await?;
+        rows.flush().await
+    }
+
     /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted
     /// settles it by Drop.
     pub async fn settle(&mut self, run: &RunState, done: Done<'_>, values: Vec<Value>) {
@@ -133,7 +160,9 @@ impl Token {
         let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
         let values = if keep_input { vec![(*body.value).clone()] } else { values };
         let has_row = body.has_row;
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by };
+        let took = |at: Boot| u32::try_from(run.world().boot().since(at).as_millis()).unwrap_or(u32::MAX);
+        let took_ms = body.taken_at.map(took);
+        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by, took_ms };
         if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
             run.count_end(body.place, &end);
         }
@@ -160,7 +189,19 @@ impl Token {
 impl Body {
     fn new(place: u16, lineage: Lineage, key: Key, value: Arc<Value>) -> Body {
         let (step, group, order) = (Step::Arrived, None, None);
-        Body { place, lineage, key, value, group, carried: 0, item_deadline: None, has_row: false, order, step }
+        Body {
+            place,
+            lineage,
+            key,
+            value,
+            group,
+            carried: 0,
+            item_deadline: None,
+            has_row: false,
+            taken_at: None,
+            order,
+            step,
+        }
     }
 }
 
@@ -177,7 +218,16 @@ impl Drop for Token {
             (_, None) => Outcome::Cancelled,
         };
         let (attempts, has_row) = (body.carried, body.has_row);
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message: None, has_row, by: None };
+        let end = End {
+            lineage: &body.lineage,
+            key: &body.key,
+            outcome,
+            attempts,
+            message: None,
+            has_row,
+            by: None,
+            took_ms: None,
+        };
         run.count_end(body.place, &end);
     }
 }

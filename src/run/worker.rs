@@ -14,7 +14,7 @@ use crate::{
     job::Stage,
     lang::{Facts, Group as GroupFacts},
     limits::READY_ITEMS_BEFORE_YIELD,
-    store::{Row, RowEnd},
+    store::{Row, RowEnd, StoreError},
     world::{
         Boot,
         plant::{Bug, planted},
@@ -27,13 +27,14 @@ use futures_lite::{
 use smallvec::SmallVec;
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 /// Runs the stage at `place` until its inbox has ended and nothing waits in the store any more; afterwards every item that
 /// arrived is settled.
 pub async fn run_stage(run: Arc<RunState>, place: u16) {
     let stage = run.stage(place).clone();
+    super::kept::feed_readers(&run, place).await;
     let group = Group::new(run.world().clone());
     let pool = SlotPool::new(&run, place, &group);
     pool.start();
@@ -286,13 +287,16 @@ impl Worker {
     /// Returns whether the worker still holds that permit.
     pub async fn item(&mut self, run: &Arc<RunState>, mut token: Token) -> bool {
         token.take();
+        if run.kept.is_some() {
+            token.body_mut().taken_at = Some(run.world().boot());
+        }
         self.tally.set_open(true);
         let stage = run.stage(self.place);
         let latest = match self.latest {
             Some(latest) => latest,
             None => {
-                if !stage.began.is_settled() {
-                    stage.began.settle(run.world().boot());
+                if !stage.began.is_settled() && stage.began.settle(run.world().boot()) {
+                    run.note_began(self.place).await;
                 }
                 *self.latest.insert(self.latest_wait(run))
             }
@@ -306,6 +310,17 @@ impl Worker {
         }
         self.cx.key = Some(body.key.clone());
         self.cx.lineage = body.lineage.clone();
+        if run.kept.is_some() && (run.job.keeps || run.plan(self.place).holds) {
+            let cut = async {
+                self.watch.cut().await;
+                Ok(null())
+            };
+            match begin(run, self.place, &token).or(cut).await {
+                Ok(state) => self.facts.state = state,
+                // The run is cancelled, so that no attempt begins.
+                Err(error) => run.store_failed(&error),
+            }
+        }
         // While it is worked on its value is in the facts, not counted once more.
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
         let worked = self.attempts(run, &token).await;
@@ -314,6 +329,7 @@ impl Worker {
         let order = token.body_mut().order.take();
         let delivery = match worked {
             Worked::Gave(values) if values.is_empty() => {
+                self.keep(run, &token).await;
                 token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
@@ -380,10 +396,23 @@ impl Worker {
         Done { outcome, attempts, message, by: Some(&self.tally) }
     }
 
+    /// Stores what `Keep` gave, before the row of its item.
+    async fn keep(&mut self, run: &RunState, token: &Token) {
+        let Some(value) = self.kept().take() else { return };
+        if let Err(error) = run.keep(&token.body().key, value).await {
+            run.store_failed(&error);
+        }
+    }
+
+    /// What `Keep` gave in this attempt.
+    fn kept(&mut self) -> &mut Option<Value> {
+        self.cx.kept.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The end of the last wait that an item may begin, without its own deadline: the earlier of the stage's and the run's.
     fn latest_wait(&self, run: &RunState) -> Option<Boot> {
         let (stage, plan) = (run.stage(self.place), run.plan(self.place));
-        let of_stage = plan.deadline.and_then(|bound| stage.began.get().map(|began| *began + bound));
+        let of_stage = plan.deadline.and_then(|bound| stage.began.get().map(|began| *began + stage.left_of(bound)));
         let behind_gather =
             plan.is_gather() || run.job.ancestors(self.place).iter().any(|at| run.plan(*at).is_gather());
         let of_run = run.context.deadline.map(|at| if behind_gather { at + run.context.grace } else { at });
@@ -401,6 +430,7 @@ impl Worker {
             attempt += 1;
             self.cx.attempt = attempt;
             self.slot.begin_attempt();
+            *self.kept() = None;
             if let Some(cut) = self.watch.now() {
                 return Worked::Ended(outcome_of(&cut));
             }
@@ -416,8 +446,9 @@ impl Worker {
                     self.slot.count_attempts(attempt);
                     // What came in was looked at where it was made.
                     let made = |value: &&Arc<Value>| !Arc::ptr_eq(value, &self.facts.item);
-                    let wrong = || values.iter().filter(made).find_map(|value| chain::too_deep(value));
-                    return match if plan.readers.is_empty() { None } else { wrong() } {
+                    let given = if plan.readers.is_empty() { &[][..] } else { &values };
+                    let wrong = given.iter().filter(made).find_map(|value| chain::too_deep(value));
+                    return match wrong.or_else(|| self.kept().as_ref().and_then(chain::too_deep)) {
                         None => Worked::Gave(values),
                         Some(failure) => Worked::Failed(failure),
                     };
@@ -491,7 +522,7 @@ impl Worker {
     fn see(&mut self, run: &RunState, token: &Token) {
         let (body, facts) = (token.body(), &mut self.facts);
         facts.key = body.key.clone();
-        if !Arc::ptr_eq(&facts.response, &facts.state) {
+        if !facts.response.is_null() {
             facts.response = null();
         }
         if run.plan(self.place).is_gather() {
@@ -513,6 +544,7 @@ impl Worker {
             let one_for_one = matches!((&*values, &*stage.feeds), ([_], [_]));
             if one_for_one || stage.feeds.is_empty() {
                 // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
+                self.keep(run, &token).await;
                 let kept = kept(stage, values.iter());
                 token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
                 return match (stage.feeds.first(), values.pop()) {
@@ -521,7 +553,7 @@ impl Worker {
                 };
             }
         }
-        let children = match children(run, plan, token.body(), values) {
+        let children = match children(run, plan, &token.body().lineage, &token.body().key, values) {
             Ok(children) => children,
             Err(failure) => {
                 let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
@@ -530,6 +562,7 @@ impl Worker {
             }
         };
         let children = self.wanted(run, children);
+        self.keep(run, &token).await;
         let kept = kept(stage, children.iter().map(|child| &child.value));
         token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
         Delivery::Children(children)
@@ -575,6 +608,14 @@ impl Worker {
     }
 }
 
+/// What comes before an item's first action in a run that is kept: the mark of one that must not be repeated, and what earlier dues kept for it.
+async fn begin(run: &RunState, place: u16, token: &Token) -> Result<Arc<Value>, StoreError> {
+    if run.plan(place).holds {
+        token.start(run).await?;
+    }
+    run.state_of(&token.body().key).await
+}
+
 /// What goes into the row of an ok item.
 fn kept<'a>(stage: &StageState, values: impl Iterator<Item = &'a Arc<Value>>) -> Vec<Value> {
     if stage.keep_values { values.map(|value| (**value).clone()).collect() } else { Vec::new() }
@@ -601,7 +642,7 @@ pub struct Child {
 }
 
 /// Mostly one.
-type Children = SmallVec<[Child; 1]>;
+pub type Children = SmallVec<[Child; 1]>;
 
 /// What an item gave, on its way to the readers of its stage.
 pub enum Delivery {
@@ -638,29 +679,30 @@ impl Delivery {
 }
 
 /// Lineage and key of each value that an item gave (RUNS K1, K2).
-fn children(
+pub fn children(
     run: &RunState,
     plan: &Stage,
-    body: &super::token::Body,
+    of: &Lineage,
+    named: &Key,
     values: chain::Values,
 ) -> Result<Children, Failure> {
     let several = values.len() > 1;
     let mut parts = std::collections::BTreeSet::new();
     let mut children = Children::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
-        let lineage = if several { body.lineage.child(index as u32) } else { body.lineage.clone() };
+        let lineage = if several { of.child(index as u32) } else { of.clone() };
         let key = match &plan.key {
             Some(template) => {
-                let facts = Facts::new(value.clone(), body.key.clone(), run.facts.clone());
+                let facts = Facts::new(value.clone(), named.clone(), run.facts.clone());
                 let part = render_key(template, &facts)?;
                 if !parts.insert(part.clone()) {
                     let message = format!("two values of the item have the same `key` `{part}`");
                     return Err(Failure::new(Class::DuplicateKey, message));
                 }
-                body.key.join(&part)
+                named.join(&part)
             }
-            None if several => body.key.child(index + 1),
-            None => body.key.clone(),
+            None if several => named.child(index + 1),
+            None => named.clone(),
         };
         children.push(Child { lineage, key, value });
     }

@@ -84,7 +84,36 @@ impl Admission {
                 }
                 return Ok(Admitted(permit));
             }
+            if let Some(admitted) = self.before_others().await {
+                return Ok(admitted);
+            }
         }
+    }
+
+    /// For a call whose work permit is there, and that had to give on what it had waited for: with the permit it waits before
+    /// all others. Else those with a permit and those with a place could pass both on for ever, and nobody would have both.
+    /// Who holds a place goes on by itself, so this wait is as long as a call at most. `None` when the rate says to wait:
+    /// that is done without a permit.
+    async fn before_others(&self) -> Option<Admitted> {
+        let _turn = match &self.rate {
+            Some(rate) if rate.windows().ready_at(self.world.awake()) <= self.world.awake() => {
+                Some(rate.turn.acquire_first().await)
+            }
+            Some(_) => return None,
+            None => None,
+        };
+        let is_ready = |rate: &Rate| rate.windows().ready_at(self.world.awake()) <= self.world.awake();
+        if !self.rate.as_ref().is_none_or(is_ready) {
+            return None;
+        }
+        let permit = match &self.in_flight {
+            Some(in_flight) => Some(in_flight.acquire_first().await),
+            None => None,
+        };
+        if let Some(rate) = &self.rate {
+            rate.windows().record(self.world.awake());
+        }
+        Some(Admitted(permit))
     }
 
     /// Lets a call in that need not wait, and counts it.

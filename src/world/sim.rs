@@ -164,11 +164,9 @@ impl Sim {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.drive(main.as_mut())));
         self.shared.state().leaked = self.shared.alive().len();
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            self.shared.closed.store(true, Ordering::SeqCst);
             drop(main);
             self.shared.clear();
         }));
-        self.shared.closed.store(false, Ordering::SeqCst);
         match (outcome, ended) {
             (Err(panic), _) | (Ok(_), Err(panic)) => self.panicked(panic),
             (Ok(outcome), Ok(())) => outcome,
@@ -312,8 +310,8 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         // Tasks that were spawned outside a run. From now on nothing is queued any more.
-        self.shared.closed.store(true, Ordering::SeqCst);
         self.shared.clear();
+        self.shared.closed.store(true, Ordering::SeqCst);
     }
 }
 
@@ -346,7 +344,7 @@ struct Shared {
     ready: Mutex<VecDeque<Ready>>,
     /// Tasks that have not ended, to find what was left over.
     alive: Mutex<BTreeMap<u64, Waker>>,
-    /// Whether what becomes ready is dropped instead of run.
+    /// The simulation is gone: what becomes ready is dropped.
     closed: AtomicBool,
     state: Mutex<State>,
 }
@@ -456,10 +454,8 @@ impl Shared {
     }
 
     fn push(&self, ready: Ready) {
-        if self.closed.load(Ordering::SeqCst) {
-            // Dropping it drops the task's future.
-            drop(ready);
-        } else {
+        // Who wakes may hold a lock that the future takes when it is dropped: while a run ends `clear` drops it.
+        if !self.closed.load(Ordering::SeqCst) {
             lock(&self.ready).push_back(ready);
         }
     }
@@ -501,7 +497,7 @@ impl Shared {
         task
     }
 
-    /// Drops every task, and what it held; `closed` is set.
+    /// Drops every task, and what it held.
     fn clear(&self) {
         loop {
             let ready = std::mem::take(&mut *lock(&self.ready));
@@ -514,7 +510,7 @@ impl Shared {
                 return;
             }
             drop(ready);
-            // A woken task is pushed, and so dropped.
+            // A woken task is pushed, and dropped by the next turn.
             alive.into_values().for_each(Waker::wake);
             drop((alarms, rest));
         }

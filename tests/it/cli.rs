@@ -54,7 +54,8 @@ fn json_is_one_object_with_the_fields_of_a_run_and_nothing_else() {
             "failures",
             "outputs",
             "outputs_total",
-            "leaked"
+            "leaked",
+            "unsaved"
         ]
     );
     assert_eq!(

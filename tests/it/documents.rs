@@ -140,7 +140,8 @@ fn what_has_not_changed_is_not_loaded_again() {
     fs::set_permissions(place.path("load.sh"), fs::Permissions::from_mode(0o755)).expect("executable");
     let lists = format!("lists={}", place.path("lists").display());
     let stage = |done: Done| done.exits(0).json()["stages"][1].clone();
-    let run = || stage(place.run(&["run", "lists", "--set", &load, "--set", &lists, "--format", "json"]));
+    let run =
+        || stage(place.run(&["run", "lists", "--state", "state", "--set", &load, "--set", &lists, "--format", "json"]));
     assert_eq!(run()["ok"], 2);
     assert_eq!((run()["ok"].clone(), run()["empty"].clone()), (0.into(), 2.into()));
     place.write("lists/b.csv", "id\n3\n");

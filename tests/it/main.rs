@@ -10,6 +10,8 @@ mod hostile;
 mod left;
 mod memory;
 mod newcomer;
+mod nights;
+mod resume;
 mod samples;
 mod schedule;
 mod schema;

@@ -29,6 +29,7 @@ fn run_small(job: &str, files: &[(&str, &str)]) -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_lamplighter"))
         .args(["run", "big"])
         .current_dir(folder.path())
+        .env("XDG_STATE_HOME", folder.path().join("state"))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -91,7 +91,9 @@ fn every_sample_job_passes_the_check_without_a_remark() {
     let jobs = repository("jobs");
     let done = Place::new().run_with_token(&["check", "--strict", "--jobs", &jobs.to_string_lossy()]).exits(0);
     assert!(done.stdout.ends_with("0 errors, 0 remarks\n"), "{}", done.stdout);
-    for name in ["batch-process", "epro-queue", "fitbit-nights", "nightly-vitals", "trial-report"] {
+    for name in
+        ["batch-process", "epro-queue", "fitbit-night-by-night", "fitbit-nights", "nightly-vitals", "trial-report"]
+    {
         assert!(done.stdout.contains(&format!("{name}.ron: ok")), "{}", done.stdout);
     }
 }

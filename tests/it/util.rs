@@ -65,6 +65,7 @@ impl Place {
             for entry in fs::read_dir(folder).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 match path.is_dir() {
+                    true if path.ends_with(".state") => {}
                     true => walk(&path, root, found),
                     false => found.push(path.strip_prefix(root).expect("below").to_string_lossy().into_owned()),
                 }
@@ -83,6 +84,8 @@ impl Place {
         for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
+        // What is kept of runs stays in this place too.
+        command.env("XDG_STATE_HOME", self.0.path().join(".state"));
         command
     }
 

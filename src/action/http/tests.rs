@@ -72,6 +72,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
     let run = Arc::new(RunContext {
         world: world.clone(),
         id: "r1".to_owned(),
+        chain: "r1".into(),
         job: "j".to_owned(),
         facts: run_facts.clone(),
         deadline: None,

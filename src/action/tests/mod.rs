@@ -100,6 +100,7 @@ impl Bench {
         let run = RunContext {
             world: world.clone(),
             id: id.clone(),
+            chain: id.clone(),
             job: "probe".into(),
             facts: facts.clone(),
             deadline: None,

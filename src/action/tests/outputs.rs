@@ -203,3 +203,39 @@ fn a_dry_run_names_the_files_and_writes_none() {
     }
     assert!(!bench.path("out").exists());
 }
+
+#[test]
+fn keep_takes_exactly_one_small_value_and_passes_the_other_on() {
+    let bench = Bench::new();
+    let kept = |ron: &str, value: Value, state: Value| {
+        let (mut cx, mut facts) = (bench.item("k"), bench.facts(value));
+        facts.state = Arc::new(state);
+        let (given, end) = bench.run_with(ron, &cx, &facts, Given::default());
+        assert!(given.values.is_empty(), "the value before passes on: {:?}", given.values);
+        end.map(|()| std::mem::take(cx.kept.get_mut().expect("no panic")))
+    };
+    let last = r#"Keep(filter: "($state // []) + [.x] | .[-2:]")"#;
+    assert_eq!(kept(last, json!({"x": 1}), Value::Null), Ok(Some(json!([1]))));
+    assert_eq!(kept(last, json!({"x": 3}), json!([1, 2])), Ok(Some(json!([2, 3]))));
+    assert_eq!(kept(r#"Keep(filter: "null")"#, json!(1), Value::Null), Ok(Some(Value::Null)));
+    let (checked, _) = bench.check(last);
+    assert_eq!(checked.expect("a good action").gives, crate::action::Gives::PassesOn);
+    for (filter, class, message) in [
+        ("empty", Class::Data, "the filter of `Keep` gave nothing: give one value"),
+        (".[]", Class::Data, "the filter of `Keep` gave several values: give one, such as a list"),
+        ("error(\\\"no\\\")", Class::Data, "no"),
+        ("\\\"x\\\" * 65536", Class::TooLarge, "`Keep` takes 65536 bytes of JSON at most, and this are 65538"),
+    ] {
+        let (found, said, given_up) = bench.failure(&format!("Keep(filter: \"{filter}\")"), json!([1, 2]));
+        assert!(found == class && said.contains(message) && given_up, "{filter}: {found} {said}");
+    }
+    let mut cx = bench.item("k");
+    cx.value_place = 1;
+    let (_, end) = bench.run_with(last, &cx, &bench.facts(json!({"x": 1})), Given::default());
+    assert_eq!(
+        end,
+        Err(Stop::given_up(Class::Data, "`Keep` met a second value of the item, and an item has one state"))
+    );
+    let preview = bench.action(last).preview(&bench.facts(json!({})));
+    assert_eq!(preview, Some(Ok("Keep '($state // []) + [.x] | .[-2:]'".into())));
+}

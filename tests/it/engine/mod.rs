@@ -11,6 +11,7 @@ mod clocks;
 mod deadlines;
 mod ends;
 mod gather;
+mod kept;
 mod keys;
 mod options;
 mod order;

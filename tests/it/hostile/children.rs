@@ -108,6 +108,7 @@ fn what_a_child_prints_is_kept_as_it_is_and_steers_nothing() {
         .arg("run")
         .arg(night.jobs().join("night.ron"))
         .current_dir(night.dir.path())
+        .env("XDG_STATE_HOME", night.dir.path())
         .output()
         .expect("the program runs");
     let human = String::from_utf8(human.stdout).expect("UTF-8");

@@ -225,6 +225,8 @@ fn a_handler_that_does_not_yield_holds_up_its_thread_and_nothing_for_good() {
         let alone = Alone::new();
         let handlers = Handlers::new()
             .add("spin", |call: Call| async move {
+                // The clock of an attempt begins when it first waits.
+                call.sleep(Duration::from_millis(1)).await;
                 let world = call.world().clone();
                 let until = world.awake() + Duration::from_millis(500);
                 while call.key.as_str() == "a" && world.awake() < until {}

@@ -57,11 +57,11 @@ fn a_fork_that_is_refused_is_tried_again_and_at_last_fails_by_name() {
             night
         };
         // Each thread counts by itself: further threads of the pools are refused, and then some children.
-        let ended = traced("3..6", 40).run();
+        let ended = traced("3..6", 40).run_with(&["--no-state"]);
         assert_eq!(ended.is(0, "succeeded").count("w", "ok"), 40, "{error}");
         assert!(ended.stderr.contains("it is tried again until there is room"), "{error}: {}", ended.stderr);
         // From the first: not even a thread can be had.
-        let ended = traced("1+", 1).run();
+        let ended = traced("1+", 1).run_with(&["--no-state"]);
         assert_eq!((ended.code, ended.record.is_null()), (Some(74), true), "{}", ended.stderr);
         assert!(ended.stderr.contains("no thread can be started"), "{}", ended.stderr);
     }

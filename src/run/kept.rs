@@ -1,0 +1,333 @@
+//! A run that is kept: its beginning, its resume and its end stand in a [`State`], so that a night that was killed goes on
+//! where it was (RUNS section 7 of the design).
+//!
+//! The engine is the same for a first pass and a resume: counts begin with those of the rows, what an earlier pass gave and
+//! nobody has settled is fed first, then everything goes on as ever.
+
+use super::{
+    facts::{absolute, rfc3339},
+    state::{RunState, lock, null},
+    token::Token,
+    worker::{Child, children},
+};
+use crate::{
+    item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageRecord, Value},
+    job::{CheckedJob, Job, JobProblems, Surroundings},
+    limits::{PAGE_ROWS, SUMMARY_LIST_MAX},
+    problem::Source,
+    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
+    world::{Boot, World},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// Where and as what a run is kept.
+#[derive(Clone)]
+pub struct Keeping {
+    /// What it is kept in.
+    pub state: State,
+    /// What started it: `manual`, `schedule`, `catch_up`, `api`, `dependency`, `boot`.
+    pub trigger: String,
+    /// With job and trigger the identity of the firing, which is begun once; `None`: a run of its own.
+    pub fire_key: Option<String>,
+    /// Who works on it.
+    pub kind: RunKind,
+    /// Refuses to begin while a living process works on another run of the job.
+    pub alone: bool,
+}
+
+/// Everything of a job that a resume needs: the texts that it began with, whatever became of the files since.
+#[derive(Serialize, Deserialize)]
+struct Definition {
+    name: String,
+    base_dir: PathBuf,
+    text: String,
+    side_files: BTreeMap<String, String>,
+}
+
+/// The job that a kept run began with. Services and notices of the configuration are those of `surroundings`, secrets are
+/// read anew.
+///
+/// # Errors
+/// The problems of its text, when this version understands it otherwise, or what was kept is no definition.
+pub fn kept_job(details: &RunDetails, surroundings: &Surroundings) -> Result<CheckedJob, JobProblems> {
+    let definition: Definition = serde_json::from_str(&details.definition).map_err(|error| {
+        JobProblems::of_definition(&details.head.run, format!("the definition that was kept cannot be read: {error}"))
+    })?;
+    let source = Source::new(format!("{}.ron", definition.name), definition.text);
+    let surroundings = Surroundings { side_files: Some(definition.side_files), ..surroundings.clone() };
+    Job::from_source(&definition.name, source, &definition.base_dir, &surroundings)
+}
+
+/// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it. False when it
+/// has ended meanwhile, or somebody works on it.
+///
+/// # Errors
+/// When the state cannot be read or written.
+pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
+    let rows = state.rows(&head.run);
+    let details = state.details(&head.run).await?;
+    // Names and zone are those of the job; where it is not understood any more places stand in for names.
+    let job = details.and_then(|details| kept_job(&details, &Surroundings::default()).ok()).map(|checked| checked.job);
+    let zone = job.as_ref().map_or(jiff::tz::TimeZone::UTC, |job| job.zone.clone());
+    let shown = job.iter().flat_map(|job| job.stages.iter().enumerate()).filter(|(_, stage)| !stage.hidden);
+    let mut stages = Vec::new();
+    for (place, stage) in shown {
+        let counts = rows.tally(place as u16).await?.counts;
+        stages.push(StageRecord { name: stage.name.to_string(), counts: Counts { complete: false, ..counts } });
+    }
+    let time = |ms: i64| rfc3339(jiff::Timestamp::from_millisecond(ms).unwrap_or_default(), &zone);
+    let ended_ms = world.wall().as_millisecond();
+    let reason = "its process ended before it, and nobody went on with it".to_owned();
+    let (outputs, outputs_total) = rows.outputs(SUMMARY_LIST_MAX).await?;
+    let record = RunRecord {
+        run: head.run.to_string(),
+        job: head.job.clone(),
+        outcome: RunOutcome::Interrupted,
+        reason: Some(reason.clone()),
+        started: time(head.started_ms),
+        ended: time(ended_ms),
+        stages,
+        failures: Vec::new(),
+        outputs,
+        outputs_total,
+        leaked: 0,
+        unsaved: None,
+    };
+    let end = RunEnd {
+        outcome: RunOutcome::Interrupted,
+        reason: Some(reason),
+        record: serde_json::to_string(&record).unwrap_or_default(),
+        ended_ms,
+        ran_ms: head.ran_ms,
+        notices: Vec::new(),
+    };
+    state.interrupt(&head.run, end).await
+}
+
+/// What a run knows of its being kept.
+pub struct Kept {
+    pub rows: RunStore,
+    /// What the job remembers stands beside its runs.
+    state: State,
+    /// What earlier passes left.
+    pub resume: Option<Box<Resume>>,
+    /// The first run of the chain of repetitions: idempotency keys name it (RUNS S6).
+    pub chain: String,
+    /// How long earlier passes ran.
+    ran_before: Duration,
+    /// When this pass began.
+    began: Boot,
+}
+
+impl Kept {
+    /// `resume` of a run that was taken over.
+    pub fn new(world: &World, state: &State, run: &str, chain: &str, resume: Option<Box<Resume>>) -> Kept {
+        let ran_before = Duration::from_millis(resume.as_ref().map_or(0, |resume| resume.details.head.ran_ms));
+        let began = world.boot();
+        let clock = world.clone();
+        let ran = move || millis(ran_before + clock.boot().since(began));
+        let rows = state.rows(run).timed(Arc::new(ran));
+        Kept { rows, state: state.clone(), resume, chain: chain.to_owned(), ran_before, began }
+    }
+
+    /// How long the run has run, in all passes.
+    pub fn ran(&self, world: &World) -> Duration {
+        self.ran_before + world.boot().since(self.began)
+    }
+
+    /// Which pass this is, from 1.
+    pub fn pass(&self) -> u32 {
+        self.resume.as_ref().map_or(1, |resume| resume.details.head.pass)
+    }
+}
+
+/// Milliseconds, as they are stored.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is left of the time of a run that is resumed: by its deadline on the wall clock, and by how long it may run; the
+/// wall clock may have been set meanwhile (RUNS S9).
+pub fn left(resume: &Resume, now: jiff::Timestamp) -> Option<Duration> {
+    let head = &resume.details.head;
+    let by_wall = head.deadline_ms.map(|deadline| {
+        Duration::from_millis(u64::try_from(deadline.saturating_sub(now.as_millisecond())).unwrap_or_default())
+    });
+    let by_budget = head.budget_ms.map(|budget| Duration::from_millis(budget.saturating_sub(head.ran_ms)));
+    by_wall.into_iter().chain(by_budget).min()
+}
+
+impl RunState {
+    /// How the beginning of this run is recorded.
+    pub fn new_run(&self, keeping: &Keeping) -> NewRun {
+        let budget = self.context.deadline.map(|deadline| deadline.since(self.started));
+        let definition = Definition {
+            name: self.job.name.to_string(),
+            base_dir: absolute(&self.job.base_dir),
+            text: self.job.text.clone(),
+            side_files: self.job.side_files.clone(),
+        };
+        let wall = self.started_wall;
+        NewRun {
+            run: self.context.id.as_str().into(),
+            job: self.job.name.to_string(),
+            trigger: keeping.trigger.clone(),
+            fire_key: keeping.fire_key.clone(),
+            kind: keeping.kind,
+            due_ms: self.due.as_millisecond(),
+            clocks: self.clocks(),
+            deadline_ms: budget.map(|budget| {
+                wall.as_millisecond().saturating_add(i64::try_from(budget.as_millis()).unwrap_or(i64::MAX))
+            }),
+            budget_ms: budget.map(millis),
+            definition: serde_json::to_string(&definition).unwrap_or_default(),
+            params: self.facts.params.to_string(),
+            options: "{}".to_owned(),
+            alone: keeping.alone,
+        }
+    }
+
+    /// Takes up what earlier passes left: counts, missing items, what was listed, how long each stage has run.
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        let Some((kept, resume)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.resume.as_ref()?))) else {
+            return Ok(());
+        };
+        let now = self.world().wall().as_millisecond();
+        for (place, stage) in self.stages.iter().enumerate() {
+            let place = place as u16;
+            let mark = resume.details.stages.iter().find(|mark| mark.stage == place);
+            if self.plan(place).is_source() {
+                match mark.is_some_and(|mark| mark.listed) {
+                    true => stage.listed.store(true, Ordering::Release),
+                    false => stage.first_ordinal.store(kept.rows.relist(place).await?, Ordering::Release),
+                }
+            }
+            let tally = kept.rows.tally(place).await?;
+            stage.arrived.store(tally.counts.items + tally.waiting, Ordering::Release);
+            stage.deferred.store(tally.waiting, Ordering::Release);
+            *stage.counts() = tally.counts;
+            if let Some(began) = mark.and_then(|mark| mark.began) {
+                let by_wall = u64::try_from(now.saturating_sub(began.wall_ms)).unwrap_or_default();
+                let spent = by_wall.max(resume.details.head.ran_ms.saturating_sub(began.ran_ms));
+                let _ = stage.spent.set(Duration::from_millis(spent));
+                stage.began.settle(self.world().boot());
+            }
+        }
+        let places: Vec<u16> = (0..self.stages.len() as u16).collect();
+        let missing = kept.rows.failures(&places, None, Page { after: None, limit: SUMMARY_LIST_MAX }).await?;
+        let mut failures = lock(&self.failures);
+        for missing in missing {
+            let named = FailureRecord {
+                stage: self.stage(missing.stage).name.to_string(),
+                key: missing.key,
+                class: missing.outcome.class_text(),
+                message: missing.message,
+                attempts: missing.attempts,
+            };
+            failures.insert((missing.stage, missing.lineage), named);
+        }
+        Ok(())
+    }
+
+    /// Records when a stage began, once in the life of the run.
+    pub async fn note_began(&self, place: u16) {
+        let Some(kept) = &self.kept else { return };
+        let (ran, wall) = (millis(kept.ran(self.world())), self.world().wall().as_millisecond());
+        if let Err(error) = kept.rows.stage_began(place, ran, wall).await {
+            self.store_failed(&error);
+        }
+    }
+
+    /// What the newest run of the job with an earlier due kept for a key; null where there is none, in a job without `Keep`
+    /// and in a run that is not kept (RUNS S10).
+    pub async fn state_of(&self, key: &Key) -> Result<Arc<Value>, StoreError> {
+        let Some(kept) = self.kept.as_ref().filter(|_| self.job.keeps) else { return Ok(null()) };
+        let found = kept.state.state_of(&self.job.name, key, self.due.as_millisecond()).await?;
+        Ok(found.map_or_else(null, Arc::new))
+    }
+
+    /// Keeps a value for a key, as of the due of this run. It is committed before the row of its item, which is put later.
+    pub async fn keep(&self, key: &Key, value: Value) -> Result<(), StoreError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        kept.state.keep(&self.context.id, &self.job.name, key, self.due.as_millisecond(), value).await
+    }
+
+    /// Says once that nothing of this run lasts, where a job counts on it.
+    pub fn say_unkept(&self) {
+        if self.kept.is_none() && self.job.keeps {
+            log::warn!(
+                target: "lamplighter::run",
+                run = self.context.id.as_str();
+                "this run is not kept: `state` is null in it, and what `Keep` is given is forgotten"
+            );
+        }
+    }
+
+    /// Records how the run ended, with the notices that follow. What this returns is on the disk.
+    pub async fn keep_end(&self, record: &RunRecord) -> Result<(), StoreError> {
+        let Some(kept) = &self.kept else { return Ok(()) };
+        let notices = self.job.on_finish.iter().enumerate();
+        let end = RunEnd {
+            outcome: record.outcome,
+            reason: record.reason.clone(),
+            record: serde_json::to_string(record).unwrap_or_default(),
+            ended_ms: self.world().wall().as_millisecond(),
+            ran_ms: millis(kept.ran(self.world())),
+            notices: notices
+                .filter(|(_, notice)| notice.when.contains(&record.outcome))
+                .map(|(place, _)| place as u16)
+                .collect(),
+        };
+        match kept.rows.end(end).await? {
+            true => Ok(()),
+            false => Err(StoreError::Io("another process has taken the run over".to_owned())),
+        }
+    }
+}
+
+/// Sends to the readers of a stage what earlier passes gave and nobody has settled, in lineage order (RUNS S1).
+pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
+    let Some(kept) = run.kept.as_ref().filter(|kept| kept.resume.is_some()) else { return };
+    for reader in &run.stage(place).feeds {
+        let mut after = None;
+        loop {
+            let items = match kept.rows.unsettled(place, *reader, after.take(), PAGE_ROWS).await {
+                Ok(items) => items,
+                Err(error) => return run.store_failed(&error),
+            };
+            let Some(last) = items.last() else { break };
+            after = Some(last.lineage.clone());
+            for item in items {
+                let values = item.values.into_iter().map(Arc::new).collect();
+                let given = match run.plan(place).is_source() {
+                    // Named when it was listed.
+                    true => named(item.lineage, item.key, values),
+                    false => match children(run, run.plan(place), &item.lineage, &item.key, values) {
+                        Ok(given) => given,
+                        Err(failure) => {
+                            return run.died(&format!("stage `{}`", run.stage(place).name), &failure.message);
+                        }
+                    },
+                };
+                for (index, Child { lineage, key, value }) in given.into_iter().enumerate() {
+                    if item.open.contains(&(index as u32)) {
+                        Token::arrive(run, *reader, lineage, key, value).send(run).await;
+                    }
+                }
+                if run.cancel.get().is_some() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> super::worker::Children {
+    values.into_iter().map(|value| Child { lineage: lineage.clone(), key: key.clone(), value }).collect()
+}

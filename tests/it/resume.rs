@@ -1,0 +1,89 @@
+//! A run whose process is killed: what the next one does with it.
+
+use super::util::{Going, Place};
+use rustix::process::Signal;
+use std::{collections::BTreeMap, fs, thread};
+
+/// Forty items, each a child that writes its key into a log and takes its time.
+const JOB: &str = r#"Job(stages: [
+    Stage(name: "list", key: "K{{ item.n }}", run: [Jq(filter: "range(40) | {n: .}")]),
+    Stage(name: "work", workers: 4, run: [Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log; sleep 0.05")]),
+    Stage(name: "report", gather: All, run: [Jq(filter: "[items.n] | sort | length"), Write(json: "n.json")]),
+])"#;
+
+/// How often each key stands in the log.
+fn worked(place: &Place) -> BTreeMap<String, u32> {
+    let mut times = BTreeMap::new();
+    for key in fs::read_to_string(place.path("log")).unwrap_or_default().lines() {
+        *times.entry(key.to_owned()).or_default() += 1;
+    }
+    times
+}
+
+/// A run of the job that was killed when so many items had begun.
+fn killed(place: &Place, begun: usize) {
+    let mut going = Going::start(&mut place.command(&["run", "night"]));
+    while worked(place).len() < begun && going.child.try_wait().expect("it is watched").is_none() {
+        thread::yield_now();
+    }
+    going.signal(Signal::KILL);
+    assert_eq!(going.end().code, 1000 + 9);
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    for begun in [1, 9, 25, 39] {
+        let place = Place::with_job("night", JOB);
+        killed(&place, begun);
+        let before = worked(&place);
+        let record = place.run(&["run", "night", "--resume", "--format", "json"]).exits(0).json();
+        assert_eq!((&record["stages"][1]["items"], &record["stages"][1]["ok"]), (&40.into(), &40.into()), "{record}");
+        assert_eq!(place.read("out/n.json").trim(), "40");
+        let after = worked(&place);
+        assert_eq!(after.len(), 40);
+        // Repeated is what was in flight, and what was done in the last moments before the kill.
+        assert!(after.values().all(|times| *times <= 2), "{after:?}");
+        let repeated = after.values().filter(|times| **times > 1).count();
+        assert!(repeated <= before.len(), "{repeated} of {}", before.len());
+        // There is nothing to go on with: a new one begins.
+        let done = place.run(&["run", "night", "--resume"]).exits(0);
+        done.says("there is no run of `night` to go on with");
+        assert!(worked(&place).values().all(|times| *times >= 2));
+    }
+}
+
+#[test]
+fn a_plain_run_settles_the_one_that_was_killed_and_says_so() {
+    let place = Place::with_job("night", JOB);
+    killed(&place, 5);
+    place.run(&["run", "night"]).exits(0).says("is settled as interrupted");
+    place.run(&["run", "night", "--resume"]).exits(0).says("there is no run of `night` to go on with");
+}
+
+#[test]
+fn a_job_that_runs_is_not_started_again_and_a_trial_is() {
+    let place = Place::with_job("night", JOB);
+    let mut going = Going::start(&mut place.command(&["run", "night"]));
+    while worked(&place).is_empty() && going.child.try_wait().expect("it is watched").is_none() {
+        thread::yield_now();
+    }
+    place.run(&["run", "night"]).exits(4).says("the job runs already: ");
+    place.run(&["run", "night", "--limit", "1"]).exits(0);
+    place.run(&["run", "night", "--no-state"]).exits(0);
+    going.end().exits(0);
+}
+
+#[test]
+fn children_of_a_killed_run_are_ended_before_it_goes_on() {
+    let job = r#"Job(stages: [
+        Stage(name: "one", run: [Items(list: [1])]),
+        Stage(name: "work", run: [Exec(sh: "if test -e ../second; then exit 0; fi; touch ../second; echo $$ > ../log; exec sleep 600")]),
+    ])"#;
+    let place = Place::with_job("night", job);
+    killed(&place, 1);
+    let child = fs::read_to_string(place.path("log")).expect("its number").trim().to_owned();
+    let is_there = || fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("sleep"));
+    assert!(is_there(), "the child outlives a program that is killed");
+    place.run(&["run", "night", "--resume"]).exits(0);
+    assert!(!is_there(), "it was ended");
+}
