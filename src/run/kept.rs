@@ -12,9 +12,10 @@ use super::{
     worker::{Child, children},
 };
 use crate::{
+    action::Leftovers,
     item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
     job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
-    limits::{PAGE_ROWS, SUMMARY_LIST_MAX},
+    limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
     world::{Boot, World},
@@ -160,8 +161,8 @@ pub async fn record_so_far(
     })
 }
 
-/// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it. False when it
-/// has ended meanwhile, or somebody works on it.
+/// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it, and ends what its
+/// dead process has left running. False when it has ended meanwhile, or somebody works on it.
 ///
 /// # Errors
 /// When the state cannot be read or written.
@@ -180,7 +181,13 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
         ran_ms: head.ran_ms,
         notices: Vec::new(),
     };
-    state.interrupt(&head.run, end).await
+    let settled = state.interrupt(&head.run, end).await?;
+    if settled {
+        let leftovers = Leftovers::new(world.clone(), GRACE_PERIOD_DEFAULT, &head.run);
+        leftovers.expect_strangers();
+        leftovers.join().await;
+    }
+    Ok(settled)
 }
 
 /// Starts as the run did: with its due and its params, and with its outputs where they were.

@@ -323,7 +323,7 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
 
 /// Claims the keys of a batch; nothing where the items have no key of their own and no later pass will ask for them.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
-    if run.plan(place).key.is_none() && run.kept.is_none() || planted(Bug::DuplicateKey) {
+    if (run.plan(place).key.is_none() && run.kept.is_none()) || planted(Bug::DuplicateKey) {
         return Ok(Vec::new());
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));

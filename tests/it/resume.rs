@@ -74,7 +74,13 @@ fn a_job_that_runs_is_not_started_again_and_a_trial_is() {
 }
 
 #[test]
-fn children_of_a_killed_run_are_ended_before_it_goes_on() {
+fn children_of_a_killed_run_are_ended_before_anything_runs_again() {
+    left_by_a_kill(&["--resume"]);
+    // A new run settles the old one.
+    left_by_a_kill(&[]);
+}
+
+fn left_by_a_kill(how: &[&str]) {
     let job = r#"Job(stages: [
         Stage(name: "one", run: [Items(list: [1])]),
         Stage(name: "work", run: [Exec(sh: "if test -e ../second; then exit 0; fi; touch ../second; echo $$ > ../log; exec sleep 600")]),
@@ -84,6 +90,6 @@ fn children_of_a_killed_run_are_ended_before_it_goes_on() {
     let child = fs::read_to_string(place.path("log")).expect("its number").trim().to_owned();
     let is_there = || fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("sleep"));
     assert!(is_there(), "the child outlives a program that is killed");
-    place.run(&["run", "night", "--resume"]).exits(0);
+    place.run(&[&["run", "night"], how].concat()).exits(0);
     assert!(!is_there(), "it was ended");
 }
