@@ -136,6 +136,10 @@ pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
 pub const PAGES_MAX_DEFAULT: u32 = 10_000;
 
+/// Values that a source lists ahead of what its readers have room for, when no key of theirs is claimed in the store: enough
+/// that listing and taking in do not wake each other for each value. They are whole values, and all of them are in memory.
+pub const LISTED_AHEAD: usize = 64;
+
 /// Rows of one commit, and the oldest that an uncommitted row may be.
 pub const BATCH_ROWS: usize = 512;
 /// See [`BATCH_ROWS`].
@@ -172,10 +176,22 @@ pub const CRASHES_WITHOUT_PROGRESS_MAX: usize = 3;
 pub const CRASH_WINDOW: Duration = Duration::from_secs(72 * 3600);
 /// So many crashes of a run, of any kind, quarantine it.
 pub const CRASHES_MAX: u32 = 10;
+/// Runs of a job that are kept: three months of nights.
+pub const HISTORY_RUNS_DEFAULT: u64 = 100;
+/// How long a run that has ended is kept.
+pub const HISTORY_AGE_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
+/// Bytes of the durable state above which the items of the oldest runs go.
+pub const HISTORY_BYTES_DEFAULT: u64 = 64_000_000;
 /// Free pages that retention gives back to the file system in one call: some milliseconds.
 pub const RETAIN_VACUUM_PAGES: u32 = 256;
 /// Bytes of the log of one run that are kept; the oldest lines make room.
 pub const EVENTS_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of lines of one run that wait to be stored: a flood is counted, not kept.
+pub const JOURNAL_BYTES_MAX: usize = 64 << 10;
+/// Items that are named as the slowest of a run.
+pub const SLOWEST_MAX: usize = 5;
+/// The log of a run is stored this often at most: each time is a commit, and a person who follows it sees no delay.
+pub const JOURNAL_EVERY: Duration = Duration::from_millis(500);
 /// Bytes that the private temporary store may use (`spool_max`).
 pub const SPOOL_BYTES_DEFAULT: u64 = 256_000_000;
 /// Least of it that can be said: an empty store has 0.1 MB.

@@ -24,8 +24,12 @@
 def tidy: if . == null then null elif . == floor then floor else . end;   # 61.0 is written as 61
 def hundredths: if . == null then null else . * 100 | round / 100 | tidy end;
 
+# The minutes of samples, and their values.
+def minutes: [.[][0]];
+def values: [.[][1]];
+
 # [[minute, value]..] in the order of time. A minute sent twice counts once, and the later answer wins.
-def in_order: group_by(.[0]) | map(.[-1]);
+def in_order: if minutes == (minutes | unique) then . else group_by(.[0]) | map(.[-1]) end;
 
 # Is it a number within these two? (jq orders null < numbers < texts: whatever came instead of one is not.)
 def fits($range): . >= $range[0] and . <= $range[1] and . != $range[2];
@@ -33,7 +37,7 @@ def fits($range): . >= $range[0] and . <= $range[1] and . != $range[2];
 # Samples as they came -> {good: [[minute, value]..] in order, odd: [the values that cannot be]}.
 # One look at the lowest and the highest value is enough for nearly everybody. A null is a gap.
 def sift($range):
-  map(.[1]) as $values
+  values as $values
   | if $values == [] or ($values | (min | fits($range)) and (max | fits($range) and . < ($range[2] // 1000)))
     then {good: in_order, odd: []}
     else {good: (map(select(.[1] | fits($range))) | in_order), odd: [$values[] | select(. != null and (fits($range) | not))]}
@@ -43,7 +47,9 @@ def sift($range):
 def zoned: endswith("Z") or (.[-6:-5] | . == "+" or . == "-");
 
 # Longest stretch, in minutes, of neighbours for which `f` holds. A gap of more than 15 minutes ends it.
+# `f` is a limit: nearly everybody's lowest and highest value are on the same side of it.
 def longest(f):
+  if values | any(min, max; . != null and f) | not then {minutes: 0, n: 0} else
   reduce .[] as $s (
     {best: {minutes: 0, n: 0}, from: null, last: null, n: 0};
     if ($s[1] | f) then
@@ -51,23 +57,22 @@ def longest(f):
       | .n += 1 | .last = $s[0]
       | if .n > .best.n then .best = {minutes: (.last - .from), n: .n} else . end
     else .from = null end
-  ) | .best;
+  ) | .best
+  end;
 
 # At most 48 medians of 10 minutes (of more where the night is longer), null where nothing was measured.
 def curve:
   if length == 0 then {from: 0, step: 10, bpm: []}
   else
-    (.[0][0] / 10 | floor * 10) as $from
-    | ([10, ((.[-1][0] - $from + 1) / 48 | ceil)] | max) as $step
-    | {
-        from: $from,
-        step: $step,
-        bpm: (
-          reduce group_by((.[0] - $from) / $step | floor)[] as $part
-            ({}; .[($part[0][0] - $from) / $step | floor | tostring] = ($part | map(.[1]) | median | tidy))
-          | [.[range(0; 48) | tostring]]
-        ),
-      }
+    minutes as $at | values as $values
+    | ($at[0] / 10 | floor * 10) as $from
+    | ([10, (($at[-1] - $from + 1) / 48 | ceil)] | max) as $step
+    | def place($minute): $at | bsearch($minute) | if . < 0 then -1 - . else . end;
+    {
+      from: $from,
+      step: $step,
+      bpm: [range(0; 48) | $values[place($from + . * $step):place($from + (. + 1) * $step)] | median | tidy],
+    }
   end;
 
 # An answer that is no night of vitals must be a failure: as an empty list it would pass for "no data".
@@ -91,8 +96,8 @@ else . end
   ($pressures | map(select(possible)) | max_by(.[1])) as $highest
 
 # The night against the patient's own baseline: 0.6745 * (median - baseline) / MAD.
-| ($vitals.heart_rate.good | map(.[0] | floor) | unique | length) as $minutes
-| ($vitals.heart_rate.good | map(.[1]) | median | tidy) as $median
+| ($vitals.heart_rate.good | minutes | map(floor) | unique | length) as $minutes
+| ($vitals.heart_rate.good | values | median | tidy) as $median
 | ($patient | (.hr_base | type) == "number" and (.hr_mad | type) == "number" and .hr_mad > 0) as $has_baseline
 | (if $has_baseline and $minutes >= $limits.minutes
    then 0.6745 * ($median - $patient.hr_base) / $patient.hr_mad | hundredths
@@ -108,8 +113,8 @@ else . end
     (select($highest != null and $highest[1] >= $limits.systolic)
      | {reason: "bp_crisis", systolic: $highest[1], diastolic: $highest[2], at: $highest[0]}),
     (select($low.minutes >= $limits.spo2_minutes)
-     | {reason: "low_spo2", lowest: ($vitals.spo2.good | map(.[1]) | min), minutes: $low.minutes}),
-    (select($hot.n >= $limits.fever_n) | {reason: "fever", highest: ($vitals.skin_temp.good | map(.[1]) | max)})
+     | {reason: "low_spo2", lowest: ($vitals.spo2.good | values | min), minutes: $low.minutes}),
+    (select($hot.n >= $limits.fever_n) | {reason: "fever", highest: ($vitals.skin_temp.good | values | max)})
   ] as $findings
 
 # What is doubtful: never a reason for an alarm.

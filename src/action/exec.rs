@@ -7,11 +7,11 @@ use super::{
     Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
-    process::{Leftovers, Running, Start, Started},
+    process::{Running, Start, Started},
     pump::{LogLines, Pumps},
 };
 use crate::{
-    item::{Class, Failure, Key, Value},
+    item::{Class, Failure, Key, Value, parse_json},
     lang::{Checker, Facts, Flavor, Template},
     limits::{CHILD_DRAIN_IDLE, CHILD_DRAIN_TURNS, CHILD_LAST_LINE_BYTES, SCARCE_TRIES},
     problem::UniqueMap,
@@ -303,7 +303,7 @@ impl Action for Exec {
                     Ok(text) => out.give(Value::String(text)).await,
                     Err(_) => Err(Stop::given_up(Class::Data, format!("what `{program}` printed is not UTF-8"))),
                 },
-                StdoutSpec::Json => match serde_json::from_slice(&text) {
+                StdoutSpec::Json => match parse_json(&text) {
                     Ok(value) => out.give(value).await,
                     Err(error) => {
                         let message = format!(
@@ -476,8 +476,7 @@ impl Exec {
     ) -> Result<(ExitStatus, Vec<u8>), Stop> {
         let Started { mut running, stdin, stdout, stderr } = started;
         let world = &cx.run.world;
-        let key = cx.key.as_ref().map_or("", Key::as_str);
-        let log = || LogLines::new(&cx.run.job, &cx.stage, key);
+        let log = || LogLines::new(cx);
         let mut text = Vec::new();
         let status = {
             let feed = async {
@@ -517,7 +516,7 @@ impl Exec {
                 result?;
             }
             if exited {
-                drain(world, &cx.run.leftovers, pumps, pipes, program).await?;
+                drain(cx, pumps, pipes, program).await?;
             } else {
                 running.exited(world).await;
             }
@@ -529,8 +528,7 @@ impl Exec {
 
 /// After the exit: what is still in the pipes is read; who else holds them open is not waited for.
 async fn drain(
-    world: &crate::world::World,
-    leftovers: &Leftovers,
+    cx: &ItemContext,
     pumps: &Pumps,
     mut pipes: std::pin::Pin<&mut impl Future<Output = Result<(), Stop>>>,
     program: &str,
@@ -538,7 +536,7 @@ async fn drain(
     let (mut turns, mut read) = (0, pumps.read());
     loop {
         let idle = async {
-            world.sleep(CHILD_DRAIN_IDLE).await;
+            cx.run.world.sleep(CHILD_DRAIN_IDLE).await;
             None
         };
         if let Some(result) = or(async { Some(pipes.as_mut().await) }, idle).await {
@@ -549,10 +547,9 @@ async fn drain(
         }
         turns += 1;
         if pumps.read() == read || turns >= CHILD_DRAIN_TURNS {
-            log::warn!(
-                "leaked: `{program}` has ended and left a process behind that holds its output open; it is ended"
-            );
-            leftovers.note_leaked();
+            let what = "has ended and left a process behind that holds its output open; it is ended";
+            cx.say("lamplighter::child", log::Level::Warn, &format!("leaked: `{program}` {what}"));
+            cx.run.leftovers.note_leaked();
             pumps.cut();
             return pipes.await;
         }

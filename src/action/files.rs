@@ -186,7 +186,7 @@ impl Scarcity {
             return Ok(false);
         }
         if self.refused == 0 {
-            log::warn!("{what}; it is tried again until there is room");
+            cx.say("lamplighter::child", log::Level::Warn, &format!("{what}; it is tried again until there is room"));
         }
         let wait = SCARCE_WAIT.saturating_mul(1 << self.refused.min(16)).min(SCARCE_WAIT_MAX);
         self.refused += 1;

@@ -117,7 +117,7 @@ impl Action for Items {
 
 /// The combination at `places`, which then stand at the next one; `None` behind the last.
 fn combination(lists: &[(&String, Vec<Value>)], places: &mut [usize]) -> Option<Value> {
-    let mut fields = serde_json::Map::new();
+    let mut fields = serde_json::Map::with_capacity(lists.len());
     for ((name, values), place) in lists.iter().zip(&*places) {
         fields.insert((*name).clone(), values.get(*place)?.clone());
     }

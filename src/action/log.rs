@@ -2,10 +2,11 @@
 
 use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files};
 use crate::{
-    item::{Failure, Key},
+    item::Failure,
     lang::{Checker, Facts, Flavor, Template},
     world::BoxFuture,
 };
+use ::log::Level;
 
 crate::spec! {
     /// Writes a line to the log; the value passes on.
@@ -39,8 +40,7 @@ impl Action for Log {
     ) -> BoxFuture<'a, Result<(), Stop>> {
         Box::pin(async move {
             let message = files::one_line(&files::render(cx, &self.message, facts, "message").await?);
-            let key = cx.key.as_ref().map_or("", Key::as_str);
-            log::info!(target: "lamplighter::job", job = &*cx.run.job, stage = &*cx.stage, key = key; "{message}");
+            cx.say("lamplighter::job", Level::Info, &message);
             Ok(())
         })
     }

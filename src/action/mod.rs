@@ -10,6 +10,7 @@ mod find;
 mod handler;
 mod http;
 mod items;
+mod journal;
 mod jq;
 mod keep;
 mod log;
@@ -27,6 +28,7 @@ mod write;
 mod tests;
 
 pub use handler::{Call, CallError, HandlerError, Handlers};
+pub use journal::{Journal, Line};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
 pub use process::{Leftovers, Owner};
 
@@ -251,6 +253,8 @@ pub struct RunContext {
     pub grace: Duration,
     /// The job's time zone.
     pub zone: jiff::tz::TimeZone,
+    /// The log of the run.
+    pub journal: Journal,
     /// Where outputs go and who owns which path.
     pub outputs: Outputs,
     /// Folder of the job file: inputs are relative to it.
@@ -323,6 +327,12 @@ impl ItemContext {
             databases: sql::Databases::default(),
             kept: std::sync::Mutex::default(),
         }
+    }
+
+    /// Writes a line about this item into the log of the run; `target` names who speaks.
+    pub fn say(&self, target: &str, level: ::log::Level, text: &str) {
+        let line = Line::of_run(level, text).from_target(target).stage(self.stage_place, &self.stage);
+        self.run.journal.write(&line.key(self.key.as_ref()));
     }
 
     /// The idempotency key of the call that runs now: the same over retries and resume (RUNS S6).

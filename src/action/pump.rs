@@ -1,7 +1,7 @@
 //! Both ends of a child's pipes, served at once and in flat memory: standard input fed, output cut into lines, logged up
 //! to a limit, collected up to a limit, its last lines kept.
 
-use super::{Out, Stop, files::one_line};
+use super::{ItemContext, Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
     limits::{
@@ -11,6 +11,7 @@ use crate::{
     world::World,
 };
 use futures_lite::future::{or, yield_now};
+use log::Level;
 use rustix::io::Errno;
 use smol::Async;
 use std::{
@@ -76,9 +77,7 @@ pub(super) struct Line<'a> {
 
 /// Writes a child's output to the log, up to a limit.
 pub(super) struct LogLines<'a> {
-    job: &'a str,
-    stage: &'a str,
-    key: &'a str,
+    cx: &'a ItemContext,
     lines: u64,
     bytes: u64,
     silent: u64,
@@ -349,9 +348,9 @@ impl LineCutter {
 }
 
 impl<'a> LogLines<'a> {
-    /// Lines are logged with these names beside them.
-    pub fn new(job: &'a str, stage: &'a str, key: &'a str) -> LogLines<'a> {
-        LogLines { job, stage, key, lines: 0, bytes: 0, silent: 0 }
+    /// Lines are logged as of this item.
+    pub fn new(cx: &'a ItemContext) -> LogLines<'a> {
+        LogLines { cx, lines: 0, bytes: 0, silent: 0 }
     }
 
     fn has_room(&self) -> bool {
@@ -361,16 +360,13 @@ impl<'a> LogLines<'a> {
     fn line(&mut self, text: &str) {
         self.lines += 1;
         self.bytes += text.len() as u64;
-        log::info!(target: "lamplighter::child", job = self.job, stage = self.stage, key = self.key; "{text}");
+        self.cx.say("lamplighter::child", Level::Info, text);
     }
 
     fn end(&self) {
         if self.silent > 0 {
-            let silent = self.silent;
-            log::info!(
-                target: "lamplighter::child", job = self.job, stage = self.stage, key = self.key;
-                "and {silent} more lines that are not logged"
-            );
+            let text = format!("and {} more lines that are not logged", self.silent);
+            self.cx.say("lamplighter::child", Level::Info, &text);
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     rows::{BOM, Content, Csv, Cutter, Elements, Lines, Row},
 };
 use crate::{
-    item::{Class, Failure, Value, hex},
+    item::{Class, Failure, Value, hex, parse_json},
     lang::{Checker, Facts, Flavor, Template},
     limits::{CSV_COLUMNS_MAX, DEPTH_MAX, READ_BLOCK_BYTES},
     world::BoxFuture,
@@ -311,7 +311,7 @@ impl Read {
                 Err(_) => Err(bad(Class::Data, "it is not UTF-8".into())),
             },
             Content::Bytes(bytes) if self.kind == Kind::Ndjson && bytes.trim_ascii().is_empty() => return Ok(()),
-            Content::Bytes(bytes) => match serde_json::from_slice(&bytes) {
+            Content::Bytes(bytes) => match parse_json(&bytes) {
                 Ok(value) => Ok(value),
                 // Whole, and only too deep for a value: what follows it is not touched by that.
                 Err(_) if deeper_than(&bytes, DEPTH_MAX - 1) => {

@@ -8,16 +8,22 @@ mod completions;
 mod demo;
 mod exit;
 mod explain;
+mod forget;
 mod graph;
+mod history;
 mod logging;
+mod logs;
 mod new;
 mod next;
 mod progress;
+mod retry;
 mod run;
 mod runtime;
 mod screen;
 mod settings;
+mod show;
 mod state;
+mod upkeep;
 #[cfg(feature = "demo")]
 mod vendor_sim;
 
@@ -59,6 +65,16 @@ struct Global {
 enum Command {
     /// Run a job now
     Run(run::RunArguments),
+    /// List the runs that are kept, newest first
+    History(history::HistoryArguments),
+    /// Show a run: its timeline, counts, what is missing and why
+    Show(show::ShowArguments),
+    /// Print what a run said
+    Logs(logs::LogsArguments),
+    /// Run what a run left undone, and its report anew
+    Retry(retry::RetryArguments),
+    /// Forget an item in everything that is kept
+    Forget(forget::ForgetArguments),
     /// Check job files and say everything that is wrong with them
     Check(check::CheckArguments),
     /// Say when jobs are due next
@@ -102,6 +118,11 @@ pub fn main() -> ExitCode {
     let global = arguments.global;
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
+        Command::History(arguments) => history::main(&global, &arguments),
+        Command::Show(arguments) => show::main(&global, &arguments),
+        Command::Logs(arguments) => logs::main(&global, &arguments),
+        Command::Retry(arguments) => retry::main(&global, &arguments),
+        Command::Forget(arguments) => forget::main(&global, &arguments),
         Command::Check(arguments) => check::main(&global, &arguments),
         Command::Next(arguments) => next::main(&global, &arguments),
         Command::New(arguments) => new::main(&global, &arguments),

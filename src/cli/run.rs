@@ -9,7 +9,8 @@ use super::{
     runtime::{self, Signals, first},
     screen::{self, complain, print, say},
     settings::Settings,
-    state::Opened,
+    state::{Desk, Opened},
+    upkeep,
 };
 use async_executor::Executor;
 use lamplighter::{
@@ -17,11 +18,16 @@ use lamplighter::{
     job::Job,
     report::{self, Look},
     run::{Keeping, Run, RunOptions, Runner, StartError, give_up, kept_job},
-    store::{RunKind, State, StoreError},
+    store::{RunDetails, RunKind, State, StoreError},
     units::Span,
     world::World,
 };
-use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -77,14 +83,14 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
     };
-    let out = options.out.clone();
     if let Err(error) = runtime::has_means() {
         complain(&format!("{error}: nothing was done"));
         return Exit::Io;
     }
     let executor = Arc::new(Executor::new());
-    let story = night(executor.clone(), &settings, &job, options, arguments);
-    let end = runtime::block_on(&executor, settings.threads(), story);
+    let threads = settings.threads();
+    let story = night(executor.clone(), settings, &job, options, arguments);
+    let end = runtime::block_on(&executor, threads, story);
     match end {
         Ok(end) => {
             if let Some(key) = &arguments.key
@@ -92,7 +98,9 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
             {
                 complain(&format!("no item has the key `{key}`"));
             }
-            end.exit().after(show(&end.record, &out, arguments))
+            // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
+            let trial = Trial { beside: arguments.until.is_some() || arguments.dry_run, dry: arguments.dry_run };
+            end.exit().after(show(&end.record, &end.out, arguments.format, trial))
         }
         Err(exit) => exit,
     }
@@ -101,29 +109,29 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
 /// The run, kept in the state unless it is a trial.
 async fn night(
     executor: Arc<Executor<'static>>,
-    settings: &Settings,
+    settings: Settings,
     job: &Arc<Job>,
-    mut options: RunOptions,
+    options: RunOptions,
     arguments: &RunArguments,
 ) -> Result<End, Exit> {
     if !arguments.is_kept() {
         return follow(executor, job, options, Start::Unkept).await;
     }
-    let opened = Opened::open(settings, &World::real(executor.clone()), arguments.accept_new_state)?;
-    let end = kept(executor, settings, job, &mut options, arguments, &opened.state).await;
+    let world = World::real(executor.clone());
+    let opened = Opened::open(&settings, &world, arguments.accept_new_state)?;
+    let desk = Desk { settings, executor, world, state: opened.state.clone() };
+    let end = kept(&desk, job, options, arguments).await;
+    if end.is_ok() {
+        upkeep::retain(&desk).await;
+    }
     opened.close().await;
     end
 }
 
-async fn kept(
-    executor: Arc<Executor<'static>>,
-    settings: &Settings,
-    job: &Arc<Job>,
-    options: &mut RunOptions,
-    arguments: &RunArguments,
-    state: &State,
-) -> Result<End, Exit> {
+async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
+    let state = &desk.state;
     options.instance = state.instance().await.map_err(lost)?;
+    upkeep::send_notices(desk, &job.name, &options.instance).await?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
     let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
     if working.len() >= job.runs_at_once as usize {
@@ -133,47 +141,46 @@ async fn kept(
     let mut left = unfinished.into_iter().filter(|head| !head.alive && head.kind == RunKind::Foreground).rev();
     if arguments.resume {
         if let Some(head) = left.next() {
-            return resume(executor, settings, state, &head.run, options).await;
+            let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
+            let start = Start::Resumed(state.clone(), head.run.to_string());
+            return go_on(desk, &details, &options.instance, start).await;
         }
         complain(&format!("there is no run of `{}` to go on with: a new one begins", job.name));
     }
-    let world = World::real(executor.clone());
     for head in left {
         // Nobody asked to go on with it, and its place is wanted.
-        if give_up(&world, state, &head).await.map_err(lost)? {
+        if give_up(&desk.world, state, &head).await.map_err(lost)? {
             let times = format!("{} did not come to its end and is settled as interrupted", head.run);
             complain(&format!("{times} (`run {} --resume` would have gone on with it)", job.name));
         }
     }
-    let keeping = Keeping {
-        state: state.clone(),
-        trigger: "manual".to_owned(),
-        fire_key: None,
-        kind: RunKind::Foreground,
-        // Looked at above too; here nobody can come between.
-        alone: job.runs_at_once == 1,
-    };
-    follow(executor, job, options.clone(), Start::Kept(keeping)).await
+    // Looked at above; where only one may run nobody comes between.
+    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
-/// Goes on with a run, by the definition that it began with.
-async fn resume(
-    executor: Arc<Executor<'static>>,
-    settings: &Settings,
-    state: &State,
-    run: &str,
-    options: &RunOptions,
-) -> Result<End, Exit> {
-    let details = state.details(run).await.map_err(lost)?.ok_or(Exit::Failed)?;
-    let job = kept_job(&details, &settings.surroundings()).map_err(|problems| {
+/// How a run of a foreground command is kept. `alone`: not beside another one of the job.
+pub fn keeping(state: &State, trigger: &str, alone: bool) -> Keeping {
+    Keeping { state: state.clone(), trigger: trigger.to_owned(), fire_key: None, kind: RunKind::Foreground, alone }
+}
+
+/// The job that a run began with, and options for it.
+pub fn job_of(settings: &Settings, details: &RunDetails) -> Result<(Arc<Job>, RunOptions), Exit> {
+    let job = kept_job(details, &settings.surroundings()).map_err(|problems| {
         say(&problems.render(screen::ink(&std::io::stderr()).colour));
-        complain(&format!("{run} cannot go on: its job is not understood any more"));
+        complain(&format!("{} cannot go on: its job is not understood any more", details.head.run));
         Exit::Usage
     })?;
     let job = Arc::new(job.job);
-    let mut again = settings.run_options(&job)?;
-    again.instance.clone_from(&options.instance);
-    follow(executor, &job, again, Start::Resumed(state.clone(), run.to_owned())).await
+    let options = settings.run_options(&job)?;
+    Ok((job, options))
+}
+
+/// Starts and follows what goes on from a run, by the definition that it began with.
+pub async fn go_on(desk: &Desk, of: &RunDetails, instance: &str, start: Start) -> Result<End, Exit> {
+    let (job, mut options) = job_of(&desk.settings, of)?;
+    instance.clone_into(&mut options.instance);
+    follow(desk.executor.clone(), &job, options, start).await
 }
 
 /// The state failed: nothing more can be promised.
@@ -230,6 +237,8 @@ fn due(text: &str, job: &Job) -> Result<jiff::Timestamp, String> {
 /// How a foreground run ended.
 pub struct End {
     pub record: RunRecord,
+    /// Root of its outputs.
+    pub out: PathBuf,
     signal: Option<u8>,
     /// What the `--until` stage gave was printed.
     printed: Result<(), Exit>,
@@ -257,6 +266,8 @@ pub enum Start {
     Kept(Keeping),
     /// A run that did not come to its end goes on.
     Resumed(State, String),
+    /// A run that has ended is repeated, held items too or not.
+    Retried(Keeping, Box<RunDetails>, bool),
 }
 
 /// Starts the job and follows it: progress on a terminal, log lines without one, signals cancel and then kill.
@@ -287,16 +298,22 @@ pub async fn follow(
         Start::Unkept => runner.start(job, options),
         Start::Kept(keeping) => runner.begin(job, options, keeping).await,
         Start::Resumed(state, run) => runner.resume(job, options, state, run).await,
+        Start::Retried(keeping, parent, held) => runner.retry(job, options, keeping, parent, *held).await,
     };
     let mut run = started.map_err(|error| {
         complain(&format!("{error}: nothing was done"));
         match error {
-            StartError::Busy(_) | StartError::Begun(_) | StartError::NotResumable(_) => Exit::Refused,
+            StartError::Busy(_)
+            | StartError::Begun(_)
+            | StartError::NotResumable(_)
+            | StartError::NotEnded(_)
+            | StartError::Gone(_) => Exit::Refused,
             StartError::Poison(_) => Exit::Failed,
             StartError::State(_) => Exit::Io,
             _ => Exit::Usage,
         }
     })?;
+    let out = run.out().to_owned();
     let mut picture = live.then(Picture::new);
     let mut signal = None;
     let mut record = loop {
@@ -323,7 +340,7 @@ pub async fn follow(
         };
         printed = first(tap.printed(), signalled).await;
     }
-    Ok(End { record, signal, printed })
+    Ok(End { record, out, signal, printed })
 }
 
 enum Next {
@@ -426,23 +443,30 @@ fn obey(run: &Run, number: u8, first: &mut Option<u8>) {
     }
 }
 
+/// What is printed besides the summary.
+#[derive(Clone, Copy, Default)]
+pub struct Trial {
+    /// Something else stands on stdout.
+    beside: bool,
+    /// Nothing was done.
+    dry: bool,
+}
+
 /// Prints how the run ended.
-fn show(record: &RunRecord, out: &Path, arguments: &RunArguments) -> Result<(), Exit> {
-    // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
-    let beside = arguments.until.is_some() || arguments.dry_run;
+pub fn show(record: &RunRecord, out: &Path, format: Format, trial: Trial) -> Result<(), Exit> {
     let watched = std::io::stderr().is_terminal() && !std::io::stdout().is_terminal();
-    if watched && (arguments.format == Format::Json || !beside) {
+    if watched && (format == Format::Json || !trial.beside) {
         say(&report::summary_line(record));
     }
-    if arguments.format == Format::Json {
+    if format == Format::Json {
         return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
     }
-    let ink = if beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
+    let ink = if trial.beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
     let mut text = report::painted(record, Look { ink, out: Some(out) });
-    if arguments.dry_run {
+    if trial.dry {
         text.push_str("\na dry run: nothing was sent, started or written\n");
     }
-    if beside {
+    if trial.beside {
         say(&text);
         return Ok(());
     }

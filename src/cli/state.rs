@@ -1,18 +1,23 @@
 //! The durable state, as commands open it.
 
 use super::{
+    Global,
     exit::Exit,
+    run::lost,
+    runtime,
     screen::{complain, say},
     settings::Settings,
 };
+use async_executor::Executor;
 use lamplighter::{
+    problem::closest,
     store::{
-        State,
+        RunDetails, State,
         sqlite::{Sqlite, StateOptions},
     },
     world::World,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 /// The state of this user, open.
 pub struct Opened {
@@ -54,6 +59,73 @@ impl Opened {
     pub async fn close(self) {
         self.store.close().await;
     }
+}
+
+/// What a command that asks the state works with.
+pub struct Desk {
+    pub settings: Settings,
+    pub executor: Arc<Executor<'static>>,
+    pub world: World,
+    pub state: State,
+}
+
+/// Runs a command on the state that is there. `None`, and said so, when there is none yet.
+pub fn consult(global: &Global, command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>) -> Option<Exit> {
+    let settings = match Settings::read(global) {
+        Ok(settings) => settings,
+        Err(exit) => return Some(exit),
+    };
+    let executor = Arc::new(Executor::new());
+    let world = World::real(executor.clone());
+    let opened = match Opened::existing(&settings, &world) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => {
+            let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
+            say(&format!("lamplighter: no run was kept in {dir} yet: `lamplighter run JOB` does"));
+            return None;
+        }
+        Err(exit) => return Some(exit),
+    };
+    let threads = settings.threads();
+    let story = async {
+        let desk = Desk { settings, executor: executor.clone(), world, state: opened.state.clone() };
+        let end = command(&desk).await;
+        opened.close().await;
+        end.unwrap_or_else(|exit| exit)
+    };
+    Some(runtime::block_on(&executor, threads, story))
+}
+
+/// The run of this id, or the last run of the job of this name.
+pub async fn find(desk: &Desk, named: &str) -> Result<RunDetails, Exit> {
+    match desk.state.details(named).await.map_err(lost)? {
+        Some(details) => Ok(details),
+        None => Err(no_run(desk, named).await?),
+    }
+}
+
+/// Runs whose names are looked at for a likely one.
+const NAMES: usize = 500;
+
+/// Says that there is no such run, and what was probably meant.
+pub async fn no_run(desk: &Desk, named: &str) -> Result<Exit, Exit> {
+    let heads = desk.state.history(None, None, NAMES).await.map_err(lost)?;
+    let jobs: BTreeSet<&str> = heads.iter().map(|head| head.job.as_str()).collect();
+    let files = desk.settings.job_files();
+    if files.iter().any(|path| path.file_stem().is_some_and(|stem| stem == named)) {
+        complain(&format!("no run of `{named}` is kept"));
+        return Ok(Exit::Usage);
+    }
+    let help = match closest(named, jobs.iter().copied().chain(heads.iter().map(|head| &*head.run))) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if jobs.is_empty() => "no run is kept".to_owned(),
+        None => {
+            let jobs: Vec<&str> = jobs.into_iter().collect();
+            format!("runs are kept of {}; `lamplighter history` lists them", jobs.join(", "))
+        }
+    };
+    complain(&format!("there is no run and no job `{named}`: {help}"));
+    Ok(Exit::Usage)
 }
 
 /// `--state`, then the configuration, then the state folder of the user.

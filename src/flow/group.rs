@@ -29,7 +29,7 @@ impl Group {
         Group { world, state: Arc::default() }
     }
 
-    /// Adds a task.
+    /// Adds a task. A large future comes boxed: the futures that are put around it would each hold it twice.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let state = Arc::downgrade(&self.state);
         let task = self.world.spawn(async move {
@@ -40,7 +40,10 @@ impl Group {
             }
         });
         let mut state = lock(&self.state);
-        state.tasks.retain(|task| !task.is_finished());
+        if state.tasks.len() == state.tasks.capacity() {
+            // Only when the list would grow: a thousand workers do not look at each other.
+            state.tasks.retain(|task| !task.is_finished());
+        }
         state.tasks.push(task);
     }
 

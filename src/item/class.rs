@@ -1,6 +1,6 @@
 //! Why an item failed.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// The kind of a failure: what reports group by and what `Retry` decides on.
@@ -116,6 +116,13 @@ impl fmt::Display for Class {
 impl Serialize for Class {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Class, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Class::parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}` is no class of failures")))
     }
 }
 

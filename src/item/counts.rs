@@ -1,11 +1,11 @@
 //! How many items of a stage ended how.
 
 use super::{Class, Outcome};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The integers that a stage keeps: one for each outcome, failures by class, attempts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Items that arrived. Equals the sum of the outcomes when the stage has ended.
     pub items: u64,

@@ -2,7 +2,7 @@
 
 use super::short::Short;
 use crate::limits::KEY_PART_BYTES_MAX;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// A path of parts, shown joined by `/`: `P00042`, `P00042/heart-rate`.
@@ -112,6 +112,12 @@ impl fmt::Display for KeyError {
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+        Key::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

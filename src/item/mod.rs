@@ -4,6 +4,7 @@
 
 mod class;
 mod counts;
+mod json;
 mod key;
 mod lineage;
 mod outcome;
@@ -12,10 +13,11 @@ mod short;
 
 pub use class::{Class, Failure};
 pub use counts::Counts;
+pub(crate) use json::parse_json;
 pub use key::{Key, KeyError};
 pub use lineage::Lineage;
 pub use outcome::{Outcome, RunOutcome};
-pub use record::{FailureRecord, OutputRecord, RunRecord, StageRecord};
+pub use record::{FailureRecord, OutputRecord, RunRecord, StageEnd, StageRecord, StoredRecord};
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -1,7 +1,7 @@
 //! How an item and how a run ended.
 
 use super::Class;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
 /// How an item of a stage ended (RUNS K4). All but `Ok` and `Empty` are *missing*.
@@ -105,5 +105,13 @@ impl fmt::Display for RunOutcome {
 impl Serialize for RunOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for RunOutcome {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RunOutcome, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = RunOutcome::ALL.into_iter().find(|outcome| outcome.name() == text);
+        known.ok_or_else(|| de::Error::custom(format!("`{text}` is no outcome of a run")))
     }
 }

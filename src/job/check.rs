@@ -9,7 +9,7 @@ use super::{
 use crate::{
     action::{self, ActionSpec, Checked, Handlers, Place},
     item::{RunOutcome, Value},
-    lang::{self, Checker, Finding, Flavor, Scope, Template},
+    lang::{self, Checker, Finding, Flavor, ReadsResponse, Scope, Template},
     limits::{
         ACTIONS_MAX, BUFFER_MAX, GATHER_VALUE_BYTES_DEFAULT, GRACE_PERIOD_DEFAULT, RUN_DEADLINE_DEFAULT, SERVICES_MAX,
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
@@ -119,6 +119,7 @@ struct Check<'a> {
     secrets: BTreeSet<String>,
     inputs: Vec<PathBuf>,
     side_files: BTreeMap<String, String>,
+    reads_response: ReadsResponse,
 }
 
 impl<'a> Check<'a> {
@@ -133,6 +134,7 @@ impl<'a> Check<'a> {
             secrets: BTreeSet::new(),
             inputs: Vec::new(),
             side_files: BTreeMap::new(),
+            reads_response: ReadsResponse::default(),
         }
     }
 
@@ -185,7 +187,7 @@ impl<'a> Check<'a> {
     fn with_checker<T>(&mut self, mut scope: Scope, check: impl FnOnce(&mut Checker<'_>) -> T) -> T {
         scope.any_params = self.any_params;
         scope.after = self.after;
-        let mut checker = Checker::new(self.base_dir, scope);
+        let mut checker = Checker::new(self.base_dir, scope).with_reads_response(self.reads_response.clone());
         if let Some(kept) = &self.surroundings.side_files {
             checker = checker.with_kept_files(kept);
         }

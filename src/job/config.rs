@@ -4,9 +4,10 @@ use super::{JobProblems, check, spec::NotifySpec};
 use crate::{
     action::Handlers,
     lang::{Finding, Level},
-    limits::{SPOOL_BYTES_MIN, THREADS_MAX},
+    limits::{HISTORY_AGE_DEFAULT, HISTORY_BYTES_DEFAULT, HISTORY_RUNS_DEFAULT, SPOOL_BYTES_MIN, THREADS_MAX},
     problem::{Problem, Source, load},
     service::ServiceSpec,
+    store::Retention,
     units::{Size, Span},
 };
 use std::{collections::BTreeSet, path::Path};
@@ -20,6 +21,8 @@ crate::spec! {
         out: Option<String>, default "out", example "\"/var/lib/lamplighter/out\"";
         /// Folder of what is kept of runs.
         state: Option<String>, default "$XDG_STATE_HOME/lamplighter", example "\"/var/lib/lamplighter/state\"";
+        /// How much is kept of runs that have ended.
+        history: Option<HistorySpec>, default "History()", example "History(max_runs: 400, max_age: \"400d\")";
         /// Threads of the executor.
         threads: Option<u32>, default "1", example "2";
         /// What is cancelled may use this long before it is killed.
@@ -30,6 +33,18 @@ crate::spec! {
         services: Option<Vec<ServiceSpec>>, example "[Service(name: \"vendor\", base: \"https://api.vendor.example\")]";
         /// What is done after the runs of every job without its own.
         on_finish: Option<Vec<NotifySpec>>, example "[Notify(run: [Exec(argv: [\"logger\", \"{{ run.summary }}\"])])]";
+    }
+}
+
+crate::spec! {
+    /// How much is kept of runs that have ended: whichever bound is met first.
+    pub struct HistorySpec as "History" {
+        /// Runs of one job.
+        max_runs: Option<u32>, default "100", example "400";
+        /// How long ago they may have ended.
+        max_age: Option<Span>, default "30d", example "\"400d\"";
+        /// Bytes of the state: above it the items of the oldest runs go, their summaries stay.
+        max_bytes: Option<Size>, default "64MB", example "\"1GB\"";
     }
 }
 
@@ -87,6 +102,18 @@ impl Config {
         Ok(CheckedConfig { config, source, remarks: problems, secrets })
     }
 
+    /// What is kept of runs that have ended, as of now.
+    pub fn retention(&self, now_ms: i64) -> Retention {
+        let history = self.history.as_ref();
+        let age = history.and_then(|history| history.max_age).map_or(HISTORY_AGE_DEFAULT, Span::get);
+        Retention {
+            max_runs: history.and_then(|history| history.max_runs).map_or(HISTORY_RUNS_DEFAULT, u64::from),
+            max_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            max_bytes: history.and_then(|history| history.max_bytes).map_or(HISTORY_BYTES_DEFAULT, Size::bytes),
+            now_ms,
+        }
+    }
+
     /// Values of its own that cannot be.
     fn mistakes(&self) -> Vec<Finding> {
         let mut mistakes = Vec::new();
@@ -117,6 +144,7 @@ impl Default for Config {
             jobs: None,
             out: None,
             state: None,
+            history: None,
             threads: None,
             grace_period: None,
             spool_max: None,

@@ -11,6 +11,10 @@ use std::{
     io::Read as _,
     ops::Range,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// How bad a finding is.
@@ -122,6 +126,23 @@ impl Scope {
     }
 }
 
+/// Whether some template or filter of a job reads `response`: if none does, no head of an answer need be made. Clones
+/// share it: it is known only when all texts are checked, and actions ask while they work.
+#[derive(Clone, Default)]
+pub struct ReadsResponse(Arc<AtomicBool>);
+
+impl ReadsResponse {
+    /// Some text does.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Some text does, as far as they are checked.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Collects what is wrong with the texts of a job.
 pub struct Checker<'a> {
     base: &'a Path,
@@ -130,6 +151,7 @@ pub struct Checker<'a> {
     secrets: BTreeSet<String>,
     side: BTreeMap<String, String>,
     inputs: Vec<PathBuf>,
+    reads_response: ReadsResponse,
     kept: Option<&'a BTreeMap<String, String>>,
 }
 
@@ -143,6 +165,7 @@ impl<'a> Checker<'a> {
             secrets: BTreeSet::new(),
             side: BTreeMap::new(),
             inputs: Vec::new(),
+            reads_response: ReadsResponse::default(),
             kept: None,
         }
     }
@@ -150,6 +173,16 @@ impl<'a> Checker<'a> {
     /// Takes template and jq files from what was kept with a run, by their names, and reads none.
     pub fn with_kept_files(self, files: &'a BTreeMap<String, String>) -> Checker<'a> {
         Checker { kept: Some(files), ..self }
+    }
+
+    /// Notes in `reads_response` whether a text reads the head of an answer.
+    pub fn with_reads_response(self, reads_response: ReadsResponse) -> Checker<'a> {
+        Checker { reads_response, ..self }
+    }
+
+    /// Whether a text of the job reads the head of an answer; final when the whole job is checked.
+    pub fn reads_response(&self) -> &ReadsResponse {
+        &self.reads_response
     }
 
     /// What exists where the next texts stand.
@@ -241,6 +274,7 @@ impl<'a> Checker<'a> {
                 None
             }
             Ok(filter) => {
+                self.note_filter(&filter);
                 for e in self.filter_problems(&filter) {
                     self.within(path, e.1.range, e.0, e.1.message, e.1.help.as_deref());
                 }
@@ -256,6 +290,7 @@ impl<'a> Checker<'a> {
             Err(e) => (None, vec![e]),
             Ok(template) => {
                 let problems = self.variable_problems(&template);
+                self.note_response(&template);
                 self.secrets.extend(template.secrets_used().iter().cloned());
                 (problems.is_empty().then_some(template), problems)
             }
@@ -277,6 +312,7 @@ impl<'a> Checker<'a> {
                 None
             }
             Ok(filter) => {
+                self.note_filter(&filter);
                 for (level, e) in self.filter_problems(&filter) {
                     self.file_finding(path, name, &text, level, e);
                 }
@@ -333,6 +369,7 @@ impl<'a> Checker<'a> {
         let problems = match Template::compile(text, flavor) {
             Err(e) => vec![e],
             Ok(template) => {
+                self.note_response(&template);
                 self.secrets.extend(template.secrets_used().iter().cloned());
                 match self.variable_problems(&template) {
                     none if none.is_empty() => return Some(template),
@@ -345,6 +382,18 @@ impl<'a> Checker<'a> {
             self.within(path, e.range, Level::Error, e.message, e.help.as_deref());
         }
         None
+    }
+
+    fn note_response(&self, template: &Template) {
+        if template.variables().iter().any(|name| name.split('.').next() == Some("response")) {
+            self.reads_response.note();
+        }
+    }
+
+    fn note_filter(&self, filter: &Filter) {
+        if filter.source().contains("$response") {
+            self.reads_response.note();
+        }
     }
 
     /// Variables of a template that do not exist here.

@@ -11,7 +11,7 @@ mod jq;
 mod stats;
 mod template;
 
-pub use check::{Checker, Finding, Level, Scope};
+pub use check::{Checker, Finding, Level, ReadsResponse, Scope};
 pub use facts::{Facts, Group, Rows, RunFacts, Secret};
 pub use jq::{Filter, FilterError};
 pub use template::{Flavor, RenderError, Template};

@@ -2,10 +2,18 @@
 //!
 //! Called by the command line for its summary and by `on_finish` for `run.report`.
 
+mod account;
+mod forgotten;
+mod history;
 mod ink;
+mod journal;
 mod table;
 
+pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, item_row};
+pub use forgotten::{GatherRow, forgotten};
+pub use history::{Past, history};
 pub use ink::{Ink, Tone, cells};
+pub use journal::{LogLine, log_line};
 pub use table::{count, table};
 
 use crate::item::{FailureRecord, RunOutcome, RunRecord, StageRecord};
@@ -64,6 +72,13 @@ pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
         };
         let _ = writeln!(text, "\n{} {} {what}", look.ink.paint(Tone::Strong, "leaked"), count(record.leaked));
     }
+    text.push_str(&written(record, look));
+    text
+}
+
+/// The first files that were written.
+fn written(record: &RunRecord, look: Look<'_>) -> String {
+    let mut text = String::new();
     if !record.outputs.is_empty() {
         let _ = writeln!(text, "\n{}", look.ink.paint(Tone::Strong, "written"));
         let shown = &record.outputs[..record.outputs.len().min(FILES)];
@@ -86,12 +101,8 @@ pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
 
 /// What every report begins with: `nightly-vitals partial after 37s`, and why.
 pub fn title(record: &RunRecord, ink: Ink) -> String {
-    let tone = match record.outcome {
-        RunOutcome::Succeeded => Tone::Good,
-        RunOutcome::Partial => Tone::Warn,
-        _ => Tone::Bad,
-    };
-    let mut text = format!("{} {}", ink.paint(Tone::Strong, &record.job), ink.paint(tone, &words(record.outcome)));
+    let outcome = ink.paint(tone_of(record.outcome), &words(record.outcome));
+    let mut text = format!("{} {outcome}", ink.paint(Tone::Strong, &record.job));
     match took(record) {
         // The times of a record are whole seconds.
         Some(Duration::ZERO) => text.push_str(" within a second"),
@@ -103,6 +114,14 @@ pub fn title(record: &RunRecord, ink: Ink) -> String {
         let _ = writeln!(text, "  {reason}");
     }
     text
+}
+
+fn tone_of(outcome: RunOutcome) -> Tone {
+    match outcome {
+        RunOutcome::Succeeded => Tone::Good,
+        RunOutcome::Partial => Tone::Warn,
+        _ => Tone::Bad,
+    }
 }
 
 fn words(outcome: RunOutcome) -> String {
@@ -143,7 +162,10 @@ fn missing(record: &RunRecord, ink: Ink) -> String {
     text.push_str(&table(&[], &rows, &[]));
     let unnamed = missing.saturating_sub(record.failures.len() as u64);
     if missing <= NAMED as u64 && unnamed > 0 {
-        let _ = writeln!(text, "  and {} more that no worker has taken", count(unnamed));
+        // What was cancelled before a worker took it has no name here, nor has what was forgotten.
+        let untaken: u64 = record.stages.iter().map(|stage| stage.counts.not_reached + stage.counts.cancelled).sum();
+        let why = if unnamed <= untaken { "that no worker has taken" } else { "whose names are not kept" };
+        let _ = writeln!(text, "  and {} more {why}", count(unnamed));
     }
     text
 }
@@ -291,7 +313,7 @@ nightly partial after 1m 0s
 
 missing 2
   vitals  timeout  P00007  GET /v1 took longer than 5s (4 attempts)
-  and 1 more that no worker has taken
+  and 1 more whose names are not kept
 
 written
   2026-11-22/vitals.json  7.2 KB

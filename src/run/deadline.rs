@@ -1,10 +1,14 @@
 //! The deadlines of stages and of the run (RUNS D1, D2).
 
 use super::state::{CancelReason, RunState};
-use crate::world::{
-    Boot, Due,
-    plant::{Bug, planted},
+use crate::{
+    action::Line,
+    world::{
+        Boot, Due,
+        plant::{Bug, planted},
+    },
 };
+use log::Level;
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
@@ -20,11 +24,8 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
     if stage.has_ended() || stage.all_settled() {
         return;
     }
-    log::warn!(
-        target: "lamplighter::run",
-        run = run.context.id.as_str(), stage = &*stage.name;
-        "stage is at its deadline of {bound:?}"
-    );
+    let text = format!("stage is at its deadline of {bound:?}");
+    run.context.journal.write(&Line::of_run(Level::Warn, &text).stage(place, &stage.name));
     if plan.on_deadline_continue {
         run.close(place);
     } else {

@@ -28,7 +28,7 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
     let group = Group::new(run.world().clone());
     for _ in 0..run.plan(place).workers {
         let (run, receiver) = (run.clone(), receiver.clone());
-        group.spawn(async move {
+        group.spawn(Box::pin(async move {
             let mut worker = Worker::new(&run, place, None);
             let watch = CutWatch::new(run.clone(), place);
             while let Ok(mut token) = receiver.recv().await {
@@ -47,7 +47,7 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
                     permits.release_working();
                 }
             }
-        });
+        }));
     }
     drop(receiver);
     if let Err(error) = feed(run, place, &sender).await {

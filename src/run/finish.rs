@@ -5,9 +5,9 @@ use super::{
     state::{RunState, null},
 };
 use crate::{
-    action::{ItemContext, Stop},
+    action::{ItemContext, Line, Stop},
     flow::Slot,
-    item::{Key, Lineage, RunRecord, Value},
+    item::{Key, Lineage, RunOutcome, RunRecord, Value},
     job::Notice,
     lang::{Facts, RunFacts},
     limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
@@ -15,18 +15,27 @@ use crate::{
     world::Due,
 };
 use futures_lite::FutureExt;
+use log::Level;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-/// Runs the notices that this outcome asks for, one after the other, each in its own time. What fails is logged and
-/// changes no outcome (RUNS D5).
-pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
-    for (place, notice) in run.job.on_finish.iter().enumerate() {
+impl RunState {
+    /// Places of the notices that this outcome asks for.
+    pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
+        if self.dry.is_some() {
+            return Vec::new();
+        }
+        let asked = self.job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+        asked.map(|(place, _)| place as u16).collect()
+    }
+}
+
+/// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome (RUNS D5).
+pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
+    for place in places.iter().copied() {
         if run.killed.is_settled() {
             return;
         }
-        if !notice.when.contains(&record.outcome) || run.dry.is_some() {
-            continue;
-        }
+        let Some(notice) = run.job.on_finish.get(usize::from(place)) else { continue };
         let time = async {
             run.world().until(Due::Boot(run.world().boot() + ON_FINISH_TIMEOUT)).await;
             Err(format!("it took longer than {ON_FINISH_TIMEOUT:?}"))
@@ -40,22 +49,26 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord) {
         let sent = work.or(time).or(killed).await;
         // One that was cut short is sent again by the next start.
         if let Some(kept) = run.kept.as_ref().filter(|_| !run.killed.is_settled())
-            && let Err(error) = kept.rows.notice_done(place as u16).await
+            && let Err(error) = kept.rows.notice_done(place).await
         {
-            log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "{error}");
+            said(run, place, &error.to_string());
         }
         if let Err(why) = sent {
-            log::error!(target: "lamplighter::run", run = record.run.as_str(), notice = place; "on_finish failed: {why}");
+            said(run, place, &format!("on_finish failed: {why}"));
         }
     }
 }
 
-async fn send(run: &Arc<RunState>, notice: &Notice, place: usize, record: &RunRecord) -> Result<(), String> {
+fn said(run: &RunState, place: u16, text: &str) {
+    run.context.journal.write(&Line::of_run(Level::Error, text).with(&[("notice", &place)]));
+}
+
+async fn send(run: &Arc<RunState>, notice: &Notice, place: u16, record: &RunRecord) -> Result<(), String> {
     let slot = Arc::new(Slot::free(run.world().clone()));
     slot.begin_item(Some(run.world().boot() + ON_FINISH_TIMEOUT), 0);
     let stage = format!("on_finish[{place}]").into();
     let mut cx = ItemContext::new(run.context.clone(), slot, stage, u16::MAX);
-    cx.lineage = Lineage::listed(u16::MAX, place as u64);
+    cx.lineage = Lineage::listed(u16::MAX, u64::from(place));
     let mut facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
     let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
     match chain::work(&notice.actions, &mut cx, &mut facts, null(), within).await {

@@ -49,15 +49,16 @@ impl Alarms {
 /// Runs `attempt` until it is done or something cuts it: a cut of the stage or the run, the item's own deadline, `timeout`.
 /// The attempt is polled first, so a success in the same tick as a deadline is a success; clocks are read only while it is
 /// pending.
-pub async fn guard<T>(
-    attempt: impl Future<Output = T>,
-    slot: &Slot,
-    watch: &mut CutWatch,
-    alarms: &mut Alarms,
-    pool: Option<&SlotPool>,
+///
+/// The attempt stays where the caller has pinned it: every worker would hold the room for it twice.
+pub fn guard<'a, T>(
+    mut attempt: Pin<&'a mut (impl Future<Output = T> + ?Sized)>,
+    slot: &'a Slot,
+    watch: &'a mut CutWatch,
+    alarms: &'a mut Alarms,
+    pool: Option<&'a SlotPool>,
     timeout: Option<Duration>,
-) -> Guarded<T> {
-    let mut attempt = std::pin::pin!(attempt);
+) -> impl Future<Output = Guarded<T>> {
     poll_fn(move |cx| {
         match fenced(attempt.as_mut(), cx) {
             Poll::Ready(Ok(value)) => return Poll::Ready(Guarded::Done(value)),
@@ -86,10 +87,9 @@ pub async fn guard<T>(
         }
         Poll::Pending
     })
-    .await
 }
 
-fn fenced<T>(attempt: Pin<&mut impl Future<Output = T>>, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
+fn fenced<T>(attempt: Pin<&mut (impl Future<Output = T> + ?Sized)>, cx: &mut Context<'_>) -> Poll<Result<T, String>> {
     match catch_unwind(AssertUnwindSafe(|| attempt.poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => Poll::Ready(Err(panic_text(panic))),

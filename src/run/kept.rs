@@ -6,18 +6,20 @@
 
 use super::{
     facts::{absolute, rfc3339},
+    options::RunOptions,
     state::{RunState, lock, null},
     token::Token,
     worker::{Child, children},
 };
 use crate::{
-    item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageRecord, Value},
-    job::{CheckedJob, Job, JobProblems, Surroundings},
+    item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
+    job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
     limits::{PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
     world::{Boot, World},
 };
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,8 @@ struct Definition {
     base_dir: PathBuf,
     text: String,
     side_files: BTreeMap<String, String>,
+    zone: String,
+    stages: Vec<StageOutline>,
 }
 
 /// The job that a kept run began with. Services and notices of the configuration are those of `surroundings`, secrets are
@@ -64,50 +68,130 @@ pub fn kept_job(details: &RunDetails, surroundings: &Surroundings) -> Result<Che
     Job::from_source(&definition.name, source, &definition.base_dir, &surroundings)
 }
 
+/// What is known of a job without understanding its text: enough to tell of its runs.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// The zone of its times.
+    pub zone: TimeZone,
+    /// By place.
+    pub stages: Vec<StageOutline>,
+}
+
+/// A stage of an [`Outline`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageOutline {
+    /// Its name.
+    pub name: String,
+    /// People are not told of it.
+    pub hidden: bool,
+    /// Its deadline, in milliseconds.
+    pub deadline_ms: Option<u64>,
+}
+
+impl Outline {
+    /// Of the job that a run began with; empty, in UTC, where what was kept is no definition.
+    pub fn of(details: &RunDetails) -> Outline {
+        let definition: Option<Definition> = serde_json::from_str(&details.definition).ok();
+        let zone = definition.as_ref().and_then(|definition| TimeZone::get(&definition.zone).ok());
+        let stages = definition.map(|definition| definition.stages).unwrap_or_default();
+        Outline { zone: zone.unwrap_or(TimeZone::UTC), stages }
+    }
+
+    /// The same with times in UTC.
+    pub fn in_utc(self) -> Outline {
+        Outline { zone: TimeZone::UTC, ..self }
+    }
+
+    /// The name of the stage at a place, where people are told of it.
+    pub fn name(&self, place: u16) -> Option<&str> {
+        let stage = self.stages.get(usize::from(place)).filter(|stage| !stage.hidden)?;
+        Some(&stage.name)
+    }
+
+    /// Places of the stages that people are told of.
+    pub fn places(&self) -> impl Iterator<Item = u16> {
+        (0..self.stages.len() as u16).filter(|place| self.name(*place).is_some())
+    }
+
+    /// A time of the wall clock in its zone.
+    pub fn time(&self, wall_ms: i64) -> String {
+        rfc3339(jiff::Timestamp::from_millisecond(wall_ms).unwrap_or_default(), &self.zone)
+    }
+}
+
+/// What the rows of a run say of it when it has no record. Its counts are "at least".
+pub async fn record_so_far(
+    rows: &RunStore,
+    head: &RunHead,
+    outline: &Outline,
+    reason: Option<String>,
+    ended_ms: i64,
+) -> Result<RunRecord, StoreError> {
+    let mut stages = Vec::new();
+    for place in outline.places() {
+        let tally = rows.tally(place).await?;
+        let items = tally.counts.items + tally.waiting;
+        let name = outline.name(place).unwrap_or_default().to_owned();
+        stages.push(StageRecord { name, counts: Counts { items, complete: false, ..tally.counts } });
+    }
+    let places: Vec<u16> = outline.places().collect();
+    let missing = rows.failures(&places, None, Page { after: None, limit: SUMMARY_LIST_MAX }).await?;
+    let failures = missing.into_iter().map(|missing| FailureRecord {
+        stage: outline.name(missing.stage).unwrap_or_default().to_owned(),
+        key: missing.key,
+        class: missing.outcome.class_text(),
+        message: missing.message,
+        attempts: missing.attempts,
+    });
+    let (outputs, outputs_total) = rows.outputs(SUMMARY_LIST_MAX).await?;
+    Ok(RunRecord {
+        run: head.run.to_string(),
+        job: head.job.clone(),
+        outcome: RunOutcome::Interrupted,
+        reason,
+        started: outline.time(head.started_ms),
+        ended: outline.time(ended_ms),
+        stages,
+        failures: failures.collect(),
+        outputs,
+        outputs_total,
+        leaked: 0,
+        unsaved: None,
+    })
+}
+
 /// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it. False when it
 /// has ended meanwhile, or somebody works on it.
 ///
 /// # Errors
 /// When the state cannot be read or written.
 pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
-    let rows = state.rows(&head.run);
-    let details = state.details(&head.run).await?;
-    // Names and zone are those of the job; where it is not understood any more places stand in for names.
-    let job = details.and_then(|details| kept_job(&details, &Surroundings::default()).ok()).map(|checked| checked.job);
-    let zone = job.as_ref().map_or(jiff::tz::TimeZone::UTC, |job| job.zone.clone());
-    let shown = job.iter().flat_map(|job| job.stages.iter().enumerate()).filter(|(_, stage)| !stage.hidden);
-    let mut stages = Vec::new();
-    for (place, stage) in shown {
-        let counts = rows.tally(place as u16).await?.counts;
-        stages.push(StageRecord { name: stage.name.to_string(), counts: Counts { complete: false, ..counts } });
-    }
-    let time = |ms: i64| rfc3339(jiff::Timestamp::from_millisecond(ms).unwrap_or_default(), &zone);
+    let Some(details) = state.details(&head.run).await? else { return Ok(false) };
     let ended_ms = world.wall().as_millisecond();
-    let reason = "its process ended before it, and nobody went on with it".to_owned();
-    let (outputs, outputs_total) = rows.outputs(SUMMARY_LIST_MAX).await?;
-    let record = RunRecord {
-        run: head.run.to_string(),
-        job: head.job.clone(),
-        outcome: RunOutcome::Interrupted,
-        reason: Some(reason.clone()),
-        started: time(head.started_ms),
-        ended: time(ended_ms),
-        stages,
-        failures: Vec::new(),
-        outputs,
-        outputs_total,
-        leaked: 0,
-        unsaved: None,
-    };
+    let reason = Some("its process ended before it, and nobody went on with it".to_owned());
+    let outline = Outline::of(&details);
+    let record = record_so_far(&state.rows(&head.run), head, &outline, reason.clone(), ended_ms).await?;
+    let stored = StoredRecord { record, timeline: Vec::new() };
     let end = RunEnd {
         outcome: RunOutcome::Interrupted,
-        reason: Some(reason),
-        record: serde_json::to_string(&record).unwrap_or_default(),
+        reason,
+        record: serde_json::to_string(&stored).unwrap_or_default(),
         ended_ms,
         ran_ms: head.ran_ms,
         notices: Vec::new(),
     };
     state.interrupt(&head.run, end).await
+}
+
+/// Starts as the run did: with its due and its params, and with its outputs where they were.
+pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
+    options.due = jiff::Timestamp::from_millisecond(details.head.due_ms).ok();
+    let kept: Value = serde_json::from_str(&details.options).unwrap_or_default();
+    if let Some(out) = kept["out"].as_str() {
+        options.out = out.into();
+    }
+    let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
+    options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
 
 /// What a run knows of its being kept.
@@ -172,6 +256,8 @@ impl RunState {
             base_dir: absolute(&self.job.base_dir),
             text: self.job.text.clone(),
             side_files: self.job.side_files.clone(),
+            zone: self.job.zone.iana_name().unwrap_or("UTC").to_owned(),
+            stages: self.job.stages.iter().map(outline_of).collect(),
         };
         let wall = self.started_wall;
         NewRun {
@@ -188,7 +274,7 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: "{}".to_owned(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
             alone: keeping.alone,
         }
     }
@@ -235,10 +321,16 @@ impl RunState {
         Ok(())
     }
 
+    /// How long the run has run, in all its passes.
+    pub fn ran(&self) -> Duration {
+        let own = || self.world().boot().since(self.started);
+        self.kept.as_ref().map_or_else(own, |kept| kept.ran(self.world()))
+    }
+
     /// Records when a stage began, once in the life of the run.
     pub async fn note_began(&self, place: u16) {
         let Some(kept) = &self.kept else { return };
-        let (ran, wall) = (millis(kept.ran(self.world())), self.world().wall().as_millisecond());
+        let (ran, wall) = (millis(self.ran()), self.world().wall().as_millisecond());
         if let Err(error) = kept.rows.stage_began(place, ran, wall).await {
             self.store_failed(&error);
         }
@@ -272,17 +364,17 @@ impl RunState {
     /// Records how the run ended, with the notices that follow. What this returns is on the disk.
     pub async fn keep_end(&self, record: &RunRecord) -> Result<(), StoreError> {
         let Some(kept) = &self.kept else { return Ok(()) };
-        let notices = self.job.on_finish.iter().enumerate();
+        let ends = self.stages.iter().filter(|stage| self.is_wanted(stage.place));
+        let ends = ends.filter_map(|stage| Some((stage.place, stage.ended.get()?)));
+        let timeline = ends.map(|(place, ended)| StageEnd { place, ended_ms: millis(*ended) }).collect();
+        let stored = StoredRecord { record: record.clone(), timeline };
         let end = RunEnd {
             outcome: record.outcome,
             reason: record.reason.clone(),
-            record: serde_json::to_string(record).unwrap_or_default(),
+            record: serde_json::to_string(&stored).unwrap_or_default(),
             ended_ms: self.world().wall().as_millisecond(),
-            ran_ms: millis(kept.ran(self.world())),
-            notices: notices
-                .filter(|(_, notice)| notice.when.contains(&record.outcome))
-                .map(|(place, _)| place as u16)
-                .collect(),
+            ran_ms: millis(self.ran()),
+            notices: self.notices_after(record.outcome),
         };
         match kept.rows.end(end).await? {
             true => Ok(()),
@@ -326,6 +418,10 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
             }
         }
     }
+}
+
+fn outline_of(stage: &Stage) -> StageOutline {
+    StageOutline { name: stage.name.to_string(), hidden: stage.hidden, deadline_ms: stage.deadline.map(millis) }
 }
 
 fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> super::worker::Children {

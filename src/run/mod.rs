@@ -4,6 +4,7 @@
 //! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
+mod account;
 mod chain;
 mod deadline;
 mod deferred;
@@ -16,38 +17,43 @@ mod options;
 mod outcome;
 mod pool;
 mod progress;
+mod retry;
 mod rows;
 mod source;
 mod state;
 mod token;
 mod worker;
 
+pub use account::{account, ran, standing};
 pub use facts::rfc3339;
-pub use kept::{Keeping, give_up, kept_job};
+pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
 
 use crate::{
-    action::{Leftovers, Outputs, RunContext},
+    action::{Journal, Leftovers, Line, Outputs, RunContext},
     flow::{Group, Latch, panic_text},
     item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
-    store::{Begun, Clocks, Resume, State, StoreError, TakenOver},
+    store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
     world::{BoxFuture, Due, Task, World},
 };
 use event_listener::Event;
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, future};
 use kept::Kept;
+use log::Level;
+use retry::COPY_PASS;
 use state::{RunState, StageState, lock};
 use std::{
     collections::BTreeMap,
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
+    path::Path,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -83,6 +89,10 @@ pub enum StartError {
     Begun(String),
     /// The run has ended, or a living process works on it: there is nothing to resume.
     NotResumable(String),
+    /// The run has not ended: it cannot be repeated.
+    NotEnded(String),
+    /// What the run did is no longer stored: it cannot be repeated.
+    Gone(String),
     /// The run crashed the program too often, and is quarantined now.
     Poison(String),
     /// The state cannot be read or written.
@@ -107,6 +117,12 @@ impl fmt::Display for StartError {
             StartError::NotResumable(run) => {
                 write!(f, "{run} has ended, or another process works on it: there is nothing to resume")
             }
+            StartError::NotEnded(run) => write!(f, "{run} has not ended: there is nothing to repeat yet"),
+            StartError::Gone(run) => write!(
+                f,
+                "what {run} did is not stored any more (`history` of the configuration says how much is): it cannot be \
+                 repeated"
+            ),
             StartError::Poison(run) => {
                 write!(f, "{run} ended the program too often: it is quarantined and not resumed any more")
             }
@@ -196,7 +212,7 @@ impl Runner {
     }
 
     /// Goes on with a run whose process has died or let it go: the same id, due, params and what is left of its time.
-    /// `job` is the one that it began with: [`kept_job`]. Of `options` the id, due, params and store are those of the run.
+    /// `job` is the one that it began with: [`kept_job`]. Of `options` the id, due, params, outputs and store are those of the run.
     ///
     /// # Errors
     /// As [`Runner::start`], and when the run is not there to be resumed or the state cannot be read or written.
@@ -229,10 +245,8 @@ impl Runner {
     ) -> Result<RunState, StartError> {
         let head = &resume.details.head;
         let id = head.run.to_string();
-        options.due = jiff::Timestamp::from_millisecond(head.due_ms).ok();
+        kept::as_before(&mut options, &resume.details);
         options.deadline = kept::left(&resume, self.world.wall());
-        let params: Value = serde_json::from_str(&resume.details.params).unwrap_or_default();
-        options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
         let chain = head.chain_first.to_string();
         let kept = Kept::new(&self.world, state, &id, &chain, Some(resume));
         options.store = StoreChoice::Kept(kept.rows.clone());
@@ -297,6 +311,7 @@ impl Runner {
         }
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
+            journal: Journal::new(world.clone(), &id, &job.name, kept.is_some()),
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
             chain: kept.as_ref().map_or_else(|| id.clone(), |kept| kept.chain.clone()),
@@ -359,13 +374,19 @@ fn merged_params(defaults: &Value, given: &BTreeMap<String, Value>) -> Result<Va
 }
 
 impl RunState {
-    /// From the first stage to the last notice.
+    /// From the first stage to the last notice, with its log beside it.
     async fn tell(self: Arc<RunState>) -> RunRecord {
-        log::info!(
-            target: "lamplighter::run",
-            run = self.context.id.as_str(), job = self.context.job.as_str();
-            "run started"
-        );
+        let story = async {
+            let record = self.clone().work().await;
+            self.context.journal.close();
+            record
+        };
+        let Some(kept) = &self.kept else { return story.await };
+        future::zip(story, self.context.journal.pump(&kept.rows)).await.0
+    }
+
+    async fn work(self: Arc<RunState>) -> RunRecord {
+        self.say_begun();
         self.say_unkept();
         // A disk that hangs holds up the opening: the deadline holds all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
@@ -382,13 +403,9 @@ impl RunState {
         if let Err(error) = self.keep_end(&record).await {
             record.unsaved = Some(error.to_string());
         }
-        log::info!(
-            target: "lamplighter::run",
-            run = record.run.as_str(), job = record.job.as_str(), outcome = record.outcome.name();
-            "run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
-        );
+        self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
-        finish::notify(&self, &record).await;
+        finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
         self.context.leftovers.join().await;
         self.answered(self.store.end()).await;
         self.let_go().await;
@@ -410,9 +427,31 @@ impl RunState {
         self.world().idle().or(patience).await;
     }
 
+    fn say_begun(&self) {
+        let head = self.kept.as_ref().and_then(|kept| kept.resume.as_ref()).map(|resume| &resume.details.head);
+        let mut fields: Vec<(&str, &dyn fmt::Display)> = vec![("job", &self.context.job)];
+        let mut text = "run started";
+        match head {
+            Some(RunHead { parent: Some(parent), pass: COPY_PASS, .. }) => fields.push(("repeats", parent)),
+            Some(head) => {
+                text = "run resumed";
+                fields.push(("pass", &head.pass));
+            }
+            None => {}
+        }
+        self.context.journal.write(&Line::of_run(Level::Info, text).with(&fields));
+    }
+
+    fn say_ended(&self, record: &RunRecord) {
+        let text = format!("run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default());
+        let line = Line::of_run(Level::Info, &text);
+        self.context.journal.write(&line.with(&[("job", &record.job), ("outcome", &record.outcome)]));
+    }
+
     /// Where many items write files, who owns which path is kept in the store (RUNS K6, S4).
     async fn open_for_outputs(&self) {
-        let many = |stage: &Stage| !matches!(stage.kind, StageKind::GatherAll);
+        // A run that is kept remembers all its files: a later pass, and who forgets an item, must know of them.
+        let many = |stage: &Stage| self.kept.is_some() || !matches!(stage.kind, StageKind::GatherAll);
         let writes = |stage: &Stage| many(stage) && stage.actions.iter().any(|action| action.writes);
         if self.dry.is_none() && self.job.stages.iter().any(writes) {
             match self.rows().await {
@@ -427,7 +466,7 @@ impl RunState {
         let stages = Group::new(self.world().clone());
         for place in 0..self.stages.len() as u16 {
             if !self.is_wanted(place) {
-                self.stage(place).ended.settle(());
+                self.stage(place).ended.settle(self.ran());
                 continue;
             }
             stages.spawn(self.clone().run_stage(place));
@@ -542,6 +581,11 @@ impl Run {
     /// Its id.
     pub fn id(&self) -> &str {
         &self.state.context.id
+    }
+
+    /// Root of its outputs.
+    pub fn out(&self) -> &Path {
+        &self.state.options.out
     }
 
     /// Where it stands now.

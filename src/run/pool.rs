@@ -52,7 +52,8 @@ impl SlotPool {
         });
         if taken.is_ok() {
             let (run, place) = (self.run.clone(), self.place);
-            let work = worker::work_through(run.clone(), place, self.clone());
+            // Each future around it would hold it twice: as what it was given and as what it waits for.
+            let work = Box::pin(worker::work_through(run.clone(), place, self.clone()));
             self.group.spawn(async move {
                 let stage = run.stage(place).clone();
                 let work = stage.inbox.telling_senders(work);

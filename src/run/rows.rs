@@ -2,9 +2,11 @@
 
 use super::state::RunState;
 use crate::{
+    action::Line,
     flow::Semaphore,
     store::{RunStore, Store, StoreError, memory::Memory, sqlite::Sqlite},
 };
+use log::Level;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -97,7 +99,7 @@ impl Rows {
                 let limit = *limit;
                 let (store, remarks) = run.world().unblock(move || open_private(&folder, limit)).await?;
                 for remark in remarks {
-                    log::warn!(target: "lamplighter::store", run = run.context.id.as_str(); "{remark}");
+                    run.context.journal.write(&Line::of_run(Level::Warn, &remark));
                 }
                 let store = Arc::new(store);
                 // Opened once, by the turn.

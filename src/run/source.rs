@@ -7,15 +7,16 @@ use super::{
     worker::{Child, Delivery, end_stage, render_key},
 };
 use crate::{
-    action::{Checked, Handed, ItemContext, Out, Stop},
+    action::{Checked, Handed, ItemContext, Line, Out, Stop},
     flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
-    limits::{BATCH_AGE, BATCH_ROWS},
+    limits::{BATCH_AGE, BATCH_ROWS, LISTED_AHEAD},
     store::{Claim, StoreError},
     world::plant::{Bug, planted},
 };
 use futures_lite::{FutureExt, future::zip};
+use log::Level;
 use smallvec::smallvec;
 use std::{
     pin::pin,
@@ -26,6 +27,12 @@ use std::{
 enum Listed {
     Value(Arc<Value>),
     Bad(Failure),
+}
+
+/// How many values are listed ahead, and taken in at a time: where the store has a part in it, by a `key:` or
+/// in a run that is kept, so many as one commit takes.
+fn batch(run: &RunState, place: u16) -> usize {
+    if run.plan(place).key.is_some() || run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
 }
 
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
@@ -39,7 +46,7 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if stage.began.settle(run.world().boot()) {
         run.note_began(place).await;
     }
-    let listed = Inbox::new(BATCH_ROWS);
+    let listed = Inbox::new(batch(&run, place));
     let list = async {
         list(&run, place, &listed).await;
         listed.close();
@@ -93,10 +100,10 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         listed,
         response: null(),
     };
-    let listing = first.action.run(&cx, &facts, &mut out);
+    let mut listing = first.action.run(&cx, &facts, &mut out);
     let mut watch = CutWatch::new(run.clone(), place);
     let mut alarms = Alarms::new(run.world());
-    let failure = match guard(listing, &slot, &mut watch, &mut alarms, None, plan.timeout).await {
+    let failure = match guard(listing.as_mut(), &slot, &mut watch, &mut alarms, None, plan.timeout).await {
         Guarded::Done(Ok(()) | Err(Stop::Empty)) => None,
         Guarded::Done(Err(Stop::Failed { failure, .. })) => Some(failure),
         Guarded::Done(Err(Stop::Defer { .. } | Stop::PastDeadline)) => {
@@ -117,7 +124,7 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     if let Some(failure) = failure {
         stage.incomplete.store(true, Ordering::Release);
         let what = format!("the listing of stage `{}` failed: {failure}", stage.name);
-        log::warn!(target: "lamplighter::run", run = run.context.id.as_str(), stage = &*stage.name; "{what}");
+        run.context.journal.write(&Line::of_run(Level::Warn, &what).stage(place, &stage.name));
         run.note_broken(what);
         if plan.fail_fast {
             run.cancel(super::state::CancelReason::FailFast(stage.name.to_string()));
@@ -216,11 +223,11 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let has_key = run.plan(place).key.is_some();
     let mut ordinal = if has_key { run.stage(place).first_ordinal.load(Ordering::Acquire) } else { 0 };
     let watch = CutWatch::new(run.clone(), place);
-    let mut batch = Vec::new();
+    let (mut taken, most) = (Vec::new(), batch(run, place));
     while let Some(first) = listed.drain().await {
-        batch.push(first);
-        fill(run, listed, &mut batch).await;
-        let named = name(run, place, batch.drain(..), &mut ordinal);
+        taken.push(first);
+        fill(run, listed, &mut taken, most).await;
+        let named = name(run, place, taken.drain(..), &mut ordinal);
         let claims = match claim(run, place, &named).await {
             Ok(claims) => claims,
             Err(error) => {
@@ -262,20 +269,20 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
 }
 
 /// Takes what else has been listed. In a run that is kept it waits a moment for more: each batch is a commit.
-async fn fill(run: &RunState, listed: &Inbox<Listed>, batch: &mut Vec<Listed>) {
-    listed.take_all(batch, BATCH_ROWS);
+async fn fill(run: &RunState, listed: &Inbox<Listed>, taken: &mut Vec<Listed>, most: usize) {
+    listed.take_all(taken, most);
     if run.kept.is_none() {
         return;
     }
     let mut time = pin!(run.world().sleep(BATCH_AGE));
-    while batch.len() < BATCH_ROWS {
+    while taken.len() < most {
         let more = async { Some(listed.drain().await) };
         let over = async {
             time.as_mut().await;
             None
         };
         match more.or(over).await {
-            Some(Some(next)) => batch.push(next),
+            Some(Some(next)) => taken.push(next),
             Some(None) | None => return,
         }
     }
@@ -316,7 +323,7 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
 
 /// Claims the keys of a batch; nothing where the items have no key of their own and no later pass will ask for them.
 async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>, StoreError> {
-    if (run.plan(place).key.is_none() && run.kept.is_none()) || planted(Bug::DuplicateKey) {
+    if run.plan(place).key.is_none() && run.kept.is_none() || planted(Bug::DuplicateKey) {
         return Ok(Vec::new());
     }
     let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));
@@ -334,9 +341,10 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> O
         return None;
     }
     run.arrive(place);
+    let Named { lineage, key, value } = item;
     let end = |outcome, message| End {
-        lineage: &item.lineage,
-        key: &item.key,
+        lineage: &lineage,
+        key: &key,
         outcome,
         attempts: 1,
         message,
@@ -344,27 +352,27 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> O
         by: None,
         took_ms: None,
     };
-    let value = match (&item.value, claim) {
+    let value = match (value, claim) {
         (Err(failure), _) => {
             let end = end(Outcome::Failed(failure.class), Some(&failure.message));
             run.settle(place, end, Vec::new()).await;
             return None;
         }
-        (Ok(value), Claim::Taken { lineage, .. }) => {
+        (Ok(value), Claim::Taken { lineage: first, .. }) => {
             let message = format!(
                 "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                item.lineage.ordinal() + 1,
-                item.key,
-                lineage.ordinal() + 1
+                lineage.ordinal() + 1,
+                key,
+                first.ordinal() + 1
             );
-            let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
+            let inputs = if run.stage(place).keep_inputs { vec![(*value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
             run.settle(place, end, inputs).await;
             return None;
         }
-        (Ok(value), Claim::Mine | Claim::Known { .. }) => value.clone(),
+        (Ok(value), Claim::Mine | Claim::Known { .. }) => value,
     };
     let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
     run.settle(place, end(Outcome::Ok, None), kept).await;
-    Some(Child { lineage: item.lineage, key: item.key, value })
+    Some(Child { lineage, key, value })
 }

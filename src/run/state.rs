@@ -6,7 +6,7 @@ use super::{
     token::Token,
 };
 use crate::{
-    action::RunContext,
+    action::{Line, RunContext},
     flow::{Group, Inbox, Latch, Order, WorkPermits},
     item::{Class, Counts, Failure, FailureRecord, Key, Lineage, Outcome, Value},
     job::{Job, Stage},
@@ -20,6 +20,7 @@ use crate::{
     },
 };
 use event_listener::{Event, EventListener};
+use log::Level;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -120,8 +121,8 @@ pub struct StageState {
     pub listed: AtomicBool,
     /// The first ordinal of an item that no earlier pass has listed.
     pub first_ordinal: AtomicU64,
-    /// All its tasks are joined.
-    pub ended: Latch<()>,
+    /// All its tasks are joined, when the run had run so long in all its passes.
+    pub ended: Latch<Duration>,
     /// Items that wait in the store.
     pub deferred: AtomicU64,
     /// Woken when it closes or the run is cancelled.
@@ -394,6 +395,12 @@ impl RunState {
         if !listed {
             return;
         }
+        if let Outcome::Failed(class) = end.outcome {
+            let text = format!("failed: {class}: {}", end.message.unwrap_or_default());
+            let line = Line::of_run(Level::Debug, &text).from_target("lamplighter::item").kept_as(Level::Warn);
+            let line = line.stage(place, &stage.name).key(Some(end.key));
+            self.context.journal.write(&line.with(&[("attempts", &end.attempts)]));
+        }
         if let Outcome::Failed(Class::Output) = end.outcome {
             self.note_broken(end.message.unwrap_or("a file could not be written").to_owned());
         }
@@ -441,7 +448,7 @@ impl RunState {
     /// nobody waits for what will not come.
     pub fn died(&self, what: &str, panic: &str) {
         let message = format!("{what} panicked: {panic}; this is a defect of Lamplighter");
-        log::error!(target: "lamplighter::run", run = self.context.id.as_str(); "{message}");
+        self.context.journal.write(&Line::of_run(Level::Error, &message));
         self.note_broken(format!("lost: {message}"));
         self.cancel(CancelReason::Broken(Failure::new(Class::Lost, message)));
     }
@@ -472,7 +479,8 @@ impl RunState {
                 values,
                 took_ms: end.took_ms,
             };
-            if let Err(error) = self.put(row).await {
+            // Boxed: most items have no row, and every worker would hold the room for it.
+            if let Err(error) = Box::pin(self.put(row)).await {
                 self.store_failed(&error);
             }
         }

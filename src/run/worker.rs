@@ -8,7 +8,7 @@ use super::{
     token::{Done, Token},
 };
 use crate::{
-    action::{ItemContext, Stop},
+    action::{ItemContext, Line, Stop},
     flow::{Group, ItemBound, PullEnd, Slot, WaitRefused},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     job::Stage,
@@ -24,6 +24,7 @@ use futures_lite::{
     FutureExt,
     future::{poll_once, yield_now},
 };
+use log::Level;
 use smallvec::SmallVec;
 use std::{
     pin::pin,
@@ -94,14 +95,12 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
     }
     let counts = stage.snapshot();
     if !plan.hidden {
-        log::info!(
-            target: "lamplighter::run",
-            run = run.context.id.as_str(), stage = &*stage.name, items = counts.items, ok = counts.ok, empty = counts.empty,
-            missing = counts.missing();
-            "stage ended"
-        );
+        let missing = counts.missing();
+        let fields: [(&str, &dyn std::fmt::Display); 4] =
+            [("items", &counts.items), ("ok", &counts.ok), ("empty", &counts.empty), ("missing", &missing)];
+        run.context.journal.write(&Line::of_run(Level::Info, "stage ended").stage(place, &stage.name).with(&fields));
     }
-    stage.ended.settle(());
+    stage.ended.settle(run.ran());
     run.changed.notify(usize::MAX);
 }
 
@@ -335,11 +334,6 @@ impl Worker {
             }
             Worked::Gave(values) => self.settle_ok(run, token, attempts, values).await,
             Worked::Failed(failure) => {
-                log::debug!(
-                    target: "lamplighter::item",
-                    run = run.context.id.as_str(), stage = &*stage.name, key = token.body().key.as_str(), attempts;
-                    "failed: {failure}"
-                );
                 let done = self.done(Outcome::Failed(failure.class), attempts, Some(&failure.message));
                 token.settle(run, done, Vec::new()).await;
                 Delivery::Done
@@ -437,10 +431,13 @@ impl Worker {
             self.see(run, token);
             let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print, in_source: false });
             let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut(stage).is_some() };
-            let Worker { cx, facts, slot, watch, alarms, pool, .. } = &mut *self;
-            let value = facts.item.clone();
-            let work = chain::work(&plan.actions, cx, facts, value, bounds_of_work);
-            let guarded = guard(work, slot, watch, alarms, pool.as_ref(), plan.timeout).await;
+            // The work is gone before what came of it is looked at.
+            let guarded = {
+                let Worker { cx, facts, slot, watch, alarms, pool, .. } = &mut *self;
+                let value = facts.item.clone();
+                let work = pin!(chain::work(&plan.actions, cx, facts, value, bounds_of_work));
+                guard(work, slot, watch, alarms, pool.as_ref(), plan.timeout).await
+            };
             let failure = match guarded {
                 Guarded::Done(Ok(values)) => {
                     self.slot.count_attempts(attempt);
@@ -488,8 +485,11 @@ impl Worker {
             };
             let Some(retry) = plan.retry.as_ref().filter(|_| attempt < most) else { return Worked::Failed(failure) };
             let wait = retry.backoff(attempt, run.world());
-            let Worker { slot, watch, alarms, pool, .. } = &mut *self;
-            match guard(slot.wait(wait), slot, watch, alarms, pool.as_ref(), None).await {
+            let waited = {
+                let Worker { slot, watch, alarms, pool, .. } = &mut *self;
+                guard(pin!(slot.wait(wait)), slot, watch, alarms, pool.as_ref(), None).await
+            };
+            match waited {
                 Guarded::Done(Ok(())) => {}
                 Guarded::Done(Err(WaitRefused::PastDeadline)) | Guarded::PastDeadline => {
                     return Worked::Failed(failure);
@@ -727,11 +727,16 @@ async fn deliver(run: &Arc<RunState>, place: u16, children: Children) {
             };
             sent.or(cancelled).await;
         }
-        for reader in &run.stage(place).feeds {
-            let token = Token::arrive(run, *reader, lineage.clone(), key.clone(), value.clone());
-            if let Some(token) = token.try_send(run) {
-                token.send(run).await;
-            }
+        let Some((last, others)) = run.stage(place).feeds.split_last() else { continue };
+        for reader in others {
+            offer(run, Token::arrive(run, *reader, lineage.clone(), key.clone(), value.clone())).await;
         }
+        offer(run, Token::arrive(run, *last, lineage, key, value)).await;
+    }
+}
+
+async fn offer(run: &RunState, token: Token) {
+    if let Some(token) = token.try_send(run) {
+        token.send(run).await;
     }
 }

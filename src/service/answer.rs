@@ -17,7 +17,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// What became of the body.
     pub body: Body,
-    /// SHA-256 of the body after gunzip, as hex; of a download as it came.
+    /// SHA-256 of the body after gunzip, as hex; of a download as it came. Empty where the request did not ask for it.
     pub sha256: String,
     /// Why a redirect was not followed, as a sentence.
     pub redirect: Option<String>,

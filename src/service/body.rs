@@ -15,7 +15,7 @@ pub(super) struct Reader {
     read: u64,
     stated: Option<u64>,
     form: Form,
-    hash: Sha256,
+    hash: Option<Sha256>,
 }
 
 enum Form {
@@ -41,8 +41,8 @@ pub(super) enum Broken {
 }
 
 impl Reader {
-    /// A reader for the body that follows `headers`.
-    pub(super) fn new(headers: &HeaderMap, cap: u64, download: bool) -> Reader {
+    /// A reader for the body that follows `headers`; with `digest` it hashes what it reads.
+    pub(super) fn new(headers: &HeaderMap, cap: u64, download: bool, digest: bool) -> Reader {
         let stated = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let capped = Capped { bytes: Vec::new(), cap, over: false };
         let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?").trim());
@@ -54,7 +54,7 @@ impl Reader {
             }
             Some(_) => Form::Ended(Body::Undecodable("it is encoded otherwise than by gzip".to_owned())),
         };
-        Reader { cap, read: 0, stated, form, hash: Sha256::new() }
+        Reader { cap, read: 0, stated, form, hash: digest.then(Sha256::new) }
     }
 
     /// Reads to the end, or to the point from which the rest is of no use. `true` when the body has ended and its
@@ -85,7 +85,9 @@ impl Reader {
             match &mut self.form {
                 Form::Ended(_) => return Ok(false),
                 Form::Download => {
-                    self.hash.update(&bytes);
+                    if let Some(hash) = &mut self.hash {
+                        hash.update(&bytes);
+                    }
                     if let Some(sink) = &mut sink {
                         sink.write(bytes).await.map_err(Broken::Sink)?;
                     }
@@ -112,7 +114,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// The body, and its SHA-256 as hex.
+    /// The body, and its SHA-256 as hex if that was asked for.
     pub(super) fn finish(self) -> (Body, String) {
         let Reader { read, form, mut hash, .. } = self;
         let body = match form {
@@ -121,10 +123,10 @@ impl Reader {
             Form::Download => Body::Streamed(read),
             Form::Ended(body) => body,
         };
-        if let Body::Whole(bytes) = &body {
+        if let (Some(hash), Body::Whole(bytes)) = (&mut hash, &body) {
             hash.update(bytes);
         }
-        (body, hex(&hash.finalize()))
+        (body, hash.map(|hash| hex(&hash.finalize())).unwrap_or_default())
     }
 }
 

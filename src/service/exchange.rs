@@ -44,6 +44,8 @@ pub struct Request {
     pub body: Bytes,
     /// Instead of the service's timeout.
     pub timeout: Option<Duration>,
+    /// Somebody reads [`Answer::sha256`]; else it stays empty.
+    pub digest: bool,
 }
 
 /// Where the body of a download goes.
@@ -100,7 +102,7 @@ impl Service {
                 Some(_) => ("max_file", self.max_file),
                 None => ("max_body", self.max_body),
             };
-            let mut reader = Reader::new(&head.headers, cap, download.is_some());
+            let mut reader = Reader::new(&head.headers, cap, download.is_some(), request.digest);
             let whole = match clock.bound(reader.read(&mut conn, incoming, download)).await {
                 None => return Err(clock.late(request)),
                 Some(Err(Broken::Cut(cause))) => {

@@ -1,10 +1,12 @@
 //! In the place of `tls.rs` in a program without the feature `tls`: nothing can be encrypted, and nothing is sent in the
 //! clear instead. A job with an `https` address is refused when it is loaded, by [`super::url::split`].
 
-use smol::net::TcpStream;
 use std::io;
 
-use super::{transport::Wire, url::WITHOUT_TLS};
+use super::{
+    transport::{Socket, Wire},
+    url::WITHOUT_TLS,
+};
 
 /// There is none.
 pub(super) enum Connector {}
@@ -16,7 +18,7 @@ impl Connector {
         Err(WITHOUT_TLS.to_owned())
     }
 
-    pub(super) async fn connect(&self, _host: &str, _stream: TcpStream) -> io::Result<Box<dyn Wire>> {
+    pub(super) async fn connect(&self, _host: &str, _stream: Socket) -> io::Result<Box<dyn Wire>> {
         match *self {}
     }
 }

@@ -4,7 +4,7 @@
 //! leak, a dropped call closes its connection at once, and a dropped service closes all. One comes back only after the
 //! body of its answer has ended.
 
-use super::transport::{Dialer, Io, describe};
+use super::transport::{Dialer, Ears, Io, describe};
 use crate::{
     limits::{POOL_IDLE_TIME, RESPONSE_HEAD_BYTES_MAX},
     world::{Awake, World},
@@ -21,10 +21,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     task::Poll,
 };
 
@@ -39,7 +36,7 @@ pub(super) struct Pool {
 pub(super) struct Conn {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: Option<Driver>,
-    heard: Arc<AtomicBool>,
+    ears: Arc<Ears>,
     used: bool,
     idle_since: Awake,
 }
@@ -78,6 +75,7 @@ impl Pool {
                 idle.pop()?
             };
             // One poll reads what came meanwhile: the end of a connection that the server has closed.
+            conn.ears.look.store(true, Ordering::Relaxed);
             if conn.turn().await && conn.sender.is_ready() {
                 return Some(conn);
             }
@@ -90,13 +88,13 @@ impl Pool {
     /// A sentence.
     pub(super) async fn open(&self, world: &World) -> Result<Conn, String> {
         let io = self.dialer.connect(world).await?;
-        let heard = io.heard();
+        let ears = io.ears();
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
             .handshake(io)
             .await
             .map_err(|error| cause(&error))?;
-        Ok(Conn { sender, driver: Some(Box::pin(driver)), heard, used: false, idle_since: world.awake() })
+        Ok(Conn { sender, driver: Some(Box::pin(driver)), ears, used: false, idle_since: world.awake() })
     }
 
     /// Keeps a connection whose answer has ended, or closes it where it cannot be used again.
@@ -125,7 +123,7 @@ impl Conn {
     /// # Errors
     /// See [`Lost`]; the connection is of no more use then.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Lost> {
-        self.heard.store(false, Ordering::Relaxed);
+        self.ears.heard.store(false, Ordering::Relaxed);
         let answer = self.sender.try_send_request(request);
         let result = drive(&mut self.driver, answer).await;
         result.map_err(|mut error| {
@@ -134,7 +132,7 @@ impl Conn {
             Lost {
                 cause: cause(&error),
                 too_large: is_too_large(&error),
-                stale: self.used && !self.heard.load(Ordering::Relaxed),
+                stale: self.used && !self.ears.heard.load(Ordering::Relaxed),
                 unsent,
             }
         })

@@ -151,6 +151,7 @@ fn request(method: Method, target: &str) -> Request {
         headers: HeaderMap::new(),
         body: Bytes::new(),
         timeout: None,
+        digest: true,
     }
 }
 

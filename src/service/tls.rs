@@ -9,10 +9,9 @@ use futures_rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject},
     rustls::{self, CertificateError, ClientConfig, RootCertStore},
 };
-use smol::net::TcpStream;
 use std::{io, sync::Arc};
 
-use super::transport::Wire;
+use super::transport::{Socket, Wire};
 
 /// Makes TLS of a socket.
 pub(super) struct Connector(TlsConnector);
@@ -47,7 +46,7 @@ impl Connector {
     ///
     /// # Errors
     /// What [`describe`] has words for, and errors of the socket.
-    pub(super) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<Box<dyn Wire>> {
+    pub(super) async fn connect(&self, host: &str, stream: Socket) -> io::Result<Box<dyn Wire>> {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         Ok(Box::new(self.0.connect(name, stream).await?))
     }

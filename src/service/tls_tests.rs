@@ -64,6 +64,7 @@ fn ask(server: &Server, ca: Option<&str>) -> Result<u16, String> {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             timeout: None,
+            digest: false,
         };
         service.exchange(&request, None, &slot).await.map_err(|failure| failure.message)?;
         let answer = service.exchange(&request, None, &slot).await.map_err(|failure| failure.message)?;

@@ -10,15 +10,15 @@ use super::{
 use crate::{
     flow::Semaphore,
     limits::{LOOKUP_KEPT, LOOKUPS_MAX, READS_BEFORE_YIELD, SCARCE_WAIT},
-    world::{Awake, World},
+    world::{Awake, BoxFuture, World},
 };
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use hyper::rt::ReadBufCursor;
 use rustix::io::Errno;
-use smol::net::TcpStream;
+use smol::{Async, net::TcpStream};
 use std::{
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    io::{self, Read as _},
+    net::{self, IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -38,9 +38,28 @@ pub(super) struct Dialer {
 /// One open connection, as hyper reads and writes it.
 pub(super) struct Io {
     stream: Box<dyn Wire>,
-    heard: Arc<AtomicBool>,
+    ears: Arc<Ears>,
     /// Reads in a row that did not have to wait.
     ready: u32,
+}
+
+/// What the pool tells a connection, and hears of it.
+#[derive(Default)]
+pub(super) struct Ears {
+    /// True once a byte of an answer was read; the pool clears it before each request.
+    pub(super) heard: AtomicBool,
+    /// The next read asks the socket itself, also where no event has come: what came a moment ago counts.
+    pub(super) look: AtomicBool,
+}
+
+/// A socket that is read only when something may have come: hyper asks at each of its turns, and every asking in vain
+/// would be a system call.
+pub(super) struct Socket {
+    stream: TcpStream,
+    source: Arc<Async<net::TcpStream>>,
+    /// The wait for the next event, after a read found nothing.
+    event: Option<BoxFuture<'static, io::Result<()>>>,
+    ears: Arc<Ears>,
 }
 
 /// What bytes of a connection go through: a socket, or TLS over one.
@@ -71,7 +90,7 @@ impl Dialer {
         for address in addresses {
             loop {
                 match self.open(address).await {
-                    Ok(stream) => return Ok(Io { stream, heard: Arc::default(), ready: 0 }),
+                    Ok((stream, ears)) => return Ok(Io { stream, ears, ready: 0 }),
                     // Others give descriptors back; the caller bounds the time.
                     Err(error) if is_scarce(&error) => world.sleep(SCARCE_WAIT).await,
                     Err(error) => {
@@ -86,13 +105,16 @@ impl Dialer {
         Err(last)
     }
 
-    async fn open(&self, address: SocketAddr) -> io::Result<Box<dyn Wire>> {
+    async fn open(&self, address: SocketAddr) -> io::Result<(Box<dyn Wire>, Arc<Ears>)> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        match &self.tls {
-            None => Ok(Box::new(stream)),
-            Some(tls) => tls.connect(&self.origin.host, stream).await,
-        }
+        let ears = Arc::new(Ears::default());
+        let socket = Socket { source: stream.clone().into(), stream, event: None, ears: ears.clone() };
+        let stream: Box<dyn Wire> = match &self.tls {
+            None => Box::new(socket),
+            Some(tls) => tls.connect(&self.origin.host, socket).await?,
+        };
+        Ok((stream, ears))
     }
 
     async fn addresses(&self, world: &World) -> Result<Vec<SocketAddr>, String> {
@@ -127,9 +149,55 @@ fn is_scarce(error: &io::Error) -> bool {
 }
 
 impl Io {
-    /// True once a byte of an answer was read; the pool clears it before each request.
-    pub(super) fn heard(&self) -> Arc<AtomicBool> {
-        self.heard.clone()
+    /// Shared with the pool.
+    pub(super) fn ears(&self) -> Arc<Ears> {
+        self.ears.clone()
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let mut look = this.ears.look.swap(false, Ordering::Relaxed);
+        loop {
+            if let Some(event) = &mut this.event
+                && !std::mem::take(&mut look)
+            {
+                let came = ready!(event.as_mut().poll(cx));
+                this.event = None;
+                came?;
+            }
+            match this.source.get_ref().read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let source = &this.source;
+                    this.event.get_or_insert_with(|| Box::pin(source.clone().readable_owned()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(cx)
     }
 }
 
@@ -164,7 +232,7 @@ impl hyper::rt::Read for Io {
         this.ready = if read.is_ready() { this.ready + 1 } else { 0 };
         let count = ready!(read)?;
         if count > 0 {
-            this.heard.store(true, Ordering::Relaxed);
+            this.ears.heard.store(true, Ordering::Relaxed);
         }
         buf.put_slice(&bytes[..count]);
         Poll::Ready(Ok(()))

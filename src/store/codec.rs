@@ -5,7 +5,7 @@
 
 use super::{Row, RowEnd, StoreError};
 use crate::{
-    item::{Class, Key, Lineage, Outcome, Value},
+    item::{Class, Key, Lineage, Outcome, Value, parse_json},
     limits::{DEPTH_MAX, PAGE_BYTES},
 };
 use std::sync::Arc;
@@ -182,7 +182,7 @@ pub(super) fn line(what: &str, value: &Value) -> Result<String, StoreError> {
 
 /// Reads one kept value.
 pub(super) fn value(line: &str) -> Result<Value, StoreError> {
-    serde_json::from_str(line).map_err(|cause| StoreError::Io(format!("a kept value is not JSON: {cause}")))
+    parse_json(line.as_bytes()).map_err(|cause| StoreError::Io(format!("a kept value is not JSON: {cause}")))
 }
 
 /// True for a key itself and for those below it: `P1/heart` is below `P1`.

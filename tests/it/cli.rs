@@ -54,8 +54,7 @@ fn json_is_one_object_with_the_fields_of_a_run_and_nothing_else() {
             "failures",
             "outputs",
             "outputs_total",
-            "leaked",
-            "unsaved"
+            "leaked"
         ]
     );
     assert_eq!(

@@ -6,6 +6,7 @@ mod documents;
 mod embedding;
 mod engine;
 mod examples;
+mod history;
 mod hostile;
 mod left;
 mod memory;

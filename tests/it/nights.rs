@@ -89,7 +89,7 @@ fn nights_that_are_killed_and_resumed_are_judged_the_same() {
             kills -= 1;
             match dice.u32(0..4) {
                 0 => {}
-                1 => going.until_it_says("run started"),
+                1 => going.until_it_says("INFO  run "),
                 2 => going.until_it_says("stage=rows"),
                 _ => going.until_it_says("stage=nights"),
             }

@@ -28,13 +28,14 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A temporary folder that the program runs in.
-pub struct Place(tempfile::TempDir);
+/// A temporary folder that the program runs in, and one beside it for the state.
+pub struct Place(tempfile::TempDir, tempfile::TempDir);
 
 impl Place {
     /// An empty one.
     pub fn new() -> Place {
-        Place(tempfile::tempdir().expect("a temporary folder"))
+        let folder = || tempfile::tempdir().expect("a temporary folder");
+        Place(folder(), folder())
     }
 
     /// One with this job in `jobs/`.
@@ -65,7 +66,6 @@ impl Place {
             for entry in fs::read_dir(folder).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 match path.is_dir() {
-                    true if path.ends_with(".state") => {}
                     true => walk(&path, root, found),
                     false => found.push(path.strip_prefix(root).expect("below").to_string_lossy().into_owned()),
                 }
@@ -84,8 +84,7 @@ impl Place {
         for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
-        // What is kept of runs stays in this place too.
-        command.env("XDG_STATE_HOME", self.0.path().join(".state"));
+        command.env("XDG_STATE_HOME", self.1.path());
         command
     }
 

@@ -103,6 +103,7 @@ pub(in crate::action) fn check(
         pages,
         most_pages,
         judge,
+        reads_response: checker.reads_response().clone(),
         lost: Default::default(),
     };
     ok.then(|| Checked { kind: "Http", action: Box::new(http), gives, writes })

@@ -5,7 +5,7 @@
 
 use super::quick::Expr;
 use crate::{
-    item::Value,
+    item::{Value, parse_json},
     lang::Facts,
     limits::PAGE_ELEMENTS_MAX,
     service::{Answer, Body},
@@ -117,7 +117,7 @@ fn decode(answer: &mut Answer, empty_is_null: bool) -> Result<Value, String> {
     }
     if json {
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        return serde_json::from_slice(text).map_err(|error| {
+        return parse_json(text).map_err(|error| {
             // Only the kind and the place: serde's own words may quote the body.
             let what = if error.is_eof() { "ends early" } else { "is broken" };
             format!("its JSON {what} at line {}, column {}", error.line(), error.column())

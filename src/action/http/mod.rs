@@ -18,7 +18,7 @@ pub use spec::HttpSpec;
 use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
 use crate::{
     item::{Class, Failure, Value},
-    lang::{Facts, RenderError, Template},
+    lang::{Facts, ReadsResponse, RenderError, Template},
     limits::INLINE_BODY_BYTES_MAX,
     service::{Answer, Attempts, Body, Ended, Request, Service, ServicePlan, Sink, header_value, url},
     world::{BoxFuture, World},
@@ -49,6 +49,8 @@ struct Http {
     pages: Option<PagesPlan>,
     most_pages: u32,
     judge: Judge,
+    /// Nobody wants the head of an answer where no text of the job reads it.
+    reads_response: ReadsResponse,
     /// A template reads the group of a gather: it renders on a CPU thread.
     uses_group: bool,
     lost: Lost,
@@ -167,6 +169,7 @@ impl Http {
             headers: self.headers_of(cx, &rendered),
             body: body_of(&rendered.body, None).map_err(|why| self.data(&why))?,
             timeout: self.timeout,
+            digest: self.reads_response.get(),
         };
         // What a cursor is added to.
         let first = self.pages.as_ref().map(|_| request.target.clone()).unwrap_or_default();
@@ -235,9 +238,12 @@ impl Http {
                     continue;
                 }
             };
-            let head = Arc::new(answer.head());
-            out.response(head.clone());
-            let (mut verdict, judged) = self.judge(cx, facts, head, answer).await?;
+            let mut facts = facts.clone();
+            if request.digest {
+                facts.response = Arc::new(answer.head());
+                out.response(facts.response.clone());
+            }
+            let (mut verdict, judged) = self.judge(cx, facts, answer).await?;
             answer = judged;
             if let Verdict::Good { values, .. } = &mut verdict
                 && let Some(saved) = saved
@@ -285,15 +291,7 @@ impl Http {
         }
     }
 
-    async fn judge(
-        &self,
-        cx: &ItemContext,
-        facts: &Facts,
-        head: Arc<Value>,
-        mut answer: Answer,
-    ) -> Result<(Verdict, Answer), Stop> {
-        let mut facts = facts.clone();
-        facts.response = head;
+    async fn judge(&self, cx: &ItemContext, facts: Facts, mut answer: Answer) -> Result<(Verdict, Answer), Stop> {
         let small = !matches!(&answer.body, Body::Whole(bytes) if bytes.len() > INLINE_BODY_BYTES_MAX);
         if small && self.judge.is_quick() {
             return Ok((self.judge.judge(&mut answer, &facts), answer));

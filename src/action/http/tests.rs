@@ -48,6 +48,8 @@ fn read<T: serde::de::DeserializeOwned>(text: &str) -> T {
 
 fn checked(text: &str) -> Result<Checked, Vec<String>> {
     let mut checker = Checker::new(Path::new("."), Scope::worker(json!({ "vendor": "x" })));
+    // As if an action behind it did.
+    checker.reads_response().note();
     let (handlers, services) = (Handlers::new(), ["v".to_owned()]);
     let place = Place { gather: false, source: false, after_jq: false, handlers: &handlers, services: &services };
     let checked = crate::action::check(&read::<ActionSpec>(text), "stages[0].run[0]", &place, &mut checker);
@@ -78,6 +80,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
         deadline: None,
         grace: Duration::ZERO,
         zone: jiff::tz::TimeZone::UTC,
+        journal: crate::action::Journal::new(world.clone(), "r1", "j", false),
         outputs: Outputs::new(world.clone(), out.to_owned(), "r1"),
         base_dir: out.to_owned(),
         services: BTreeMap::from([("v".to_owned(), service)]),
@@ -399,4 +402,25 @@ fn what_is_wrong_is_said_where_it_stands() {
         let problems = checked(&format!("Http({fields})")).err().unwrap_or_default();
         assert!(problems.len() == 1 && problems[0].starts_with(at), "{fields}: {problems:?}");
     }
+}
+
+#[test]
+fn a_head_that_nobody_reads_is_not_made() {
+    let server = Server::answering(|_, _| ok("hello"));
+    let mut checker = Checker::new(Path::new("."), Scope::worker(json!({})));
+    let (handlers, services) = (Handlers::new(), ["v".to_owned()]);
+    let place = Place { gather: false, source: false, after_jq: false, handlers: &handlers, services: &services };
+    let spec = read::<ActionSpec>(r#"Http(via: "v", get: "/f")"#);
+    let checked = crate::action::check(&spec, "stages[0].run[0]", &place, &mut checker).expect("an action");
+    in_world(async |world| {
+        let (cx, facts) = context(&world, &server, "", Path::new("/nonexistent")).await;
+        let mut given = Given::default();
+        checked.action.run(&cx, &facts, &mut given).await.expect("answered");
+        assert_eq!((given.0.len(), given.1), (1, None));
+        // An action that is checked after it reads the head.
+        checker.filter("stages[0].run[1]", "$response.sha256").expect("a filter");
+        let mut given = Given::default();
+        checked.action.run(&cx, &facts, &mut given).await.expect("answered");
+        assert!(given.1.expect("a head")["sha256"].as_str().is_some_and(|hash| hash.starts_with("2cf24dba")));
+    });
 }

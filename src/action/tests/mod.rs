@@ -106,6 +106,7 @@ impl Bench {
             deadline: None,
             grace,
             zone: jiff::tz::TimeZone::get("Asia/Shanghai").expect("a zone"),
+            journal: crate::action::Journal::new(world.clone(), &id, "probe", false),
             outputs: Outputs::new(world.clone(), out.clone(), &id),
             base_dir: dir.path().to_owned(),
             services: BTreeMap::new(),

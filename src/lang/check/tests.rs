@@ -261,3 +261,21 @@ fn side_files_are_read_and_their_problems_name_line_and_column() {
     assert!(resumed.filter_file("file", "nightly/assess.jq").is_some());
     assert!(resumed.filter_file("file", "nightly/other.jq").is_none());
 }
+
+#[test]
+fn whether_a_text_reads_the_head_of_an_answer_is_known() {
+    type Text = fn(&mut Checker<'_>);
+    let texts: [(Text, bool); 6] = [
+        (|checker| drop(checker.text("a", "{{ response.status }}", Flavor::Text)), true),
+        (|checker| drop(checker.text("a", "{% if response %}{{ item.x }}{% endif %}", Flavor::Text)), true),
+        (|checker| drop(checker.filter("a", ".x | select($response.status == 200)")), true),
+        (|checker| drop(checker.filter("a", "{a: $item} | .a[$response.headers.a]")), true),
+        (|checker| drop(checker.text("a", "{{ item.response }} response", Flavor::Text)), false),
+        (|checker| drop(checker.filter("a", ".response")), false),
+    ];
+    for (at, (text, reads)) in texts.into_iter().enumerate() {
+        let mut checker = Checker::new(Path::new("."), Scope { response: true, ..Scope::worker(params()) });
+        text(&mut checker);
+        assert_eq!(checker.reads_response().get(), reads, "{at}");
+    }
+}

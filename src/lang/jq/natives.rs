@@ -83,10 +83,11 @@ pub const GROUP: [(&str, usize); 4] = [("items", 0), ("items", 1), ("failures", 
 const DROPPED: [&str; 8] =
     ["env", "now", "halt", "debug_empty", "stderr_empty", "localtime", "strflocaltime", "fromjson"];
 /// Definitions that use them, and those that are replaced below.
-const DROPPED_DEFS: [&str; 9] =
-    ["stderr", "debug", "halt", "halt_error", "repeat", "getpath", "setpath", "del", "delpaths"];
+const DROPPED_DEFS: [&str; 10] =
+    ["stderr", "debug", "halt", "halt_error", "repeat", "getpath", "setpath", "del", "delpaths", "unique"];
 
 /// What jq has and jaq has not, or has otherwise: jaq's `del` changes the order of fields, its paths do not pass null.
+/// Its `unique` (a native below) made a list of every value.
 const MORE: &str = r#"
 def getpath($path): reduce $path[] as $p (.; _make($p) | .[$p]);
 def setpath($path; $x): getpath($path) = $x;
@@ -179,6 +180,7 @@ fn ours() -> Vec<Filter<RunPtr<Jq>>> {
             let paths = cv.0.pop_var();
             bome(delete_all(cv.1, &paths))
         }),
+        ("unique", v(0), |cv| bome(unique(cv.1))),
         ("fromjson", v(0), |cv| bome(from_json(&cv.1))),
         (FITS, v(0), |cv| bome(fits(cv.1))),
         (TIMES, v(2), |mut cv| {
@@ -476,6 +478,17 @@ pub fn here() -> usize {
 }
 
 /// The numbers of an array, all finite.
+/// The values of an array in jq's order, each once.
+fn unique(value: Val) -> ValR<Val> {
+    let Val::Arr(list) = value else {
+        return Err(Error::str(format!("cannot use {} as array", values::clip(&value, 40))));
+    };
+    let mut list = Arc::unwrap_or_clone(list);
+    list.sort();
+    list.dedup();
+    Ok(Val::Arr(list.into()))
+}
+
 fn numbers(value: &Val, name: &str) -> Result<Vec<f64>, Error<Val>> {
     let Val::Arr(list) = value else {
         return Err(Error::str(format!("{name} needs an array of numbers, not {}", values::clip(value, 40))));

@@ -57,6 +57,8 @@ fn filters_compute_what_jq_computes() {
     gives("infinite, nan, -infinite", json!(null), json!([null, null, null]));
     gives("IN(1, 2), (INDEX({id: 7}; .id) | .[\"7\"])", json!(2), json!([true, {"id": 7}]));
     gives("to_entries", json!({"z": 1, "a": 2}), json!([[{"key": "z", "value": 1}, {"key": "a", "value": 2}]]));
+    gives("unique", json!([3, 1, 1.0, "a", null, [2], {"a": 1}, [2], 3]), json!([[null, 1, 3, "a", [2], {"a": 1}]]));
+    gives("try unique catch 0", json!({"a": 1}), json!([0]));
     gives("empty", json!(1), json!([]));
     gives("[combinations(2)]", json!([0, 1]), json!([[[0, 0], [0, 1], [1, 0], [1, 1]]]));
 }

@@ -92,6 +92,7 @@ impl Night {
         let mut command = Command::new("bash");
         command.args(["-c", &script, "night"]).args(&self.through).args([env!("CARGO_BIN_EXE_lamplighter"), "run"]);
         command.arg(self.jobs().join("night.ron")).args(["--format", "json"]).args(arguments);
+        command.env("XDG_STATE_HOME", self.dir.path().join("kept"));
         command.current_dir(self.dir.path()).env("LAMPLIGHTER_LOG", "info");
         command.env("HOME", self.dir.path()).env("TMPDIR", temporary_folder(self.dir.path()));
         command.envs(self.env.iter().cloned());

@@ -1,0 +1,259 @@
+//! The log of a run: each line goes to the logger and, in a run that is kept, to its state.
+//!
+//! Lines wait here, bounded, until [`Journal::pump`] has stored them in batches: nothing that writes one ever waits. What
+//! finds no room is counted, and the count is a line itself.
+
+use crate::{
+    item::Key,
+    limits::{JOURNAL_BYTES_MAX, JOURNAL_EVERY},
+    store::{RunEvent, RunStore},
+    world::World,
+};
+use event_listener::Event;
+use futures_lite::FutureExt;
+use log::{
+    Level,
+    kv::{self, VisitSource},
+};
+use std::{
+    fmt::{self, Display, Write as _},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Where the lines of one run go.
+pub struct Journal {
+    world: World,
+    run: String,
+    job: String,
+    /// Set in a run that is kept.
+    waiting: Option<Waiting>,
+}
+
+/// Lines on their way to the state.
+#[derive(Default)]
+struct Waiting {
+    lines: Mutex<Lines>,
+    more: Event,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Lines {
+    events: Vec<RunEvent>,
+    bytes: usize,
+    dropped: u64,
+}
+
+/// One line of the log of a run.
+pub struct Line<'a> {
+    target: &'a str,
+    level: Level,
+    kept_as: Level,
+    text: &'a str,
+    stage: Option<(u16, &'a str)>,
+    key: Option<&'a Key>,
+    fields: &'a [(&'a str, &'a dyn Display)],
+}
+
+impl<'a> Line<'a> {
+    /// A line of `lamplighter::run` about the run as a whole.
+    pub fn of_run(level: Level, text: &'a str) -> Line<'a> {
+        Line { target: RUN, level, kept_as: level, text, stage: None, key: None, fields: &[] }
+    }
+
+    /// About a stage: its place and name.
+    pub fn stage(self, place: u16, name: &'a str) -> Line<'a> {
+        Line { stage: Some((place, name)), ..self }
+    }
+
+    /// About an item.
+    pub fn key(self, key: Option<&'a Key>) -> Line<'a> {
+        Line { key, ..self }
+    }
+
+    /// From another part of the program, by its target in the log.
+    pub fn from_target(self, target: &'a str) -> Line<'a> {
+        Line { target, ..self }
+    }
+
+    /// The log of the run takes it for more than the logger does.
+    pub fn kept_as(self, kept_as: Level) -> Line<'a> {
+        Line { kept_as, ..self }
+    }
+
+    /// What else is known, by name.
+    pub fn with(self, fields: &'a [(&'a str, &'a dyn Display)]) -> Line<'a> {
+        Line { fields, ..self }
+    }
+}
+
+/// Target of lines about runs.
+const RUN: &str = "lamplighter::run";
+
+impl Journal {
+    /// Of a run of a job; `kept`: its lines are stored, by whoever calls [`Journal::pump`].
+    pub fn new(world: World, run: &str, job: &str, kept: bool) -> Journal {
+        Journal { world, run: run.to_owned(), job: job.to_owned(), waiting: kept.then(Waiting::default) }
+    }
+
+    /// Writes a line. Never waits.
+    pub fn write(&self, line: &Line<'_>) {
+        if line.level <= log::STATIC_MAX_LEVEL && line.level <= log::max_level() {
+            let names = Names { journal: self, line };
+            let mut record = log::Record::builder();
+            record.level(line.level).target(line.target).key_values(&names);
+            log::logger().log(&record.args(format_args!("{}", line.text)).build());
+        }
+        let Some(waiting) = &self.waiting else { return };
+        let mut text = line.text.to_owned();
+        for (name, value) in line.fields {
+            let _ = write!(text, " {name}={value}");
+        }
+        let mut lines = waiting.lock();
+        let bytes = text.len() + line.key.map_or(0, |key| key.as_str().len());
+        if lines.bytes + bytes > JOURNAL_BYTES_MAX {
+            lines.dropped += 1;
+            return;
+        }
+        lines.bytes += bytes;
+        lines.events.push(RunEvent {
+            wall_ms: self.world.wall().as_millisecond(),
+            level: line.kept_as as u8,
+            stage: line.stage.map(|(place, _)| place),
+            key: line.key.cloned(),
+            text,
+        });
+        drop(lines);
+        waiting.more.notify(1);
+    }
+
+    /// Stores what is written, batch by batch, until [`Journal::close`] and nothing waits any more. A state that takes no
+    /// more lines ends it: whoever waits for a commit hears of that.
+    pub async fn pump(&self, rows: &RunStore) {
+        let Some(waiting) = &self.waiting else { return };
+        loop {
+            let more = waiting.more.listen();
+            let batch = waiting.take(self.world.wall().as_millisecond());
+            if batch.is_empty() {
+                if waiting.closed.load(Ordering::Acquire) {
+                    return;
+                }
+                more.await;
+                continue;
+            }
+            if rows.add_events(batch).await.is_err() {
+                return;
+            }
+            // A line wakes nobody for a while: each batch is a commit.
+            self.world.sleep(JOURNAL_EVERY).or(waiting.until_closed()).await;
+        }
+    }
+
+    /// Nothing is written any more.
+    pub fn close(&self) {
+        if let Some(waiting) = &self.waiting {
+            waiting.closed.store(true, Ordering::Release);
+            waiting.more.notify(usize::MAX);
+        }
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        // Held for a few statements that do not panic.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that waits, and how many lines found no room.
+    fn take(&self, wall_ms: i64) -> Vec<RunEvent> {
+        let mut lines = self.lock();
+        let Lines { mut events, dropped, .. } = std::mem::take(&mut *lines);
+        drop(lines);
+        if dropped > 0 {
+            let text = format!("{dropped} more lines were written faster than they could be stored: they are left out");
+            events.push(RunEvent { wall_ms, level: Level::Warn as u8, stage: None, key: None, text });
+        }
+        events
+    }
+
+    async fn until_closed(&self) {
+        loop {
+            let more = self.more.listen();
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            more.await;
+        }
+    }
+}
+
+/// What stands beside a line in the log.
+struct Names<'a> {
+    journal: &'a Journal,
+    line: &'a Line<'a>,
+}
+
+impl kv::Source for Names<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        let Names { journal, line } = self;
+        let whose = if line.target == RUN { ("run", &journal.run) } else { ("job", &journal.job) };
+        visitor.visit_pair(whose.0.into(), whose.1.as_str().into())?;
+        if let Some((_, stage)) = line.stage {
+            visitor.visit_pair("stage".into(), stage.into())?;
+        }
+        if let Some(key) = line.key {
+            visitor.visit_pair("key".into(), key.as_str().into())?;
+        }
+        for (name, value) in line.fields {
+            visitor.visit_pair((*name).into(), kv::Value::from_dyn_display(value))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{EventQuery, Store, memory::Memory},
+        world::sim::Sim,
+    };
+    use std::sync::Arc;
+
+    #[test]
+    fn lines_are_stored_in_order_and_what_finds_no_room_is_counted() {
+        let sim = Sim::new(1);
+        let journal = Arc::new(Journal::new(sim.world(), "r", "j", true));
+        let store: Arc<dyn Store> = Arc::new(Memory::new(1 << 20));
+        let rows = RunStore::new(store, "r");
+        let writer = journal.clone();
+        let world = sim.world();
+        let seen = sim.run(async move {
+            let key = Key::parse("P1").expect("a key");
+            writer.write(&Line::of_run(Level::Info, "run started").with(&[("pass", &1)]));
+            let write = async {
+                writer.write(&Line::of_run(Level::Debug, "failed").key(Some(&key)).kept_as(Level::Warn));
+                world.sleep(JOURNAL_EVERY * 2).await;
+                let long = "x".repeat(JOURNAL_BYTES_MAX / 2);
+                (0..5).for_each(|_| writer.write(&Line::of_run(Level::Info, &long)));
+                writer.close();
+            };
+            futures_lite::future::zip(write, writer.pump(&rows)).await;
+            rows.events(EventQuery { limit: 100, ..EventQuery::default() }).await.expect("the store answers")
+        });
+        let seen = seen.expect("it comes to an end");
+        let told: Vec<(u8, &str)> = seen.iter().map(|(_, event)| (event.level, &event.text[..6])).collect();
+        assert_eq!(told[..2], [(3, "run st"), (2, "failed")]);
+        assert_eq!(seen[0].1.text, "run started pass=1");
+        assert_eq!(told[2..], [(3, "xxxxxx"), (3, "xxxxxx"), (2, "3 more")]);
+    }
+}

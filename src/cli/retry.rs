@@ -1,0 +1,38 @@
+//! `lamplighter retry`: a run once more, without what it has done.
+
+use super::{
+    Format, Global,
+    exit::Exit,
+    run::{Start, Trial, go_on, keeping, lost, show},
+    state::{Desk, consult, find},
+    upkeep,
+};
+
+/// Arguments of `retry`.
+#[derive(clap::Args)]
+pub struct RetryArguments {
+    /// Id of a run that has ended, or name of a job: its last run
+    #[arg(value_name = "RUN|JOB")]
+    run: String,
+    /// Run the items that are held back after a crash as well
+    #[arg(long)]
+    held: bool,
+    /// How the summary is printed
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+/// Runs the command.
+pub fn main(global: &Global, arguments: &RetryArguments) -> Exit {
+    consult(global, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
+}
+
+async fn retry(desk: &Desk, arguments: &RetryArguments) -> Result<Exit, Exit> {
+    let details = find(desk, &arguments.run).await?;
+    let instance = desk.state.instance().await.map_err(lost)?;
+    upkeep::send_notices(desk, &details.head.job, &instance).await?;
+    let start = Start::Retried(keeping(&desk.state, "retry", true), Box::new(details.clone()), arguments.held);
+    let end = go_on(desk, &details, &instance, start).await?;
+    upkeep::retain(desk).await;
+    Ok(end.exit().after(show(&end.record, &end.out, arguments.format, Trial::default())))
+}

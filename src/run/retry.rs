@@ -1,0 +1,97 @@
+//! What is done of a run that has ended: it is repeated (RUNS S6), or the notices that its process did not send are sent.
+
+use super::{
+    Run, Runner, StartError, facts, finish,
+    kept::{Keeping, Kept, as_before},
+    options::RunOptions,
+    rows::StoreChoice,
+};
+use crate::{
+    item::StoredRecord,
+    job::Job,
+    store::{Begun, Copied, CopyPlan, Resume, RunDetails, State, StoreError},
+};
+use futures_lite::future;
+use std::sync::Arc;
+
+/// The first pass of a repetition: what it took over was done by the one before.
+pub const COPY_PASS: u32 = 2;
+
+impl Runner {
+    /// Begins a repetition of a run that has ended, by the definition, due and params that it had: what was done is taken
+    /// over, the rest is done, gathers and what follows them begin anew, so that its report is whole. `held` repeats held
+    /// items too. `job` is that of the parent: [`super::kept_job`]; of `options` the id, due, params, outputs and store are set here.
+    ///
+    /// # Errors
+    /// As [`Runner::begin`], and when the parent has not ended or what it did is not stored any more.
+    pub async fn retry(
+        &self,
+        job: &Arc<Job>,
+        mut options: RunOptions,
+        keeping: &Keeping,
+        parent: &RunDetails,
+        held: bool,
+    ) -> Result<Run, StartError> {
+        let id = facts::new_id(self.world.wall(), self.world.random());
+        as_before(&mut options, parent);
+        let kept = Kept::new(&self.world, &keeping.state, &id, &parent.head.chain_first, None);
+        options.store = StoreChoice::Kept(kept.rows.clone());
+        options.id = Some(id.clone());
+        let mut run = self.state(job, options, Some(kept))?;
+        let plan = CopyPlan { parent: parent.head.run.clone(), anew: anew(job), held };
+        match keeping.state.copy_for_retry(plan, run.new_run(keeping)).await.map_err(StartError::State)? {
+            Copied::Now(_) | Copied::Refused(Begun::Now) => {}
+            Copied::Refused(Begun::Before(head)) => return Err(StartError::Begun(head.run.to_string())),
+            Copied::Refused(Begun::Busy(head)) => return Err(StartError::Busy(head.run.to_string())),
+            Copied::NotEnded(head) => return Err(StartError::NotEnded(head.run.to_string())),
+            Copied::Gone(head) => return Err(StartError::Gone(head.run.to_string())),
+            Copied::Unknown => return Err(StartError::Gone(parent.head.run.to_string())),
+        }
+        let details = keeping.state.details(&id).await.map_err(StartError::State)?;
+        if let (Some(kept), Some(details)) = (&mut run.kept, details) {
+            kept.resume = Some(Box::new(Resume { details, held: 0, is_poison: false }));
+        }
+        Ok(self.launch(run))
+    }
+
+    /// Sends notices of a run that has ended, whose process died before it did. Each is sent at least once, and what fails is
+    /// logged. `job` is that of the run.
+    ///
+    /// # Errors
+    /// When they cannot be sent for now: as [`Runner::start`], or the record of the run cannot be read.
+    pub async fn send_notices(
+        &self,
+        job: &Arc<Job>,
+        mut options: RunOptions,
+        state: &State,
+        details: &RunDetails,
+        places: &[u16],
+    ) -> Result<(), StartError> {
+        let (id, chain) = (details.head.run.to_string(), details.head.chain_first.to_string());
+        let record: StoredRecord =
+            serde_json::from_str(details.record.as_deref().unwrap_or_default()).map_err(|error| {
+                StartError::State(StoreError::Io(format!("the record of {id} cannot be read: {error}")))
+            })?;
+        as_before(&mut options, details);
+        let resume = Resume { details: details.clone(), held: 0, is_poison: false };
+        let kept = Kept::new(&self.world, state, &id, &chain, Some(Box::new(resume)));
+        let rows = kept.rows.clone();
+        options.store = StoreChoice::Kept(rows.clone());
+        options.id = Some(id);
+        let run = Arc::new(self.state(job, options, Some(kept))?);
+        let story = async {
+            finish::notify(&run, &record.record, places).await;
+            run.context.leftovers.join().await;
+            run.context.journal.close();
+        };
+        future::zip(story, run.context.journal.pump(&rows)).await;
+        Ok(())
+    }
+}
+
+/// Gathers, which see the whole, and all behind them.
+fn anew(job: &Job) -> Vec<u16> {
+    let is_gather = |place: &u16| job.stages[usize::from(*place)].is_gather();
+    let places = 0..job.stages.len() as u16;
+    places.filter(|place| is_gather(place) || job.ancestors(*place).iter().any(is_gather)).collect()
+}
