@@ -31,17 +31,20 @@ type Handler = Arc<dyn for<'a> Fn(&'a str, Call, &'a mut dyn Out) -> BoxFuture<'
 /// Handlers by name. Cheap to clone.
 ///
 /// ```
-/// use lamplighter::action::{Call, CallError, Handlers};
+/// use lamplighter::{
+///     action::{Call, CallError, Handlers},
+///     item::Value,
+/// };
 ///
 /// let handlers = Handlers::new()
 ///     .add("double", |call: Call| async move {
 ///         let n = call.value.as_i64().ok_or_else(|| CallError::give_up("this is no number"))?;
-///         Ok((2 * n).into())
+///         Ok(Value::from(2 * n))
 ///     })?
 ///     .add("ask", |call: Call| async move {
 ///         // Waits on the run's clock, and ends when the item's time is up.
 ///         call.sleep(std::time::Duration::from_millis(10)).await;
-///         Err(CallError::retry("nobody answers"))
+///         Err::<Value, _>(CallError::retry("nobody answers"))
 ///     })?;
 /// assert_eq!(handlers.names().collect::<Vec<_>>(), ["ask", "double"]);
 /// # Ok::<(), lamplighter::action::HandlerError>(())
