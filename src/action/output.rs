@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::Write,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -109,6 +109,12 @@ impl Outputs {
     /// From now on claims and records go to the store: for stages that write many files. The first store stays.
     pub fn keep_in(&self, store: RunStore) {
         let _ = self.0.store.set(store);
+    }
+
+    /// Removes the temporary files that a dead process of this run has left below the root. What cannot be looked at is left.
+    pub async fn sweep(&self) {
+        let (root, prefix) = (self.0.root.clone(), format!("{TEMPORARY_PREFIX}{}-", self.0.run));
+        self.0.world.unblock(move || sweep(root, &prefix)).await;
     }
 
     /// The folder that everything is below: `run.out`. It is made when the first file or child needs it.
@@ -334,6 +340,23 @@ impl OutputFile {
         };
         let done = self.world.unblock(move || work(&mut half).map(|()| half)).await;
         done.map_err(|cause| failed(&self.path, &cause))
+    }
+}
+
+/// Removes every file below `root` whose name begins so; no symlink is followed.
+fn sweep(root: PathBuf, prefix: &str) {
+    let mut open = vec![root];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(entry.path()),
+                Ok(kind) if kind.is_file() && entry.file_name().to_string_lossy().starts_with(prefix) => {
+                    // One that cannot be removed costs room and nothing else.
+                    let _ = fs::remove_file(entry.path());
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -232,6 +232,7 @@ impl Runner {
         // What the dead process left is gone before anything runs again.
         run.context.leftovers.expect_strangers();
         run.context.leftovers.join().await;
+        run.context.outputs.sweep().await;
         Ok(self.launch(run))
     }
 

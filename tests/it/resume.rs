@@ -93,3 +93,17 @@ fn left_by_a_kill(how: &[&str]) {
     place.run(&[&["run", "night"], how].concat()).exits(0);
     assert!(!is_there(), "it was ended");
 }
+
+#[test]
+fn temporary_files_of_a_killed_run_are_gone_when_it_goes_on_and_those_of_others_stay() {
+    let place = Place::with_job("night", JOB);
+    killed(&place, 5);
+    let history = place.run(&["history", "--format", "json"]).exits(0).json();
+    let run = history["runs"][0]["run"].as_str().expect("an id").to_owned();
+    let half = format!("out/deep/er/.lamplighter-{run}-0123456789abcdef.tmp");
+    place.write(&half, "half a report");
+    place.write("out/deep/.lamplighter-another-0123456789abcdef.tmp", "of a run that may be alive");
+    place.run(&["run", "night", "--resume"]).exits(0);
+    assert!(!place.path(&half).exists());
+    assert!(place.path("out/deep/.lamplighter-another-0123456789abcdef.tmp").exists());
+}
