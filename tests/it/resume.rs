@@ -107,3 +107,27 @@ fn temporary_files_of_a_killed_run_are_gone_when_it_goes_on_and_those_of_others_
     assert!(!place.path(&half).exists());
     assert!(place.path("out/deep/.lamplighter-another-0123456789abcdef.tmp").exists());
 }
+
+#[test]
+fn items_in_flight_at_a_crash_are_held_until_somebody_says_so() {
+    let job = r#"Job(stages: [
+        Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b", "c", "d", "e", "f"])]),
+        Stage(name: "work", workers: 2, on_crash: Hold, tolerate: "100%", run: [
+            Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log; test -e ../go || exec sleep 600"),
+        ]),
+    ])"#;
+    let place = Place::with_job("night", job);
+    killed(&place, 2);
+    let held: Vec<String> = worked(&place).into_keys().collect();
+    place.write("go", "");
+    let ended = |arguments: &[&str], code| {
+        let record = place.run(&[arguments, &["--format", "json"]].concat()).exits(code).json();
+        (record["stages"][1]["ok"].as_u64(), record["stages"][1]["held"].as_u64())
+    };
+    assert_eq!(ended(&["run", "night", "--resume"], 3), (Some(4), Some(2)));
+    assert!(worked(&place).values().all(|times| *times == 1), "nothing ran twice");
+    assert_eq!(ended(&["retry", "night"], 3), (Some(4), Some(2)), "they stay held");
+    assert_eq!(ended(&["retry", "night", "--held"], 0), (Some(6), Some(0)));
+    let twice: Vec<String> = worked(&place).into_iter().filter(|(_, times)| *times == 2).map(|(key, _)| key).collect();
+    assert_eq!(twice, held);
+}
