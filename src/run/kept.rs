@@ -168,26 +168,56 @@ pub async fn record_so_far(
 /// When the state cannot be read or written.
 pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
     let Some(details) = state.details(&head.run).await? else { return Ok(false) };
+    let reason = "its process ended before it, and nobody went on with it";
+    let end = end_of_dead(world, state, &details, RunOutcome::Interrupted, reason).await?;
+    let settled = state.interrupt(&head.run, end).await?;
+    if settled {
+        end_strangers(world, &head.run).await;
+    }
+    Ok(settled)
+}
+
+/// Ends a run that was taken over and crashed the program too often (RUNS S8), and what its dead process has left running.
+/// Its notices are sent by the next run of the job.
+pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDetails) -> Result<(), StoreError> {
+    let reason = "it ended the program too often without getting on";
+    let outcome = RunOutcome::Quarantined;
+    let notices = job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+    let notices = notices.map(|(place, _)| place as u16).collect();
+    let end = RunEnd { notices, ..end_of_dead(world, state, details, outcome, reason).await? };
+    state.rows(&details.head.run).end(end).await?;
+    end_strangers(world, &details.head.run).await;
+    Ok(())
+}
+
+/// How a run ends of which only rows are left.
+async fn end_of_dead(
+    world: &World,
+    state: &State,
+    details: &RunDetails,
+    outcome: RunOutcome,
+    reason: &str,
+) -> Result<RunEnd, StoreError> {
+    let (head, reason) = (&details.head, Some(reason.to_owned()));
     let ended_ms = world.wall().as_millisecond();
-    let reason = Some("its process ended before it, and nobody went on with it".to_owned());
-    let outline = Outline::of(&details);
-    let record = record_so_far(&state.rows(&head.run), head, &outline, reason.clone(), ended_ms).await?;
-    let stored = StoredRecord { record, timeline: Vec::new() };
-    let end = RunEnd {
-        outcome: RunOutcome::Interrupted,
+    let rows = state.rows(&head.run);
+    let so_far = record_so_far(&rows, head, &Outline::of(details), reason.clone(), ended_ms).await?;
+    let stored = StoredRecord { record: RunRecord { outcome, ..so_far }, timeline: Vec::new() };
+    Ok(RunEnd {
+        outcome,
         reason,
         record: serde_json::to_string(&stored).unwrap_or_default(),
         ended_ms,
         ran_ms: head.ran_ms,
         notices: Vec::new(),
-    };
-    let settled = state.interrupt(&head.run, end).await?;
-    if settled {
-        let leftovers = Leftovers::new(world.clone(), GRACE_PERIOD_DEFAULT, &head.run);
-        leftovers.expect_strangers();
-        leftovers.join().await;
-    }
-    Ok(settled)
+    })
+}
+
+/// Ends what the dead process of a run has left running.
+async fn end_strangers(world: &World, run: &str) {
+    let leftovers = Leftovers::new(world.clone(), GRACE_PERIOD_DEFAULT, run);
+    leftovers.expect_strangers();
+    leftovers.join().await;
 }
 
 /// Starts as the run did: with its due and its params, and with its outputs where they were.

@@ -228,6 +228,10 @@ impl Runner {
             TakenOver::Now(resume) => resume,
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
+        if resume.is_poison {
+            kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            return Err(StartError::Poison(run.to_owned()));
+        }
         let run = self.taken_over(job, options, state, resume)?;
         // What the dead process left is gone before anything runs again.
         run.context.leftovers.expect_strangers();

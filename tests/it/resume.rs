@@ -20,10 +20,20 @@ fn worked(place: &Place) -> BTreeMap<String, u32> {
     times
 }
 
+/// Items of the second stage that are done, as another process sees them.
+fn on_the_disk(place: &Place) -> usize {
+    let shown = place.run(&["show", "night", "--format", "json"]);
+    if shown.code != 0 { 0 } else { shown.json()["stages"][1]["ok"].as_u64().unwrap_or(0) as usize }
+}
+
 /// A run of the job that was killed when so many items had begun.
 fn killed(place: &Place, begun: usize) {
+    killed_when(place, || worked(place).len() >= begun);
+}
+
+fn killed_when(place: &Place, is_time: impl Fn() -> bool) {
     let mut going = Going::start(&mut place.command(&["run", "night"]));
-    while worked(place).len() < begun && going.child.try_wait().expect("it is watched").is_none() {
+    while !is_time() && going.child.try_wait().expect("it is watched").is_none() {
         thread::yield_now();
     }
     going.signal(Signal::KILL);
@@ -32,19 +42,22 @@ fn killed(place: &Place, begun: usize) {
 
 #[test]
 fn a_killed_run_goes_on_where_it_was() {
-    for begun in [1, 9, 25, 39] {
+    for begun in [1, 9, 39, 0] {
         let place = Place::with_job("night", JOB);
-        killed(&place, begun);
-        let before = worked(&place);
+        match begun {
+            0 => killed_when(&place, || on_the_disk(&place) >= 4),
+            begun => killed(&place, begun),
+        }
+        let done = on_the_disk(&place);
         let record = place.run(&["run", "night", "--resume", "--format", "json"]).exits(0).json();
         assert_eq!((&record["stages"][1]["items"], &record["stages"][1]["ok"]), (&40.into(), &40.into()), "{record}");
         assert_eq!(place.read("out/n.json").trim(), "40");
         let after = worked(&place);
         assert_eq!(after.len(), 40);
-        // Repeated is what was in flight, and what was done in the last moments before the kill.
+        // What is on the disk is done; the rest may have been in flight.
         assert!(after.values().all(|times| *times <= 2), "{after:?}");
         let repeated = after.values().filter(|times| **times > 1).count();
-        assert!(repeated <= before.len(), "{repeated} of {}", before.len());
+        assert!(repeated <= 40 - done, "{repeated} were repeated, and {done} were on the disk");
         // There is nothing to go on with: a new one begins.
         let done = place.run(&["run", "night", "--resume"]).exits(0);
         done.says("there is no run of `night` to go on with");
@@ -130,4 +143,30 @@ fn items_in_flight_at_a_crash_are_held_until_somebody_says_so() {
     assert_eq!(ended(&["retry", "night", "--held"], 0), (Some(6), Some(0)));
     let twice: Vec<String> = worked(&place).into_iter().filter(|(_, times)| *times == 2).map(|(key, _)| key).collect();
     assert_eq!(twice, held);
+}
+
+#[test]
+fn a_run_that_ends_the_program_again_and_again_is_quarantined() {
+    let job = r#"Job(stages: [
+        Stage(name: "list", key: "{{ item }}", run: [Items(list: ["poison"])]),
+        Stage(name: "work", run: [Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log; kill -9 $PPID")]),
+    ])"#;
+    let place = Place::with_job("night", job);
+    place.run(&["run", "night"]).exits(1000 + 9);
+    let mut crashes = 1;
+    let end = loop {
+        let done = place.run(&["run", "night", "--resume"]);
+        if done.code != 1000 + 9 {
+            break done;
+        }
+        crashes += 1;
+        assert!(crashes < 10, "it goes on for ever");
+    };
+    end.exits(1).says("it is quarantined and not resumed any more");
+    assert!((3..=4).contains(&crashes), "{crashes} crashes, of which three without progress are too many");
+    assert_eq!(worked(&place)["poison"], crashes);
+    place.run(&["history"]).exits(0).prints("night  quarantined");
+    place.run(&["show", "night"]).exits(0).prints("it ended the program too often without getting on");
+    // The job is free for a new run.
+    place.run(&["run", "night"]).exits(1000 + 9);
 }
