@@ -408,15 +408,18 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline holds all the same.
+        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
+        let stopped = async {
+            self.stop_cut.wait().await;
+        };
         let opening = async {
             if let Err(error) = self.restore().await {
                 self.store_failed(&error);
             }
             self.open_for_outputs().await;
         };
-        opening.or(late).await;
+        opening.or(late).or(stopped).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
         self.settle_left().await;
