@@ -229,7 +229,14 @@ impl Runner {
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
         if resume.is_poison {
-            kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let places = kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let details = state.details(run).await.map_err(StartError::State)?;
+            if let Some(details) = details.filter(|_| !places.is_empty())
+                && let Err(error) = self.send_notices(job, options, state, &details, &places).await
+            {
+                // They stay in the outbox.
+                log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
+            }
             return Err(StartError::Poison(run.to_owned()));
         }
         let run = self.taken_over(job, options, state, resume)?;

@@ -284,3 +284,49 @@ fn notices_that_a_dead_process_did_not_send_are_sent_by_the_next_run_of_the_job(
     place.run(&["run", "quick"]).exits(0);
     assert!(place.read("out/told").starts_with(&told) && place.read("out/told").matches(&*first).count() == 2);
 }
+
+/// `Interrupted` is told where it is final: when somebody runs the job anew instead of going on with the run.
+#[test]
+fn a_run_that_nobody_goes_on_with_is_told_as_interrupted_and_one_that_goes_on_is_not() {
+    let notice = |when: &str| {
+        format!(
+            r#"Notify({when}run: [Exec(argv: ["sh", "-c", "echo $0 $1 >> told; test -e sent || sleep 60", "{{{{ run.id }}}}", "{{{{ run.summary }}}}"])])"#
+        )
+    };
+    let slow = SLOW.strip_suffix("])").expect("the end of the stages");
+    for when in ["when: [Interrupted], ", ""] {
+        let place = Place::with_job("slow", &format!("{slow}], on_finish: [{}])", notice(when)));
+        let kill = |going: &mut Going| {
+            going.child.kill().expect("it can be killed");
+        };
+        let begin = || {
+            let mut going = Going::start(place.command(&["run", "slow"]).env("LAMPLIGHTER_LOG", "info"));
+            until_file_says(&place, "out/seen", "b");
+            kill(&mut going);
+            going.end();
+            runs(&place)[0]["run"].as_str().expect("an id").to_owned()
+        };
+        let first = begin();
+        place.write("out/go", "");
+        place.run(&["run", "slow", "--resume"]).exits(0);
+        assert!(!place.path("out/told").exists(), "a run that goes on is not told of");
+        std::fs::remove_file(place.path("out/go")).expect("removed");
+        place.write("out/seen", "");
+        let second = begin();
+        assert_ne!(first, second);
+        place.write("out/go", "");
+        // The process dies over the notice: that is written down with the end of the run, and sent by the next.
+        let mut going = Going::start(&mut place.command(&["run", "slow"]));
+        until_file_says(&place, "out/told", &second);
+        kill(&mut going);
+        going.end();
+        place.write("out/sent", "");
+        place.write("out/told", "");
+        place.run(&["run", "slow"]).exits(0).says(&format!("the notices of {second} were not sent"));
+        let told = place.read("out/told");
+        let expected = format!("{second} slow interrupted: its process ended before it, and nobody went on with it\n");
+        assert_eq!(told, expected, "{when}");
+        place.run(&["run", "slow"]).exits(0);
+        assert_eq!(place.read("out/told"), told, "it is sent once more only where nobody knows that it was");
+    }
+}
