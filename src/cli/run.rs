@@ -464,7 +464,9 @@ pub fn show(record: &RunRecord, out: &Path, format: Format, trial: Trial) -> Res
         return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
     }
     let ink = if trial.beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
-    let mut text = report::painted(record, Look { ink, out: Some(out) });
+    let width = (if trial.beside { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() })
+        .then(|| screen::size().0);
+    let mut text = report::painted(record, Look { ink, out: Some(out), width });
     if trial.dry {
         text.push_str("\na dry run: nothing was sent, started or written\n");
     }

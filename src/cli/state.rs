@@ -1,23 +1,23 @@
 //! The durable state, as commands open it.
 
 use super::{
-    Global,
+    Format, Global,
     exit::Exit,
     run::lost,
     runtime,
-    screen::{complain, say},
+    screen::{self, complain, print, say},
     settings::Settings,
 };
 use async_executor::Executor;
 use lamplighter::{
-    problem::closest,
+    query::{Form, Piece, Runs, Unanswered},
     store::{
         RunDetails, State,
         sqlite::{Sqlite, StateOptions},
     },
     world::World,
 };
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 /// The state of this user, open.
 pub struct Opened {
@@ -96,36 +96,53 @@ pub fn consult(global: &Global, command: impl AsyncFnOnce(&Desk) -> Result<Exit,
     Some(runtime::block_on(&executor, threads, story))
 }
 
-/// The run of this id, or the last run of the job of this name.
-pub async fn find(desk: &Desk, named: &str) -> Result<RunDetails, Exit> {
-    match desk.state.details(named).await.map_err(lost)? {
-        Some(details) => Ok(details),
-        None => Err(no_run(desk, named).await?),
+impl Desk {
+    /// The runs that are kept.
+    pub fn runs(&self) -> Runs<'_> {
+        let files = self.settings.job_files();
+        let stem = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Runs { state: &self.state, world: &self.world, jobs: files.iter().filter_map(stem).collect() }
+    }
+
+    /// The run of this id, or the last run of the job of this name.
+    pub async fn find(&self, named: &str) -> Result<RunDetails, Exit> {
+        self.runs().find(named).await.map_err(unanswered)
+    }
+
+    /// The exit code of a question that was answered, or was not.
+    pub fn answer(&self, answered: Result<(), Unanswered<Exit>>) -> Result<Exit, Exit> {
+        answered.map(|()| Exit::Done).map_err(unanswered)
+    }
+
+    /// Prints a piece of an answer.
+    pub async fn prints(piece: Piece) -> Result<(), Exit> {
+        match piece {
+            Piece::Answer(text) => print(&text),
+            Piece::Note(line) => {
+                say(&format!("lamplighter: {line}"));
+                Ok(())
+            }
+        }
     }
 }
 
-/// Runs whose names are looked at for a likely one.
-const NAMES: usize = 500;
-
-/// Says that there is no such run, and what was probably meant.
-pub async fn no_run(desk: &Desk, named: &str) -> Result<Exit, Exit> {
-    let heads = desk.state.history(None, None, NAMES).await.map_err(lost)?;
-    let jobs: BTreeSet<&str> = heads.iter().map(|head| head.job.as_str()).collect();
-    let files = desk.settings.job_files();
-    if files.iter().any(|path| path.file_stem().is_some_and(|stem| stem == named)) {
-        complain(&format!("no run of `{named}` is kept"));
-        return Ok(Exit::Usage);
-    }
-    let help = match closest(named, jobs.iter().copied().chain(heads.iter().map(|head| &*head.run))) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if jobs.is_empty() => "no run is kept".to_owned(),
-        None => {
-            let jobs: Vec<&str> = jobs.into_iter().collect();
-            format!("runs are kept of {}; `lamplighter history` lists them", jobs.join(", "))
+/// Says why there is no answer.
+fn unanswered(why: Unanswered<Exit>) -> Exit {
+    match why {
+        Unanswered::Refused(sentence) => {
+            complain(&sentence);
+            Exit::Usage
         }
-    };
-    complain(&format!("there is no run and no job `{named}`: {help}"));
-    Ok(Exit::Usage)
+        Unanswered::State(error) => lost(error),
+        Unanswered::Reader(exit) => exit,
+    }
+}
+
+/// The form of an answer on this stdout.
+pub fn form(format: Format) -> Form {
+    let stdout = std::io::stdout();
+    let width = stdout.is_terminal().then(|| screen::size().0);
+    Form { json: format == Format::Json, colour: screen::ink(&stdout).colour, width }
 }
 
 /// `--state`, then the configuration, then the state folder of the user.

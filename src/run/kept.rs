@@ -120,20 +120,22 @@ impl Outline {
     }
 }
 
-/// What the rows of a run say of it when it has no record. Its counts are "at least".
+/// What the rows of a run say of it when it has no record. Its counts are "at least", but for listings that were done.
 pub async fn record_so_far(
     rows: &RunStore,
-    head: &RunHead,
+    details: &RunDetails,
     outline: &Outline,
     reason: Option<String>,
     ended_ms: i64,
 ) -> Result<RunRecord, StoreError> {
+    let head = &details.head;
     let mut stages = Vec::new();
     for place in outline.places() {
+        let complete = details.stages.iter().any(|mark| mark.stage == place && mark.listed);
         let tally = rows.tally(place).await?;
         let items = tally.counts.items + tally.waiting;
         let name = outline.name(place).unwrap_or_default().to_owned();
-        stages.push(StageRecord { name, counts: Counts { items, complete: false, ..tally.counts } });
+        stages.push(StageRecord { name, counts: Counts { items, complete, ..tally.counts } });
     }
     let places: Vec<u16> = outline.places().collect();
     let missing = rows.failures(&places, None, Page { after: None, limit: SUMMARY_LIST_MAX }).await?;
@@ -210,7 +212,7 @@ async fn end_of_dead(
     let (head, reason) = (&details.head, Some(reason.to_owned()));
     let ended_ms = world.wall().as_millisecond();
     let rows = state.rows(&head.run);
-    let so_far = record_so_far(&rows, head, &Outline::of(details), reason.clone(), ended_ms).await?;
+    let so_far = record_so_far(&rows, details, &Outline::of(details), reason.clone(), ended_ms).await?;
     let stored = StoredRecord { record: RunRecord { outcome, ..so_far }, timeline: Vec::new() };
     Ok(RunEnd {
         outcome,

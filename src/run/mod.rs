@@ -4,7 +4,6 @@
 //! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
-mod account;
 mod chain;
 mod deadline;
 mod deferred;
@@ -24,8 +23,8 @@ mod state;
 mod token;
 mod worker;
 
-pub use account::{account, ran, standing};
 pub use facts::rfc3339;
+pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
