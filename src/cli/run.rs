@@ -307,6 +307,7 @@ pub async fn follow(
         match error {
             StartError::Busy(_)
             | StartError::Begun(_)
+            | StartError::Settled
             | StartError::NotResumable(_)
             | StartError::NotEnded(_)
             | StartError::Gone(_) => Exit::Refused,

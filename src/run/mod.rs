@@ -86,6 +86,8 @@ pub enum StartError {
     Busy(String),
     /// This firing, or this run, has begun before: the run that did.
     Begun(String),
+    /// This firing was skipped or missed, which stands.
+    Settled,
     /// The run has ended, or a living process works on it: there is nothing to resume.
     NotResumable(String),
     /// The run has not ended: it cannot be repeated.
@@ -113,6 +115,7 @@ impl fmt::Display for StartError {
             StartError::Service(why) | StartError::Out(why) => f.write_str(why),
             StartError::Busy(run) => write!(f, "the job runs already: {run}"),
             StartError::Begun(run) => write!(f, "it was begun before: {run}"),
+            StartError::Settled => f.write_str("this time of the job was skipped or missed, which stands"),
             StartError::NotResumable(run) => {
                 write!(f, "{run} has ended, or another process works on it: there is nothing to resume")
             }
@@ -207,6 +210,7 @@ impl Runner {
             Begun::Now => Ok(self.launch(state)),
             Begun::Before(head) => Err(StartError::Begun(head.run.to_string())),
             Begun::Busy(head) => Err(StartError::Busy(head.run.to_string())),
+            Begun::Settled => Err(StartError::Settled),
         }
     }
 
