@@ -171,6 +171,8 @@ pub const STATE_PAGE_BYTES: u32 = 4096;
 pub const STATE_LOG_PAGES: u32 = 256;
 /// The log is cut to this size when it was larger, in bytes.
 pub const STATE_LOG_BYTES: u32 = 1 << 20;
+/// A larger log, in bytes, is one that cannot be cut, since somebody keeps reading: it is told of.
+pub const STATE_LOG_ALARM_BYTES: u64 = 4 << 20;
 /// How long another process may hold up a write to the durable state: it writes for some milliseconds, on a bad card for
 /// seconds.
 pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);

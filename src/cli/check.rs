@@ -156,16 +156,16 @@ fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-            let mut found: Vec<PathBuf> =
-                entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron")).collect();
-            found.sort();
+            let found = Job::files_in(path).map_err(|error| {
+                complain(&format!("the folder {} cannot be read: {error}", path.display()));
+                Exit::Usage
+            })?;
             if found.is_empty() {
                 complain(&format!("there is no job file in {}", path.display()));
                 return Err(Exit::Usage);
             }
             files.extend(found);
-        } else if !path.exists() {
+        } else if path.symlink_metadata().is_err() {
             complain(&format!("there is no file or folder {}", path.display()));
             return Err(Exit::Usage);
         } else {

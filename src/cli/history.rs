@@ -4,7 +4,7 @@ use super::{
     Format, Global,
     exit::Exit,
     print,
-    state::{Desk, consult, form},
+    state::{Access, Desk, consult, form},
 };
 use lamplighter::query::{HistoryQuestion, listed};
 
@@ -29,7 +29,7 @@ pub struct HistoryArguments {
 pub fn main(global: &Global, arguments: &HistoryArguments) -> Exit {
     let HistoryArguments { job, number, utc, format } = arguments;
     let question = HistoryQuestion { job: job.clone(), number: *number, utc: *utc };
-    let told = consult(global, async |desk: &Desk| {
+    let told = consult(global, Access::Reads, async |desk: &Desk| {
         desk.answer(desk.runs().history(&question, form(*format), Desk::prints).await)
     });
     told.unwrap_or_else(|| Exit::Done.after(print(&listed(&[], form(*format)))))

@@ -5,7 +5,7 @@ use super::{
     exit::Exit,
     runtime::{Signals, first},
     screen::complain,
-    state::{Desk, consult, form},
+    state::{Access, Desk, consult, form},
 };
 use lamplighter::query::LogsQuestion;
 
@@ -30,7 +30,7 @@ pub struct LogsArguments {
 pub fn main(global: &Global, arguments: &LogsArguments) -> Exit {
     let LogsArguments { run, follow, item, format } = arguments;
     let question = LogsQuestion { run: run.clone(), follow: *follow, item: item.clone() };
-    let told = consult(global, async |desk: &Desk| {
+    let told = consult(global, Access::Reads, async |desk: &Desk| {
         let runs = desk.runs();
         let answer = async { desk.answer(runs.logs(&question, form(*format), Desk::prints).await) };
         if !question.follow {

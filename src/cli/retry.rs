@@ -4,7 +4,7 @@ use super::{
     Format, Global,
     exit::Exit,
     run::{Start, Trial, go_on, keeping, lost, show},
-    state::{Desk, consult},
+    state::{Access, Desk, consult},
     upkeep,
 };
 
@@ -24,7 +24,7 @@ pub struct RetryArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RetryArguments) -> Exit {
-    consult(global, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
+    consult(global, Access::Writes, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
 }
 
 async fn retry(desk: &Desk, arguments: &RetryArguments) -> Result<Exit, Exit> {

@@ -3,7 +3,7 @@
 use super::{
     Format, Global,
     exit::Exit,
-    state::{Desk, consult, form},
+    state::{Access, Desk, consult, form},
 };
 use clap::ValueEnum;
 use lamplighter::query::{Items, ShowQuestion};
@@ -39,7 +39,7 @@ pub fn main(global: &Global, arguments: &ShowArguments) -> Exit {
         Which::All => Items::All,
     });
     let question = ShowQuestion { run: arguments.run.clone(), items };
-    let told = consult(global, async |desk: &Desk| {
+    let told = consult(global, Access::Reads, async |desk: &Desk| {
         desk.answer(desk.runs().show(&question, form(arguments.format), Desk::prints).await)
     });
     told.unwrap_or(Exit::Usage)

@@ -13,11 +13,15 @@ use lamplighter::{
     query::{Form, Piece, Runs, Unanswered},
     store::{
         RunDetails, State,
-        sqlite::{Sqlite, StateOptions},
+        sqlite::{Remarks, Sqlite, StateError, StateOptions},
     },
     world::World,
 };
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The state of this user, open.
 pub struct Opened {
@@ -25,14 +29,36 @@ pub struct Opened {
     store: Arc<Sqlite>,
 }
 
+/// What a command does with the state that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It only asks.
+    Reads,
+    /// It changes something.
+    Writes,
+}
+
 impl Opened {
     /// Opens the state, and makes it where there is none. `accept_new` sets one that cannot be used aside.
     pub fn open(settings: &Settings, world: &World, accept_new: bool) -> Result<Opened, Exit> {
         let dir = folder(settings)?;
-        let instance = format!("{:016x}{:016x}", world.random(), world.random());
-        let options =
-            StateOptions { dir: &dir, now_ms: world.wall().as_millisecond(), instance: &instance, accept_new };
-        match Sqlite::durable(&options) {
+        let instance = instance(world);
+        Opened::told(Sqlite::durable(&StateOptions { accept_new, ..options(&dir, world, &instance) }))
+    }
+
+    /// The same for commands that begin nothing: where there is no state none is made.
+    pub fn existing(settings: &Settings, world: &World, access: Access) -> Result<Option<Opened>, Exit> {
+        let dir = folder(settings)?;
+        let instance = instance(world);
+        if access == Access::Writes && dir.join("state.db").exists() {
+            return Opened::open(settings, world, false).map(Some);
+        }
+        let opened = Sqlite::reading(&options(&dir, world, &instance));
+        opened.transpose().map(Opened::told).transpose()
+    }
+
+    fn told(opened: Result<(Sqlite, Remarks), StateError>) -> Result<Opened, Exit> {
+        match opened {
             Ok((store, remarks)) => {
                 for remark in remarks {
                     say(&format!("lamplighter: {remark}"));
@@ -47,18 +73,18 @@ impl Opened {
         }
     }
 
-    /// The same for commands that only ask: where there is no state nothing is made.
-    pub fn existing(settings: &Settings, world: &World) -> Result<Option<Opened>, Exit> {
-        match folder(settings)?.join("state.db").exists() {
-            true => Opened::open(settings, world, false).map(Some),
-            false => Ok(None),
-        }
-    }
-
     /// Ends it cleanly: what was accepted is on the disk.
     pub async fn close(self) {
         self.store.close().await;
     }
+}
+
+fn instance(world: &World) -> String {
+    format!("{:016x}{:016x}", world.random(), world.random())
+}
+
+fn options<'a>(dir: &'a Path, world: &World, instance: &'a str) -> StateOptions<'a> {
+    StateOptions { dir, now_ms: world.wall().as_millisecond(), instance, accept_new: false }
 }
 
 /// What a command that asks the state works with.
@@ -70,14 +96,18 @@ pub struct Desk {
 }
 
 /// Runs a command on the state that is there. `None`, and said so, when there is none yet.
-pub fn consult(global: &Global, command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>) -> Option<Exit> {
+pub fn consult(
+    global: &Global,
+    access: Access,
+    command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>,
+) -> Option<Exit> {
     let settings = match Settings::read(global) {
         Ok(settings) => settings,
         Err(exit) => return Some(exit),
     };
     let executor = Arc::new(Executor::new());
     let world = World::real(executor.clone());
-    let opened = match Opened::existing(&settings, &world) {
+    let opened = match Opened::existing(&settings, &world, access) {
         Ok(Some(opened)) => opened,
         Ok(None) => {
             let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
