@@ -133,7 +133,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
     options.instance = state.instance().await.map_err(lost)?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
     let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
-    if working.len() >= job.runs_at_once as usize {
+    if working.len() >= job.runs_at_once() as usize {
         complain(&format!("the job runs already: {}: nothing was done", working[0].run));
         return Err(Exit::Refused);
     }
@@ -157,7 +157,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
     // Those that dead processes did not send, and those of the runs that were just settled.
     upkeep::send_notices(desk, &job.name, &options.instance).await?;
     // Looked at above; where only one may run nobody comes between.
-    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    let keeping = keeping(state, "manual", job.runs_at_once() == 1);
     follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
