@@ -95,6 +95,10 @@ pub const WAIT_WINDOW_DEFAULT: Duration = Duration::from_secs(3600);
 pub const FIRINGS_KEPT_MAX: u32 = 1_000;
 /// Of those that are too old or too many, as many are let go in one transaction.
 pub const RETAIN_FIRINGS: u32 = 256;
+/// So far ahead `check` looks for changes of the clocks that touch a job: each comes within a year.
+pub const REMARKS_LOOK_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A run of a job that is due every minute, or more often, is remarked on when it may last so many times as long.
+pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 

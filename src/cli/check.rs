@@ -6,15 +6,18 @@ use super::{
     screen::{complain, ink, print},
     settings::Settings,
 };
+use async_executor::Executor;
 use lamplighter::{
     action::Handlers,
     job::{CheckedConfig, CheckedJob, Config, Job, JobProblems},
     problem::{Level, Problem, Source, render, to_json},
+    world::World,
 };
 use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Arguments of `check`.
@@ -57,8 +60,9 @@ pub fn main(global: &Global, arguments: &CheckArguments) -> Exit {
         let (source, problems) = of_config(&settings, config);
         all.push((path, source, problems));
     }
+    let now = World::real(Arc::new(Executor::new())).wall();
     for path in files {
-        let (source, mut problems) = problems(&settings, &path);
+        let (source, mut problems) = problems(&settings, &path, now);
         if broken {
             // Whether a service stands there is not known.
             problems.retain(|problem| !problem.path.ends_with(".via"));
@@ -97,12 +101,15 @@ fn human(all: &[(PathBuf, Source, Vec<Problem>)], errors: usize, remarks: usize)
     text
 }
 
-fn problems(settings: &Settings, path: &Path) -> (Source, Vec<Problem>) {
+fn problems(settings: &Settings, path: &Path, now: jiff::Timestamp) -> (Source, Vec<Problem>) {
     if path.file_name().is_some_and(|name| name == "lamplighter.ron") {
         return of_config(settings, Config::checked(path, &Handlers::new()));
     }
     match Job::from_file_in(path, &settings.surroundings()) {
-        Ok(CheckedJob { job, source, mut remarks }) => {
+        Ok(checked) => {
+            let coming = checked.remarks_at(now);
+            let CheckedJob { job, source, mut remarks } = checked;
+            remarks.extend(coming);
             absent_secrets(settings, &job.secrets, &source, &mut remarks);
             (source, remarks)
         }

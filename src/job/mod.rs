@@ -8,6 +8,7 @@ mod config;
 mod further;
 mod plan;
 mod relations;
+mod remarks;
 mod spec;
 
 pub use config::{CheckedConfig, Config};
@@ -255,6 +256,24 @@ fn what(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+impl CheckedJob {
+    /// What is remarked on because of what comes within a year of `now`: a fixed local time that a change of the clocks moves,
+    /// a run that may last until a blackout begins.
+    ///
+    /// ```
+    /// use lamplighter::{action::Handlers, job::Job};
+    ///
+    /// let text = r#"Job(schedule: Cron("30 2 * * *"), timezone: "Europe/Berlin", run: [Exec(argv: ["true"])])"#;
+    /// let checked = Job::from_ron("nightly", text, ".".as_ref(), &Handlers::new())?;
+    /// let remarks = checked.remarks_at("2026-11-23T00:00:00Z".parse().expect("an instant"));
+    /// assert!(remarks[0].message.starts_with("02:30 does not exist on 2027-03-28"));
+    /// # Ok::<(), lamplighter::job::JobProblems>(())
+    /// ```
+    pub fn remarks_at(&self, now: jiff::Timestamp) -> Vec<Problem> {
+        remarks::coming(&self.job, &self.source, now)
     }
 }
 
