@@ -21,6 +21,9 @@ pub struct LogsArguments {
     /// Only what is about this item, and those below it
     #[arg(long, value_name = "KEY")]
     item: Option<String>,
+    /// Times in UTC instead of the job's zone
+    #[arg(long)]
+    utc: bool,
     /// How it is printed: JSON is one object a line
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -28,8 +31,8 @@ pub struct LogsArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &LogsArguments) -> Exit {
-    let LogsArguments { run, follow, item, format } = arguments;
-    let question = LogsQuestion { run: run.clone(), follow: *follow, item: item.clone() };
+    let LogsArguments { run, follow, item, utc, format } = arguments;
+    let question = LogsQuestion { run: run.clone(), follow: *follow, item: item.clone(), utc: *utc };
     let told = consult(global, Access::Reads, async |desk: &Desk| {
         let runs = desk.runs();
         let answer = async { desk.answer(runs.logs(&question, form(*format), Desk::prints).await) };

@@ -17,6 +17,9 @@ pub struct ShowArguments {
     /// List its items as well
     #[arg(long, value_enum, value_name = "WHICH")]
     items: Option<Which>,
+    /// Times in UTC instead of the job's zone
+    #[arg(long)]
+    utc: bool,
     /// How it is printed
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -38,7 +41,7 @@ pub fn main(global: &Global, arguments: &ShowArguments) -> Exit {
         Which::Missing => Items::Missing,
         Which::All => Items::All,
     });
-    let question = ShowQuestion { run: arguments.run.clone(), items };
+    let question = ShowQuestion { run: arguments.run.clone(), items, utc: arguments.utc };
     let told = consult(global, Access::Reads, async |desk: &Desk| {
         desk.answer(desk.runs().show(&question, form(arguments.format), Desk::prints).await)
     });

@@ -1,10 +1,9 @@
 //! The runs that are kept, newest first.
 
-use super::{Form, Runs, Unanswered, ran, standing, tell};
+use super::{Form, Runs, Unanswered, outline, ran, standing, tell};
 use crate::{
     item::Value,
     report::{self, Ink, Past, Standing},
-    run::Outline,
     store::{RunHead, RunKind},
 };
 use serde::{Deserialize, Serialize};
@@ -50,10 +49,7 @@ impl Runs<'_> {
         for head in heads {
             // Gone meanwhile: another process has let go of old runs.
             let Some(details) = self.state.details(&head.run).await? else { continue };
-            let mut outline = Outline::of(&details);
-            if question.utc {
-                outline = outline.in_utc();
-            }
+            let outline = outline(&details, question.utc);
             let state = standing(&head);
             let is_last = seen.insert(head.job.clone());
             runs.push(Past {

@@ -1,6 +1,6 @@
 //! What a run said.
 
-use super::{Form, Piece, Runs, Unanswered, standing, tell};
+use super::{Form, Piece, Runs, Unanswered, outline, standing, tell};
 use crate::{
     item::Key,
     limits::PAGE_ROWS,
@@ -20,6 +20,8 @@ pub struct LogsQuestion {
     pub follow: bool,
     /// Only what is about this item, and those below it.
     pub item: Option<String>,
+    /// Times in UTC, not in the job's zone.
+    pub utc: bool,
 }
 
 /// How often a log that is followed is looked at.
@@ -45,10 +47,10 @@ impl Runs<'_> {
         let key = question.item.as_deref().map(Key::parse).transpose();
         let key = key.map_err(|error| Unanswered::Refused(format!("`--item` is no key: {error}")))?;
         let details = self.find(&question.run).await?;
-        let outline = Outline::of(&details);
+        let outline = outline(&details, question.utc);
         let rows = self.state.rows(&details.head.run);
         let ink = form.look().ink;
-        let mut after = None;
+        let (mut after, mut day) = (None, String::new());
         let mut over: Option<Duration> = None;
         loop {
             let query = EventQuery { key: key.clone(), after, limit: PAGE_ROWS };
@@ -58,10 +60,17 @@ impl Runs<'_> {
                 let mut text = String::new();
                 for (seq, event) in page {
                     let line = line(seq, event, &outline);
-                    text.push_str(&match form.json {
-                        false => report::log_line(&line, ink),
-                        true => serde_json::to_string(&line).unwrap_or_default(),
-                    });
+                    if form.json {
+                        text.push_str(&serde_json::to_string(&line).unwrap_or_default());
+                    } else {
+                        let today = report::log_day(&line, ink);
+                        if today != day {
+                            text.push_str(&today);
+                            text.push('\n');
+                            day = today;
+                        }
+                        text.push_str(&report::log_line(&line, ink));
+                    }
                     text.push('\n');
                 }
                 tell(&mut reader, text).await?;

@@ -16,6 +16,7 @@ pub use show::{Items, ShowQuestion};
 use crate::{
     problem::closest,
     report::{Ink, Look},
+    run::Outline,
     store::{RunDetails, State, StoreError},
     world::World,
 };
@@ -86,6 +87,12 @@ async fn tell<E>(reader: &mut impl Reader<E>, text: String) -> Result<(), Unansw
         return Ok(());
     }
     reader(Piece::Answer(text)).await.map_err(Unanswered::Reader)
+}
+
+/// What is known of the job of a run, with times in its zone or in UTC.
+fn outline(details: &RunDetails, utc: bool) -> Outline {
+    let outline = Outline::of(details);
+    if utc { outline.in_utc() } else { outline }
 }
 
 /// Runs whose names are looked at for a likely one.

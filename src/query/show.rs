@@ -1,6 +1,6 @@
 //! One run as a timeline, with counts, what is missing and why, and its items.
 
-use super::{Form, Reader, Runs, Unanswered, account, tell};
+use super::{Form, Reader, Runs, Unanswered, account, outline, tell};
 use crate::{
     limits::PAGE_ROWS,
     report,
@@ -17,6 +17,8 @@ pub struct ShowQuestion {
     pub run: String,
     /// Which of its items are listed as well.
     pub items: Option<Items>,
+    /// Times in UTC, not in the job's zone.
+    pub utc: bool,
 }
 
 /// Which items are listed.
@@ -41,7 +43,7 @@ impl Runs<'_> {
         mut reader: impl AsyncFnMut(super::Piece) -> Result<(), E>,
     ) -> Result<(), Unanswered<E>> {
         let details = self.find(&question.run).await?;
-        let outline = Outline::of(&details);
+        let outline = outline(&details, question.utc);
         let account = account(self.world, self.state, &details, &outline).await?;
         let rows = self.state.rows(&details.head.run);
         if form.json {

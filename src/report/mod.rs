@@ -13,7 +13,7 @@ pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, it
 pub use forgotten::{GatherRow, forgotten};
 pub use history::{Past, history};
 pub use ink::{Ink, Tone, cells};
-pub use journal::{LogLine, log_line};
+pub use journal::{LogLine, log_day, log_line};
 pub use table::{count, table};
 use table::{short, table_within, wrapped};
 

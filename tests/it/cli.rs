@@ -336,6 +336,14 @@ fn a_secret_is_never_shown() {
             }
         }
     }
+    for name in ["state.db", "state.db-wal"] {
+        let bytes = fs::read(place.state().join(name)).unwrap_or_default();
+        assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "{name}");
+    }
+    for arguments in [&["show", "ask", "--items", "all"][..], &["logs", "ask"], &["logs", "ask", "--format", "json"]] {
+        let told = place.run(arguments).exits(0).stdout;
+        assert!(told.contains("ask") && !told.contains(CANARY), "{arguments:?}: {told}");
+    }
     let mut dry = place.command(&["run", "ask", "--dry-run"]);
     let done = finish(dry.env("LAMPLIGHTER_LOG", "trace").env("LAMPLIGHTER_SECRET_CANARY", CANARY)).exits(0);
     assert!(!format!("{}{}", done.stdout, done.stderr).contains(CANARY), "{}", done.stdout);
