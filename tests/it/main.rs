@@ -8,6 +8,7 @@ mod engine;
 mod examples;
 mod history;
 mod hostile;
+mod kills;
 mod left;
 mod memory;
 mod newcomer;
