@@ -18,7 +18,10 @@ use crate::{
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        failpoint::{Point, pass},
+    },
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -170,7 +173,9 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
     let Some(details) = state.details(&head.run).await? else { return Ok(false) };
     let reason = "its process ended before it, and nobody went on with it";
     let end = end_of_dead(world, state, &details, RunOutcome::Interrupted, reason).await?;
+    pass(Point::GiveUpBegins);
     let settled = state.interrupt(&head.run, end).await?;
+    pass(Point::GivenUp);
     if settled {
         end_strangers(world, &head.run).await;
     }
@@ -185,7 +190,9 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     let notices = job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
     let notices = notices.map(|(place, _)| place as u16).collect();
     let end = RunEnd { notices, ..end_of_dead(world, state, details, outcome, reason).await? };
+    pass(Point::QuarantineBegins);
     state.rows(&details.head.run).end(end).await?;
+    pass(Point::Quarantined);
     end_strangers(world, &details.head.run).await;
     Ok(())
 }

@@ -6,6 +6,8 @@ mod documents;
 mod embedding;
 mod engine;
 mod examples;
+#[cfg(feature = "plant")]
+mod failpoints;
 mod history;
 mod hostile;
 mod kills;

@@ -11,6 +11,7 @@ use crate::{
         STATE_BUSY_TIMEOUT, STATE_LOG_BYTES, STATE_LOG_PAGES, STATE_PAGE_BYTES, STORE_CACHE_KIB, STORE_PAGE_BYTES,
     },
     store::StoreError,
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
@@ -217,8 +218,11 @@ impl Place {
             connection.close().map_err(|(_, error)| error)
         });
         made.map_err(|error| self.sql(error))?;
+        pass(Point::StateMade);
         let named = file.sync_all().and_then(|()| fs::rename(&new, &self.file)).and_then(|()| self.sync_dir());
-        named.map_err(|error| self.io("state.db", &error))
+        named.map_err(|error| self.io("state.db", &error))?;
+        pass(Point::StateNamed);
+        Ok(())
     }
 
     fn connect(&self, options: &StateOptions<'_>) -> Result<Tables, StateError> {
@@ -255,6 +259,7 @@ impl Place {
             .map_err(sql)?;
         let dead: Vec<i64> = running.into_iter().filter(|id| !is_held(&lock_path(&self.epochs, *id))).collect();
         if !dead.is_empty() {
+            pass(Point::DeadEpochFound);
             let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
             if found != "ok" {
                 return Err(self.unusable(found));
@@ -264,6 +269,7 @@ impl Place {
             connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [id]).map_err(sql)?;
             // One that stays does no harm: nobody holds it.
             let _ = fs::remove_file(lock_path(&self.epochs, *id));
+            pass(Point::DeadEpochOver);
         }
         connection
             .execute(
@@ -298,6 +304,7 @@ impl Place {
             )
             .and_then(|_| connection.execute_batch("COMMIT"))
             .map_err(sql)?;
+        pass(Point::EpochBegun);
         Ok(epoch)
     }
 
