@@ -13,7 +13,7 @@ use super::{
 };
 use rusqlite::{Connection, OpenFlags};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{BufRead, BufReader},
     os::unix::fs::DirBuilderExt,
@@ -80,10 +80,19 @@ impl Fault {
         };
         assert!(!done.stderr.contains("panicked"), "{done:?}");
         let calls = place.read("calls");
-        let end = calls.lines().position(|line| line.contains("INFO  run ended")).unwrap_or(usize::MAX);
-        let failed = calls.lines().enumerate().filter(|(_, line)| line.contains("(INJECTED)"));
-        let call = |line: &str| line.split(" = -1 ").next().unwrap_or_default().to_owned();
-        Met { done, failed: failed.map(|(at, line)| (call(line), at > end)).collect() }
+        let (mut failed, mut begun, mut is_settled) = (Vec::new(), BTreeMap::new(), false);
+        for line in calls.lines() {
+            let (thread, call) = line.split_once(' ').unwrap_or_default();
+            is_settled |= call.contains("INFO  run ended");
+            if call.contains("<unfinished ...>") {
+                begun.insert(thread, call);
+            }
+            if call.contains("(INJECTED)") {
+                let call = if call.contains(" resumed>") { begun[thread] } else { call };
+                failed.push((call.split(" = -1 ").next().unwrap_or_default().to_owned(), is_settled));
+            }
+        }
+        Met { done, failed }
     }
 
     /// Only calls that name one of these files in the folder of the state.

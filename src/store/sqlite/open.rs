@@ -228,8 +228,13 @@ impl Place {
     fn connect(&self, options: &StateOptions<'_>) -> Result<Tables, StateError> {
         let sql = |error| self.sql(error);
         let connection = open_connection(&self.file).map_err(sql)?;
-        // The answer counts: where the log cannot be used the call succeeds and nothing is changed.
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+        // The answer counts: where the log cannot be used the call succeeds and nothing is changed. So does what comes
+        // behind it: the change is committed after the answer is given, and a disk that fails then leaves the old mode.
+        let modes: Vec<String> = connection
+            .prepare("PRAGMA journal_mode = WAL")
+            .and_then(|mut change| change.query_map([], |row| row.get(0))?.collect())
+            .map_err(sql)?;
+        let mode = modes.concat();
         if mode != "wal" {
             let cause = format!("{}: its file system takes no log (journal_mode is {mode})", self.file.display());
             return Err(StateError::Io(cause));
@@ -245,6 +250,8 @@ impl Place {
         self.judge(connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?)?;
         self.settle_dead_epochs(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
+        // The log may be a new file since then.
+        self.sync_dir().map_err(|error| self.io("state.db-wal", &error))?;
         let turn = self.open_lock("turn.lock")?;
         Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn }))
     }
