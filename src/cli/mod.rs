@@ -120,6 +120,13 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    #[cfg(feature = "plant")]
+    if let Ok(point) = std::env::var("LAMPLIGHTER_FAILPOINT")
+        && !lamplighter::world::failpoint::arm(&point)
+    {
+        screen::complain(&format!("LAMPLIGHTER_FAILPOINT: there is no point `{point}`"));
+        return Exit::Usage.into();
+    }
     let global = arguments.global;
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
