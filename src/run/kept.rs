@@ -227,6 +227,7 @@ pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }
+    options.after = serde_json::from_value(kept["after"].clone()).ok();
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
@@ -311,7 +312,8 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str(), "after": self.options.after })
+                .to_string(),
             alone: keeping.alone,
         }
     }

@@ -30,7 +30,7 @@ pub use account::{account, ran, standing};
 pub use facts::rfc3339;
 pub use handle::RunHandle;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
-pub use options::{Preview, RunOptions};
+pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
@@ -314,6 +314,7 @@ impl Runner {
             out: &options.out,
             jobs: &options.jobs,
             attempt: kept.as_ref().map_or(1, Kept::pass),
+            after: options.after.as_ref(),
         };
         let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
         let mut services = BTreeMap::new();
