@@ -252,9 +252,10 @@ impl State {
             Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
             Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
             Request::Consider(mark, firings) => self.consider(mark, firings),
-            Request::EndFiring(job, key, end, reason, now_ms) => {
-                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, now_ms)));
+            Request::EndFiring(job, key, end, reason, told) => {
+                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, told)));
             }
+            Request::FiringTold(job, key) => return Ok(Reply::Changed(self.firings.told(&job, &key))),
             _ => {}
         }
         Ok(Reply::Done)
@@ -293,6 +294,7 @@ impl State {
             Request::StateOf(job, key, due_ms) => self.state_of(job, key, due_ms).map(Reply::Kept),
             Request::Instance => Ok(Reply::Texts(vec![String::new()])),
             Request::Marks => Ok(Reply::Marks(self.firings.marks())),
+            Request::FiringsToTell(limit) => Ok(Reply::Firings(self.firings.to_tell(limit))),
             Request::WaitingFirings(limit) => Ok(Reply::Firings(self.firings.waiting(limit))),
             Request::PastFirings(job, before, limit) => {
                 Ok(Reply::Firings(self.firings.past(job.as_deref(), before, limit)))
