@@ -174,7 +174,7 @@ pub fn job_of(settings: &Settings, details: &RunDetails) -> Result<(Arc<Job>, Ru
         Exit::Usage
     })?;
     let job = Arc::new(job.job);
-    let options = settings.run_options(&job)?;
+    let options = settings.run_options(&job).map_err(usage)?;
     Ok((job, options))
 }
 
@@ -194,7 +194,7 @@ pub fn lost(error: StoreError) -> Exit {
 fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
     let settings = Settings::read(global)?;
     let job = Arc::new(settings.job(&arguments.job)?.job);
-    let mut options = settings.run_options(&job)?;
+    let mut options = settings.run_options(&job).map_err(usage)?;
     for set in &arguments.set {
         let Some((name, text)) = set.split_once('=') else {
             complain(&format!("--set takes KEY=VALUE, not {set:?}"));
@@ -218,7 +218,8 @@ fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<J
     Ok((settings, job, options))
 }
 
-fn usage(why: String) -> Exit {
+/// What was asked cannot be done as it was asked.
+pub fn usage(why: String) -> Exit {
     complain(&why);
     Exit::Usage
 }

@@ -26,6 +26,8 @@ use std::{
 /// The state of this user, open.
 pub struct Opened {
     pub state: State,
+    /// Where it is.
+    pub folder: PathBuf,
     store: Arc<Sqlite>,
 }
 
@@ -43,7 +45,8 @@ impl Opened {
     pub fn open(settings: &Settings, world: &World, accept_new: bool) -> Result<Opened, Exit> {
         let dir = folder(settings)?;
         let instance = instance(world);
-        Opened::told(Sqlite::durable(&StateOptions { accept_new, ..options(&dir, world, &instance) }))
+        let opened = Sqlite::durable(&StateOptions { accept_new, ..options(&dir, world, &instance) });
+        Opened::told(dir, opened)
     }
 
     /// The same for commands that begin nothing: where there is no state none is made.
@@ -54,17 +57,17 @@ impl Opened {
             return Opened::open(settings, world, false).map(Some);
         }
         let opened = Sqlite::reading(&options(&dir, world, &instance));
-        opened.transpose().map(Opened::told).transpose()
+        opened.transpose().map(|opened| Opened::told(dir, opened)).transpose()
     }
 
-    fn told(opened: Result<(Sqlite, Remarks), StateError>) -> Result<Opened, Exit> {
+    fn told(folder: PathBuf, opened: Result<(Sqlite, Remarks), StateError>) -> Result<Opened, Exit> {
         match opened {
             Ok((store, remarks)) => {
                 for remark in remarks {
                     say(&format!("lamplighter: {remark}"));
                 }
                 let store = Arc::new(store);
-                Ok(Opened { state: State::new(store.clone()), store })
+                Ok(Opened { state: State::new(store.clone()), store, folder })
             }
             Err(error) => {
                 complain(&error.to_string());

@@ -10,8 +10,9 @@ mod plan;
 mod relations;
 mod remarks;
 mod spec;
+mod timing;
 
-pub use config::{CheckedConfig, Config};
+pub use config::{CheckedConfig, ClockSpec, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
 

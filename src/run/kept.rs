@@ -18,7 +18,10 @@ use crate::{
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        failpoint::{Point, pass},
+    },
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -182,7 +185,9 @@ pub async fn give_up(
     let outcome = RunOutcome::Interrupted;
     let notices = kept_job(&details, surroundings).map_or_else(|_| Vec::new(), |kept| kept.job.notices_after(outcome));
     let end = RunEnd { notices, ..end_of_dead(world, state, &details, outcome, reason).await? };
+    pass(Point::GiveUpBegins);
     let settled = state.interrupt(&head.run, end).await?;
+    pass(Point::GivenUp);
     if settled {
         end_strangers(world, &head.run).await;
     }
@@ -196,7 +201,9 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     let outcome = RunOutcome::Quarantined;
     let notices = job.notices_after(outcome);
     let so_far = end_of_dead(world, state, details, outcome, reason).await?;
+    pass(Point::QuarantineBegins);
     state.rows(&details.head.run).end(RunEnd { notices: notices.clone(), ..so_far }).await?;
+    pass(Point::Quarantined);
     end_strangers(world, &details.head.run).await;
     Ok(notices)
 }
@@ -238,6 +245,7 @@ pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }
+    options.after = serde_json::from_value(kept["after"].clone()).ok();
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
@@ -322,7 +330,8 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str(), "after": self.options.after })
+                .to_string(),
             alone: keeping.alone,
         }
     }

@@ -56,7 +56,8 @@ fn no_page_can_be_damaged_and_the_state_begin_anew_in_silence() {
     raw.execute("UPDATE epoch SET is_over = 0", []).expect("as after a kill");
     drop(raw);
     let bytes = fs::read(whole.path().join("state.db")).expect("the state");
-    let damages: [(&str, &dyn Fn(&mut [u8])); 4] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&mut [u8]));
+    let damages: [Damage; 4] = [
         ("its head is flipped", &|page| page[..8].iter_mut().for_each(|byte| *byte = !*byte)),
         ("its end is flipped", &|page| page[PAGE - 64..].iter_mut().for_each(|byte| *byte = !*byte)),
         ("it is zeros", &|page| page.fill(0)),

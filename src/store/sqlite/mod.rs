@@ -34,7 +34,10 @@ use super::{
 };
 use crate::{
     limits::{BATCH_BYTES, BATCH_ROWS, TURNS_PER_COMMIT},
-    world::BoxFuture,
+    world::{
+        BoxFuture,
+        failpoint::{Point, pass},
+    },
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
 use std::{collections::VecDeque, path::Path, sync::Arc, thread};
@@ -204,6 +207,7 @@ impl Server {
         self.commit();
         // After a failure the epoch is left as if the process had been killed: whoever comes next looks the file through.
         if self.failed.is_none() {
+            pass(Point::EpochEnds);
             self.tables.end();
         }
     }
@@ -264,7 +268,11 @@ impl Server {
     }
 
     fn try_commit(&mut self) -> Result<(), StoreError> {
-        self.tables.commit().map_err(|error| self.tables.error(error))?;
+        if self.tables.is_open() {
+            pass(Point::CommitBegins);
+            self.tables.commit().map_err(|error| self.tables.error(error))?;
+            pass(Point::Committed);
+        }
         self.turns = 0;
         self.queue.committed(std::mem::take(&mut self.open));
         Ok(())

@@ -12,6 +12,7 @@ use crate::{
         STORE_PAGE_BYTES,
     },
     store::StoreError,
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
@@ -270,15 +271,23 @@ impl Place {
             connection.close().map_err(|(_, error)| error)
         });
         made.map_err(|error| self.sql(error))?;
+        pass(Point::StateMade);
         let named = file.sync_all().and_then(|()| fs::rename(&new, &self.file)).and_then(|()| self.sync_dir());
-        named.map_err(|error| self.io("state.db", &error))
+        named.map_err(|error| self.io("state.db", &error))?;
+        pass(Point::StateNamed);
+        Ok(())
     }
 
     fn connect(&self, options: &StateOptions<'_>) -> Result<Tables, StateError> {
         let sql = |error| self.sql(error);
         let connection = open_connection(&self.file).map_err(sql)?;
-        // The answer counts: where the log cannot be used the call succeeds and nothing is changed.
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+        // The answer counts: where the log cannot be used the call succeeds and nothing is changed. So does what comes
+        // behind it: the change is committed after the answer is given, and a disk that fails then leaves the old mode.
+        let modes: Vec<String> = connection
+            .prepare("PRAGMA journal_mode = WAL")
+            .and_then(|mut change| change.query_map([], |row| row.get(0))?.collect())
+            .map_err(sql)?;
+        let mode = modes.concat();
         if mode != "wal" {
             let cause = format!("{}: its file system takes no log (journal_mode is {mode})", self.file.display());
             return Err(StateError::Io(cause));
@@ -295,6 +304,8 @@ impl Place {
         self.settle_dead_epochs(&connection)?;
         self.make_current(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
+        // The log may be a new file since then.
+        self.sync_dir().map_err(|error| self.io("state.db-wal", &error))?;
         let turn = self.open_lock("turn.lock")?;
         Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn: Some(turn) }))
     }
@@ -398,6 +409,7 @@ impl Place {
             .map_err(sql)?;
         let dead: Vec<i64> = running.into_iter().filter(|id| !is_held(&lock_path(&self.epochs, *id))).collect();
         if !dead.is_empty() {
+            pass(Point::DeadEpochFound);
             let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
             if found != "ok" {
                 return Err(self.unusable(found));
@@ -407,6 +419,7 @@ impl Place {
             connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [id]).map_err(sql)?;
             // One that stays does no harm: nobody holds it.
             let _ = fs::remove_file(lock_path(&self.epochs, *id));
+            pass(Point::DeadEpochOver);
         }
         connection
             .execute(
@@ -438,6 +451,7 @@ impl Place {
             )
             .and_then(|_| connection.execute_batch("COMMIT"))
             .map_err(sql)?;
+        pass(Point::EpochBegun);
         epoch.is_recorded();
         Ok(epoch)
     }

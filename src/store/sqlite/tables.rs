@@ -11,6 +11,7 @@ use crate::{
     item::{Key, Lineage, OutputRecord},
     limits::STATE_BUSY_TIMEOUT,
     store::{Claim, GroupMember, Membership, StoreError, codec::Packed},
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
 use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
@@ -171,6 +172,7 @@ impl Tables {
                 .begin()
                 .and_then(|()| self.connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [self.epoch.id]))
                 .and_then(|_| self.commit());
+            pass(Point::EpochOver);
         }
         self.epoch.end();
     }
