@@ -3,7 +3,7 @@
 use super::{
     Format, Global,
     exit::Exit,
-    run::{End, Start, follow},
+    run::{End, Start, follow, usage},
     runtime,
     screen::{complain, ink, print},
     settings::Settings,
@@ -117,7 +117,7 @@ async fn night(
     })?;
     let address = vendor.address();
     let vendor = executor.spawn(vendor.run());
-    let mut options = settings.run_options(job)?;
+    let mut options = settings.run_options(job).map_err(usage)?;
     options.out = out.to_owned();
     options.due = Some(due(job, arguments.night)?);
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));

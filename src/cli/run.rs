@@ -134,7 +134,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
     upkeep::send_notices(desk, &job.name, &options.instance).await?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
     let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
-    if working.len() >= job.runs_at_once as usize {
+    if working.len() >= job.runs_at_once() as usize {
         complain(&format!("the job runs already: {}: nothing was done", working[0].run));
         return Err(Exit::Refused);
     }
@@ -155,7 +155,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
         }
     }
     // Looked at above; where only one may run nobody comes between.
-    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    let keeping = keeping(state, "manual", job.runs_at_once() == 1);
     follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
@@ -172,7 +172,7 @@ pub fn job_of(settings: &Settings, details: &RunDetails) -> Result<(Arc<Job>, Ru
         Exit::Usage
     })?;
     let job = Arc::new(job.job);
-    let options = settings.run_options(&job)?;
+    let options = settings.run_options(&job).map_err(usage)?;
     Ok((job, options))
 }
 
@@ -192,7 +192,7 @@ pub fn lost(error: StoreError) -> Exit {
 fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
     let settings = Settings::read(global)?;
     let job = Arc::new(settings.job(&arguments.job)?.job);
-    let mut options = settings.run_options(&job)?;
+    let mut options = settings.run_options(&job).map_err(usage)?;
     for set in &arguments.set {
         let Some((name, text)) = set.split_once('=') else {
             complain(&format!("--set takes KEY=VALUE, not {set:?}"));
@@ -216,7 +216,8 @@ fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<J
     Ok((settings, job, options))
 }
 
-fn usage(why: String) -> Exit {
+/// What was asked cannot be done as it was asked.
+pub fn usage(why: String) -> Exit {
     complain(&why);
     Exit::Usage
 }
@@ -305,6 +306,7 @@ pub async fn follow(
         match error {
             StartError::Busy(_)
             | StartError::Begun(_)
+            | StartError::Settled
             | StartError::NotResumable(_)
             | StartError::NotEnded(_)
             | StartError::Gone(_) => Exit::Refused,

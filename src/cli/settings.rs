@@ -143,8 +143,8 @@ impl Settings {
         }
     }
 
-    /// Options of a run of `job`, before a command's own arguments.
-    pub fn run_options(&self, job: &Job) -> Result<RunOptions, Exit> {
+    /// Options of a run of `job`, before a command's own arguments. `Err` says why a secret cannot be used.
+    pub fn run_options(&self, job: &Job) -> Result<RunOptions, String> {
         let beside = job.base_dir.join("..").join("out");
         let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") {
             PathBuf::from("out")
@@ -171,17 +171,12 @@ impl Settings {
     }
 
     /// The secrets that the job names, as far as they are there; a run without one of them is not started.
-    fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, Exit> {
+    fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, String> {
         let mut secrets = BTreeMap::new();
         for name in &job.secrets {
-            match self.secret(name) {
-                Ok(Some(value)) => secrets.insert(name.clone(), value),
-                Ok(None) => continue,
-                Err(problem) => {
-                    complain(&problem);
-                    return Err(Exit::Usage);
-                }
-            };
+            if let Some(value) = self.secret(name)? {
+                secrets.insert(name.clone(), value);
+            }
         }
         Ok(secrets)
     }

@@ -22,6 +22,8 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 /// The state of this user, open.
 pub struct Opened {
     pub state: State,
+    /// Where it is.
+    pub folder: PathBuf,
     store: Arc<Sqlite>,
 }
 
@@ -38,7 +40,7 @@ impl Opened {
                     say(&format!("lamplighter: {remark}"));
                 }
                 let store = Arc::new(store);
-                Ok(Opened { state: State::new(store.clone()), store })
+                Ok(Opened { state: State::new(store.clone()), store, folder: dir })
             }
             Err(error) => {
                 complain(&error.to_string());

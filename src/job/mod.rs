@@ -9,8 +9,9 @@ mod further;
 mod plan;
 mod relations;
 mod spec;
+mod timing;
 
-pub use config::{CheckedConfig, Config};
+pub use config::{CheckedConfig, ClockSpec, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
 

@@ -234,6 +234,7 @@ pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }
+    options.after = serde_json::from_value(kept["after"].clone()).ok();
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
@@ -318,7 +319,8 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str(), "after": self.options.after })
+                .to_string(),
             alone: keeping.alone,
         }
     }
@@ -456,7 +458,7 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                         Token::arrive(run, *reader, lineage, key, value).send(run).await;
                     }
                 }
-                if run.cancel.get().is_some() {
+                if run.cuts_feed(place) {
                     return;
                 }
             }
