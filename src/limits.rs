@@ -117,6 +117,10 @@ pub const RETAIN_STEPS: usize = 200;
 pub const FIRINGS_KEPT_MAX: u32 = 1_000;
 /// Of those that are too old or too many, as many are let go in one transaction.
 pub const RETAIN_FIRINGS: u32 = 256;
+/// So far ahead `check` looks for changes of the clocks that touch a job: each comes within a year.
+pub const REMARKS_LOOK_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A run of a job that is due every minute, or more often, is remarked on when it may last so many times as long.
+pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -197,6 +201,8 @@ pub const STATE_PAGE_BYTES: u32 = 4096;
 pub const STATE_LOG_PAGES: u32 = 256;
 /// The log is cut to this size when it was larger, in bytes.
 pub const STATE_LOG_BYTES: u32 = 1 << 20;
+/// A larger log, in bytes, is one that cannot be cut, since somebody keeps reading: it is told of.
+pub const STATE_LOG_ALARM_BYTES: u64 = 4 << 20;
 /// How long another process may hold up a write to the durable state: it writes for some milliseconds, on a bad card for
 /// seconds.
 pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);

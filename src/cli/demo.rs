@@ -173,9 +173,9 @@ fn listed(summary: Option<&Value>, name: &str) -> Option<u64> {
 fn human(end: &End, summary: Option<&Value>, html: &Path) -> String {
     let (record, ink) = (&end.record, ink(&std::io::stdout()));
     if summary.is_none() {
-        return painted(record, Look { ink, out: None });
+        return painted(record, Look { ink, ..Look::default() });
     }
-    let mut text = title(record, ink);
+    let mut text = title(record, Look { ink, ..Look::default() });
     text.push('\n');
     let mut line = |name: &str, tone: Option<Tone>, value: Option<String>| {
         let value = value.unwrap_or_else(|| "-".to_owned());

@@ -15,10 +15,9 @@ use super::{
 use async_executor::Executor;
 use lamplighter::{
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
-    job::{CheckedJob, ClockSpec, Job, JobProblems},
+    job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
     limits::CLOCK_WAIT_MAX_DEFAULT,
-    run::{RunOptions, kept_job},
-    store::RunDetails,
+    run::RunOptions,
     units::Span,
     world::World,
 };
@@ -199,8 +198,8 @@ impl Jobs for Folder {
         checked
     }
 
-    fn kept(&self, details: &RunDetails) -> Result<CheckedJob, JobProblems> {
-        kept_job(details, &self.settings.surroundings())
+    fn surroundings(&self) -> Surroundings {
+        self.settings.surroundings()
     }
 
     fn options(&self, job: &Job) -> Result<RunOptions, String> {

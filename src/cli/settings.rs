@@ -92,14 +92,14 @@ impl Settings {
     pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
         if named.contains('/') || named.ends_with(".ron") {
             let path = PathBuf::from(named);
-            if path.is_file() {
+            if path.symlink_metadata().is_ok() {
                 return Ok(path);
             }
             complain(&format!("there is no job file {named}"));
             return Err(Exit::Usage);
         }
         let path = self.jobs.join(format!("{named}.ron"));
-        if path.is_file() {
+        if path.symlink_metadata().is_ok() {
             return Ok(path);
         }
         let known: Vec<String> = self
@@ -118,11 +118,7 @@ impl Settings {
 
     /// Every file of the job folder that is a job by its name, sorted.
     pub fn job_files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.jobs).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut files: Vec<PathBuf> =
-            entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron") && path.is_file()).collect();
-        files.sort();
-        files
+        Job::files_in(&self.jobs).unwrap_or_default()
     }
 
     /// Reads and checks a job; problems are printed.

@@ -23,12 +23,12 @@ pub use trust::{ClockPolicy, ClockSigns};
 
 use crate::{
     item::{RunOutcome, RunRecord},
-    job::{CheckedJob, Config, Job, JobProblems},
+    job::{CheckedJob, Config, Job, JobProblems, Surroundings},
     limits::{
         CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
-    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError},
-    store::{FiringEnd, FiringRow, Retention, RunHead, RunKind, State, StoreError},
+    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError, kept_job},
+    store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
     world::{Awake, Boot, Due, Task, World},
 };
 use command::Event;
@@ -56,11 +56,8 @@ pub trait Jobs: Send + Sync + 'static {
     /// # Errors
     /// Everything that is wrong with it.
     fn load(&self, name: &str) -> Result<CheckedJob, JobProblems>;
-    /// The job that a run began with, from what was kept of it.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it.
-    fn kept(&self, details: &crate::store::RunDetails) -> Result<CheckedJob, JobProblems>;
+    /// What job files may name.
+    fn surroundings(&self) -> Surroundings;
     /// Options of a run: its secrets, folders, environment.
     ///
     /// # Errors
@@ -134,6 +131,8 @@ pub struct Daemon {
     waiting: Vec<Waiting>,
     next_number: u64,
     live: Vec<Live>,
+    /// Notices of an earlier process on their way.
+    errands: Vec<Task<()>>,
     /// Runs of an earlier process, until the clock is believed.
     to_resume: Vec<RunHead>,
     trust: Trust,
@@ -194,6 +193,7 @@ impl Daemon {
             waiting: Vec::new(),
             next_number: 0,
             live: Vec::new(),
+            errands: Vec::new(),
             to_resume: Vec::new(),
             next_catch_up: ready,
             last_look: None,
@@ -495,6 +495,13 @@ impl Daemon {
             kind: RunKind::Serve,
             alone: job.runs_at_once() == 1,
         }
+    }
+
+    /// The job that a run began with.
+    async fn kept_job(&self, details: &RunDetails) -> Result<Arc<Job>, JobProblems> {
+        let (jobs, of) = (self.jobs.clone(), details.clone());
+        let kept = self.world.unblock(move || kept_job(&of, &jobs.surroundings())).await;
+        kept.map(|checked| Arc::new(checked.job))
     }
 
     async fn options_of(&self, job: &Arc<Job>) -> Result<RunOptions, String> {

@@ -49,33 +49,27 @@ impl Daemon {
         else {
             return Ok(());
         };
-        let (jobs, of) = (self.jobs.clone(), details.clone());
-        let kept = self.world.unblock(move || jobs.kept(&of)).await;
-        let started = match kept {
-            Ok(checked) => {
-                let job = Arc::new(checked.job);
-                match self.options_of(&job).await {
-                    Ok(options) => Runner::new(self.world.clone())
-                        .resume(&job, options, &self.state, &head.run)
-                        .await
-                        .map_err(|error| match error {
-                            StartError::State(error) => Err(error),
-                            other => Ok(other.to_string()),
-                        }),
-                    Err(why) => Err(Ok(why)),
+        let started = match self.kept_job(&details).await {
+            Ok(job) => match self.options_of(&job).await {
+                Ok(options) => {
+                    let runner = Runner::new(self.world.clone());
+                    runner.resume(&job, options, &self.state, &head.run).await
                 }
-            }
-            Err(problems) => Err(Ok(problems.to_string())),
+                Err(why) => Err(StartError::Out(why)),
+            },
+            Err(problems) => Err(StartError::Out(problems.to_string())),
         };
         match started {
             Ok(run) => {
                 let due = Timestamp::from_millisecond(head.due_ms).unwrap_or_default();
                 self.follow(run, &head.job, &head.trigger, due);
             }
-            Err(Err(error)) => return Err(error.into()),
-            Err(Ok(why)) => {
+            Err(StartError::State(error)) => return Err(error.into()),
+            // It is settled, and whoever wants to know of it was told.
+            Err(StartError::Poison(_)) => {}
+            Err(why) => {
                 log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
-                give_up(&self.world, &self.state, head).await?;
+                give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await?;
             }
         }
         Ok(())
@@ -94,15 +88,16 @@ impl Daemon {
             else {
                 continue;
             };
-            let (jobs, of) = (self.jobs.clone(), details.clone());
-            let Ok(checked) = self.world.unblock(move || jobs.kept(&of)).await else { continue };
-            let job = Arc::new(checked.job);
+            let Ok(job) = self.kept_job(&details).await else { continue };
             let Ok(options) = self.options_of(&job).await else { continue };
-            let sent =
-                Runner::new(self.world.clone()).send_notices(&job, options, &self.state, &details, &places).await;
-            if let Err(error) = sent {
-                log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {error}");
-            }
+            let (runner, state) = (Runner::new(self.world.clone()), self.state.clone());
+            self.errands.retain(|errand| !errand.is_finished());
+            self.errands.push(self.world.spawn(async move {
+                // What is not sent now is asked for again by the next start.
+                if let Err(error) = runner.send_notices(&job, options, &state, &details, &places).await {
+                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {error}");
+                }
+            }));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// All jobs of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,9 +194,8 @@ impl Daemon {
                 "there is no run and no job `{run}`: `lamplighter history` lists them"
             ))));
         };
-        let (jobs, of) = (self.jobs.clone(), details.clone());
-        let job = match self.world.unblock(move || jobs.kept(&of)).await {
-            Ok(checked) => Arc::new(checked.job),
+        let job = match self.kept_job(&details).await {
+            Ok(job) => job,
             Err(problems) => return Ok(Err(Refusal::Wrong(problems.to_string()))),
         };
         let options = match self.options_of(&job).await {

@@ -4,6 +4,7 @@ use super::{
     CheckedJob, JobProblems, Surroundings, has_errors,
     plan::{Job, Notice, Stage, StageKind},
     relations::{self, Relations},
+    remarks,
     spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec},
     timing,
 };
@@ -233,6 +234,7 @@ impl<'a> Check<'a> {
                     self.error(path, "a job cannot wait for itself", Some("name another job"));
                 }
             }
+            self.findings.extend(remarks::of_schedule(spec, schedule));
             if spec.deadline.is_none() && schedule::is_due_within(schedule, RUN_DEADLINE_DEFAULT) {
                 let help = "say how long a run may take: `deadline: \"20m\"`";
                 let message =

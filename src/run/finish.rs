@@ -24,11 +24,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 impl RunState {
     /// Places of the notices that this outcome asks for.
     pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
-        if self.dry.is_some() {
-            return Vec::new();
-        }
-        let asked = self.job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-        asked.map(|(place, _)| place as u16).collect()
+        if self.dry.is_some() { Vec::new() } else { self.job.notices_after(outcome) }
     }
 }
 

@@ -4,7 +4,6 @@
 //! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
-mod account;
 mod chain;
 mod deadline;
 mod deferred;
@@ -26,9 +25,9 @@ mod stop;
 mod token;
 mod worker;
 
-pub use account::{account, ran, standing};
 pub use facts::rfc3339;
 pub use handle::RunHandle;
+pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
@@ -245,7 +244,14 @@ impl Runner {
         };
         pass(Point::TakenOver);
         if resume.is_poison {
-            kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let places = kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let details = state.details(run).await.map_err(StartError::State)?;
+            if let Some(details) = details.filter(|_| !places.is_empty())
+                && let Err(error) = self.send_notices(job, options, state, &details, &places).await
+            {
+                // They stay in the outbox.
+                log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
+            }
             return Err(StartError::Poison(run.to_owned()));
         }
         let run = self.taken_over(job, options, state, resume)?;

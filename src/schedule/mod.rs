@@ -5,11 +5,13 @@ mod calendar;
 mod cron;
 mod due;
 mod plan;
+mod remarks;
 mod timing;
 
 pub use calendar::{Firing, Moved};
 pub use due::{Calendar, seed};
 pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
+pub use remarks::{coming, remarks, rhythm};
 pub use timing::{Overlap, Priority, Timing, Window};
 
 use crate::{item::RunOutcome, units::Span};
@@ -172,7 +174,7 @@ crate::choice! {
     }
 }
 
-/// A mistake in a schedule.
+/// A mistake in a schedule, or what in it is probably not meant so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The field that it is about.

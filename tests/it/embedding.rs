@@ -12,6 +12,7 @@ use lamplighter::{
     run::{Keeping, RunOptions, Runner, StoreChoice},
     store::{
         RunKind, RunPhase, State,
+        memory::Memory,
         sqlite::{Sqlite, StateOptions},
     },
     world::World,
@@ -292,4 +293,40 @@ fn a_run_shares_the_executor_with_the_callers_tasks_on_many_threads() {
         program.until("every task ends", || program.executor.is_empty());
         drop(stop);
     });
+}
+
+#[test]
+fn a_handler_sees_what_earlier_dues_kept() {
+    let program = Program::new();
+    let count = |call: Call| async move { Ok(Value::from(call.state.as_i64().unwrap_or(0) + 1)) };
+    let text = r#"Job(stages: [
+        Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b"])]),
+        Stage(name: "work", run: [Call(handler: "count"), Keep(filter: ".")]),
+        Stage(name: "report", gather: All, run: [Write(json: "counts.json")]),
+    ])"#;
+    let job = job(text, &Handlers::new().add("count", count).expect("a name"));
+    let state = State::new(Arc::new(Memory::new(1 << 20)));
+    let counts_at = |due: &str, kept: bool| {
+        let options = RunOptions { due: Some(due.parse().expect("an instant")), ..program.options() };
+        let record = program.drive(async {
+            if !kept {
+                return program.runner().start(&job, options).expect("it starts").await;
+            }
+            let keeping = Keeping {
+                state: state.clone(),
+                trigger: "manual".into(),
+                fire_key: None,
+                kind: RunKind::Foreground,
+                alone: true,
+            };
+            program.runner().begin(&job, options, &keeping).await.expect("it begins").await
+        });
+        assert_eq!(record.outcome, RunOutcome::Succeeded, "{record:?}");
+        let text = fs::read_to_string(program.folder.path().join("counts.json")).expect("a report");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(counts_at("2026-11-23T02:00:00Z", true), serde_json::json!([1, 1]));
+    assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]));
+    assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]), "a night never sees itself");
+    assert_eq!(counts_at("2026-11-25T02:00:00Z", false), serde_json::json!([1, 1]), "nothing is kept of it");
 }

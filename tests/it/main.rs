@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod damage;
 mod disk;
 mod documents;
 mod embedding;

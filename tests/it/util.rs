@@ -45,6 +45,11 @@ impl Place {
         place
     }
 
+    /// The folder of the state.
+    pub fn state(&self) -> PathBuf {
+        self.1.path().join("lamplighter")
+    }
+
     pub fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }

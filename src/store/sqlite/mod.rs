@@ -86,6 +86,20 @@ impl Sqlite {
         Ok((store, remarks))
     }
 
+    /// Opens the durable state for questions only, where there is one: nothing is written, so that it also works on a disk
+    /// that is full or read-only, and costs flash nothing. What would change it fails.
+    ///
+    /// Blocks for as long as it takes to read the state's log. A state of an older format is opened as [`Sqlite::durable`]
+    /// does, which makes the format of today of it.
+    ///
+    /// # Errors
+    /// As [`Sqlite::durable`].
+    pub fn reading(options: &StateOptions<'_>) -> Result<Option<(Sqlite, Remarks)>, StateError> {
+        let Some((tables, remarks)) = open::reading(options)? else { return Ok(None) };
+        let store = Sqlite::start(tables).map_err(|error| StateError::Io(error.to_string()))?;
+        Ok(Some((store, remarks)))
+    }
+
     /// The same with a connection that a test has spoilt.
     #[cfg(test)]
     pub(super) fn durable_of(options: &StateOptions<'_>, spoil: impl FnOnce(&rusqlite::Connection)) -> Sqlite {

@@ -84,8 +84,8 @@ pub(super) enum Home {
         /// The file.
         path: PathBuf,
         /// Who wants to write takes this lock and waits with it for its transaction to begin. SQLite's own waiting is a
-        /// poll, so that a process which begins again at once would keep the others out for ever.
-        turn: File,
+        /// poll, so that a process which begins again at once would keep the others out for ever. Who only reads has none.
+        turn: Option<File>,
     },
 }
 
@@ -140,6 +140,13 @@ impl Tables {
                 path.display(),
                 STATE_BUSY_TIMEOUT.as_secs()
             )),
+            (Home::Durable { path, .. }, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+                StoreError::Io(format!(
+                    "{}: {error}. Restore it from a copy, or say `run --accept-new-state`, which sets it aside and begins \
+                     anew",
+                    path.display()
+                ))
+            }
             (Home::Durable { path, .. }, _) => StoreError::Io(format!("{}: {error}", path.display())),
         }
     }
@@ -159,7 +166,7 @@ impl Tables {
 
     /// The last act: everything is committed, the process is done with the file.
     pub fn end(mut self) {
-        if matches!(self.home, Home::Durable { .. }) {
+        if matches!(self.home, Home::Durable { .. }) && !self.epoch.only_reads() {
             // Where this fails the next who opens finds the lock free and looks the file through.
             let _ = self
                 .begin()
@@ -182,7 +189,7 @@ impl Tables {
         }
         let turn = match &self.home {
             Home::Private { .. } => None,
-            Home::Durable { turn, .. } => Some(turn),
+            Home::Durable { turn, .. } => turn.as_ref(),
         };
         // Without the lock it is only less fair.
         let has_turn = turn.filter(|turn| turn.lock().is_ok());
