@@ -208,6 +208,8 @@ impl State {
     fn write(&mut self, request: Request, asker: &Asker<'_>) -> Result<Reply, StoreError> {
         match request {
             Request::AssignGroups(run, gather, members) => {
+                // A run is there from the first that is written of it, were it nothing.
+                self.run(&run);
                 members.into_iter().try_for_each(|member| self.assign(&run, gather, member))?;
             }
             Request::RecordOutput(run, output) => {
@@ -218,6 +220,7 @@ impl State {
                 return Ok(Reply::Claim(self.claim_key(&run, stage, key, lineage)?));
             }
             Request::ClaimKeys(run, stage, keys) => {
+                self.run(&run);
                 let claims = keys.into_iter().map(|(key, lineage)| self.claim_key(&run, stage, key, lineage));
                 return Ok(Reply::Claims(claims.collect::<Result<_, _>>()?));
             }
