@@ -5,10 +5,11 @@
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
 //! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
-//! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
+//! for computations that may never end and for blocking calls), `names` (names that outlive a power cut), `sim` (the simulated world), `plant` (mistakes that our own
 //! tests plant), `tests` (one contract, held against both worlds).
 
 mod answer;
+mod names;
 pub mod plant;
 mod real;
 pub mod sim;
@@ -16,6 +17,8 @@ pub mod sim;
 mod tests;
 mod threads;
 mod timerfd;
+
+pub use names::sync_above;
 
 use event_listener::Event;
 use std::{

@@ -11,6 +11,10 @@ use crate::{
         STATE_BUSY_TIMEOUT, STATE_LOG_BYTES, STATE_LOG_PAGES, STATE_PAGE_BYTES, STORE_CACHE_KIB, STORE_PAGE_BYTES,
     },
     store::StoreError,
+    world::{
+        plant::{Bug, planted},
+        sync_above,
+    },
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
@@ -217,7 +221,12 @@ impl Place {
             connection.close().map_err(|(_, error)| error)
         });
         made.map_err(|error| self.sql(error))?;
-        let named = file.sync_all().and_then(|()| fs::rename(&new, &self.file)).and_then(|()| self.sync_dir());
+        // The folder may be as new as the file.
+        let named = file
+            .sync_all()
+            .and_then(|()| if planted(Bug::FolderNameUnsynced) { Ok(()) } else { sync_above(&self.dir) })
+            .and_then(|()| fs::rename(&new, &self.file))
+            .and_then(|()| self.sync_dir());
         named.map_err(|error| self.io("state.db", &error))
     }
 
@@ -232,9 +241,10 @@ impl Place {
         }
         connection
             .execute_batch(&format!(
-                "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {STATE_LOG_PAGES};
+                "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = {STATE_LOG_PAGES};
                  PRAGMA journal_size_limit = {STATE_LOG_BYTES}; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
-                 PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};"
+                 PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};",
+                synchronous()
             ))
             .map_err(sql)?;
         // A newer format may stand in the log only.
@@ -349,6 +359,15 @@ impl Place {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.unusable(error.to_string()),
             _ => StateError::Io(format!("{}: {error}", self.file.display())),
         }
+    }
+}
+
+/// A commit is on the disk before it is called done.
+fn synchronous() -> &'static str {
+    match () {
+        () if planted(Bug::StateUnsynced) => "OFF",
+        () if planted(Bug::StateSyncedLate) => "NORMAL",
+        () => "FULL",
     }
 }
 
