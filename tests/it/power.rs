@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use trace::{Event, Recording};
 
 /// Items of a night.
-const ITEMS: u64 = 24;
+const ITEMS: u64 = 48;
 
 /// A file for each item, and a report of all.
 fn night(text_bytes: usize) -> String {
@@ -56,12 +56,6 @@ impl Machine {
     fn with_job(text: &str) -> Machine {
         let machine = Machine::new();
         machine.write("jobs/night.ron", text);
-        machine
-    }
-
-    fn of(image: &Image) -> Machine {
-        let machine = Machine::new();
-        image.write("", &machine.path("on"));
         machine
     }
 
@@ -210,34 +204,19 @@ fn holds(name: &str, recording: &Recording, losses: usize, at_least: usize) -> S
 }
 
 /// From some images, evenly spread, the program goes on: the outputs are those of a night without a power cut.
-fn goes_on(recording: &Recording, count: usize, arguments: &[&str]) {
-    let mut whole = recording.base.clone();
-    recording.events.iter().enumerate().for_each(|(number, event)| whole.apply(number, event));
-    let whole = whole.now();
-    let all: Vec<(usize, Image, usize)> = cuts(recording, 1).collect();
-    let some = |place: usize| &all[(place * all.len() / count).min(all.len() - 1)];
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let place = next.fetch_add(1, Ordering::Relaxed);
-                    if place >= count {
-                        return;
-                    }
-                    let (number, image, loss) = some(place);
-                    let machine = Machine::of(image);
-                    let output = machine.command(arguments).output().expect("it starts");
-                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                    let from =
-                        format!("behind {number} {}, {:?}:\n{said}", brief(&recording.events[*number]), LOSSES[*loss]);
-                    assert_eq!(output.status.code(), Some(0), "{from}");
-                    let after = Image::of(&machine.root());
-                    assert!(after.below(OUT).eq(whole.below(OUT)), "other outputs {from}");
-                }
-            });
-        }
-    });
+fn goes_on(machine: &Machine, recording: &Recording, count: usize, arguments: &[&str]) {
+    let whole = Image::of(&machine.root());
+    let every = (recording.events.len() / count).max(1);
+    let cuts = cuts(recording, 1).filter(|(number, ..)| number % every == every / 2);
+    for (number, image, loss) in cuts {
+        // In the place where it was: a run goes on with its outputs where they are.
+        image.write("", &machine.root());
+        let output = machine.command(arguments).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let from = format!("behind {number} {}, {:?}:\n{said}", brief(&recording.events[number]), LOSSES[loss]);
+        assert_eq!(output.status.code(), Some(0), "{from}");
+        assert!(Image::of(&machine.root()).below(OUT).eq(whole.below(OUT)), "other outputs {from}");
+    }
 }
 
 /// A night from the very beginning: the state is made, rows are committed, files and a report are written.
@@ -250,7 +229,7 @@ fn a_night_survives_a_power_cut_at_every_write() {
     let mut recording = Recording::of(&machine.root());
     let traced = recording.run(&machine.command(&["run", "night"]), None);
     assert_eq!(traced.code, 0, "{}", traced.stderr);
-    let story = holds("a night", &recording, LOSSES.len(), 2000);
+    let story = holds("a night", &recording, LOSSES.len(), 1500);
     // What is said, and what is begun, waits for the disk.
     for (number, event) in recording.events.iter().enumerate() {
         let seen = story.acknowledged(number);
@@ -267,5 +246,55 @@ fn a_night_survives_a_power_cut_at_every_write() {
             _ => {}
         }
     }
-    goes_on(&recording, 20, &["run", "night", "--resume"]);
+    goes_on(&machine, &recording, 20, &["run", "night", "--resume"]);
+}
+
+/// A night that is killed in the middle of its writes, again and again, and resumed.
+#[test]
+fn a_night_that_is_killed_and_resumed_survives_a_power_cut_at_every_write() {
+    if !can_record() {
+        return;
+    }
+    let machine = Machine::with_job(&night(200));
+    let mut recording = Recording::of(&machine.root());
+    // Each thread counts its own syncs: the first kill comes while the state is made, the others while files are written.
+    let resume = &["run", "night", "--resume"][..];
+    for (arguments, sync) in [(&["run", "night"][..], 6), (resume, 30), (resume, 10)] {
+        let killed = format!("inject=fsync:signal=SIGKILL:when={sync}");
+        let traced = recording.run(&machine.command(arguments), Some(&killed));
+        assert_eq!(traced.code, 1000 + 9, "{sync}: {}", traced.stderr);
+    }
+    let traced = recording.run(&machine.command(&["run", "night", "--resume"]), None);
+    assert_eq!(traced.code, 0, "{}", traced.stderr);
+    holds("killed and resumed", &recording, LOSSES.len(), 1500);
+    goes_on(&machine, &recording, 20, &["run", "night", "--resume"]);
+}
+
+/// Attempts that are held, a repetition, a key that is forgotten, runs that retention lets go.
+#[test]
+fn retries_and_forgetting_survive_a_power_cut_at_every_write() {
+    if !can_record() {
+        return;
+    }
+    let machine = Machine::with_job(
+        r#"Job(stages: [
+    Stage(name: "list", key: "K{{ item }}", run: [Jq(filter: "range(12)")]),
+    Stage(name: "work", workers: 2, on_crash: Hold, tolerate: "100%", run: [Write(json: "items/{{ key }}.json"), Keep(filter: ".")]),
+    Stage(name: "report", gather: All, run: [Jq(filter: "[items] | length"), Write(json: "report.json")]),
+])"#,
+    );
+    machine.write("lamplighter.ron", "Config(history: History(max_runs: 2))");
+    let mut recording = Recording::of(&machine.root());
+    let mut run = |arguments: &[&str], inject, code| {
+        let traced = recording.run(&machine.command(arguments), inject);
+        assert_eq!(traced.code, code, "{arguments:?}: {}", traced.stderr);
+    };
+    run(&["run", "night"], Some("inject=renameat:signal=SIGKILL:when=3"), 1000 + 9);
+    run(&["run", "night", "--resume"], None, 3);
+    run(&["retry", "night", "--held"], None, 0);
+    run(&["run", "night"], None, 0);
+    run(&["forget", "--key", "K5"], None, 0);
+    run(&["run", "night"], None, 0);
+    holds("retries and forgetting", &recording, LOSSES.len(), 1500);
+    goes_on(&machine, &recording, 20, &["run", "night"]);
 }

@@ -6,7 +6,12 @@
 //! written there may be zeros or rubbish.
 
 use super::trace::Event;
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
 
 /// What the disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
@@ -357,13 +362,14 @@ impl Image {
     /// Makes a folder hold what is below `under`, and nothing else.
     pub fn write(&self, under: &str, root: &Path) {
         let _ = fs::remove_dir_all(root);
-        fs::create_dir_all(root).expect("a folder");
+        let make = |folder: &Path| DirBuilder::new().recursive(true).mode(0o700).create(folder).expect("a folder");
+        make(root);
         let below = |path: &str| match under {
             "" => Some(path.to_owned()),
             under => Some(path.strip_prefix(under)?.strip_prefix('/')?.to_owned()),
         };
         for folder in self.folders.iter().filter_map(|path| below(path)) {
-            fs::create_dir_all(root.join(folder)).expect("a folder");
+            make(&root.join(folder));
         }
         for (path, bytes) in &self.files {
             if let Some(path) = below(path) {

@@ -66,10 +66,12 @@ impl Recording {
     pub fn run(&mut self, command: &Command, inject: Option<&str>) -> Traced {
         let log = tempfile::NamedTempFile::new().expect("a file");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "--seccomp-bpf", "-qq", "-xx", "-y", "-s", "16777216", "-e", CALLS, "-o"]).arg(log.path());
-        if let Some(inject) = inject {
-            strace.args(["-e", inject]);
-        }
+        strace.args(["-f", "-qq", "-xx", "-y", "-s", "16777216", "-e", CALLS, "-o"]).arg(log.path());
+        match inject {
+            Some(inject) => strace.args(["-e", inject]),
+            // It stops at these calls alone; what is injected is forgotten with it.
+            None => strace.arg("--seccomp-bpf"),
+        };
         strace.arg(command.get_program()).args(command.get_args()).env_clear().stdin(Stdio::null());
         strace.current_dir(command.get_current_dir().expect("a folder to run in"));
         strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
