@@ -87,6 +87,14 @@ pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 /// Firings of one job that are looked at when they have passed; older ones are one record together.
 pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
+/// Within this a time that is due counts as on time, unless the job says otherwise.
+pub const START_WINDOW_DEFAULT: Duration = Duration::from_secs(60);
+/// A firing that waits for its turn starts within this beyond the start window, unless the job says otherwise.
+pub const WAIT_WINDOW_DEFAULT: Duration = Duration::from_secs(3600);
+/// Firings that started no run and are kept of one job: about three years of nights.
+pub const FIRINGS_KEPT_MAX: u32 = 1_000;
+/// Of those that are too old or too many, as many are let go in one transaction.
+pub const RETAIN_FIRINGS: u32 = 256;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 

@@ -134,7 +134,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
     upkeep::send_notices(desk, &job.name, &options.instance).await?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
     let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
-    if working.len() >= job.runs_at_once as usize {
+    if working.len() >= job.runs_at_once() as usize {
         complain(&format!("the job runs already: {}: nothing was done", working[0].run));
         return Err(Exit::Refused);
     }
@@ -155,7 +155,7 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
         }
     }
     // Looked at above; where only one may run nobody comes between.
-    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    let keeping = keeping(state, "manual", job.runs_at_once() == 1);
     follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
@@ -305,6 +305,7 @@ pub async fn follow(
         match error {
             StartError::Busy(_)
             | StartError::Begun(_)
+            | StartError::Settled
             | StartError::NotResumable(_)
             | StartError::NotEnded(_)
             | StartError::Gone(_) => Exit::Refused,

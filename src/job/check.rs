@@ -15,7 +15,10 @@ use crate::{
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
     problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
-    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, ScheduleSpec},
+    schedule::{
+        self, BlackoutPolicySpec, CatchUp, CatchUpSpec, EndSpec, Lateness, Overlap, OverlapSpec, Priority,
+        PrioritySpec, ScheduleSpec, Timing, Window,
+    },
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
 };
@@ -152,18 +155,15 @@ impl<'a> Check<'a> {
             name: name.into(),
             description: spec.description.clone(),
             base_dir: self.base_dir.to_owned(),
-            schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
+            timing: timing(spec),
             zone: zone?,
-            runs_at_once: match &spec.overlap {
-                Some(OverlapSpec::Allow(allow)) => allow.max,
-                _ => 1,
-            },
             deadline,
             params: self.params.clone(),
             services,
             stages: stages?,
             keeps: keeps(spec),
             on_finish,
+            keep_out: spec.keep_out.map(Span::get),
             secrets: std::mem::take(&mut self.secrets),
             inputs: std::mem::take(&mut self.inputs),
             text: text.to_owned(),
@@ -245,7 +245,7 @@ impl<'a> Check<'a> {
         for (place, (begin, end)) in spec.blackout.iter().flatten().enumerate() {
             let mut good = true;
             for (side, time) in [begin, end].into_iter().enumerate() {
-                if !is_local_time(time) {
+                if Window::read(time, time).is_none() {
                     let help = "write hours and minutes, as in `(\"07:00\", \"19:00\")`";
                     self.error(format!("blackout[{place}][{side}]"), format!("{time:?} is no local time"), Some(help));
                     good = false;
@@ -713,12 +713,37 @@ impl<'a> Check<'a> {
 /// What to write where nothing is said to be done.
 const RUN_EXAMPLE: &str = "write what it does: `run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]`";
 
-/// `07:00`; `24:00` is the end of the day.
-fn is_local_time(text: &str) -> bool {
-    let two =
-        |part: &str| (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse().ok())?;
-    let parts: Option<(u8, u8)> = text.split_once(':').and_then(|(hour, minute)| Some((two(hour)?, two(minute)?)));
-    parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0))
+/// When the job starts; what is wrong with it was found before.
+fn timing(spec: &JobSpec) -> Timing {
+    let default = Timing::default();
+    let span = |span: Option<Span>, default: Duration| span.map_or(default, Span::get);
+    Timing {
+        schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
+        splay: span(spec.splay, default.splay),
+        lateness: Lateness {
+            start_window: span(spec.start_window, default.lateness.start_window),
+            catch_up: match &spec.catch_up {
+                Some(CatchUpSpec::All(all)) => CatchUp::All(all.max as usize),
+                Some(CatchUpSpec::Never) => CatchUp::Never,
+                Some(CatchUpSpec::Latest) | None => CatchUp::Latest,
+            },
+            catch_up_window: spec.catch_up_window.map(Span::get),
+        },
+        wait_window: span(spec.wait_window, default.wait_window),
+        overlap: match &spec.overlap {
+            Some(OverlapSpec::Queue) => Overlap::Queue,
+            Some(OverlapSpec::Replace) => Overlap::Replace,
+            Some(OverlapSpec::Allow(allow)) => Overlap::Allow(allow.max),
+            Some(OverlapSpec::Skip) | None => Overlap::Skip,
+        },
+        blackout: spec.blackout.iter().flatten().filter_map(|(begin, end)| Window::read(begin, end)).collect(),
+        blackout_delays: matches!(spec.blackout_policy, Some(BlackoutPolicySpec::Delay)),
+        priority: match spec.priority {
+            Some(PrioritySpec::High) => Priority::High,
+            Some(PrioritySpec::Low) => Priority::Low,
+            Some(PrioritySpec::Normal) | None => Priority::Normal,
+        },
+    }
 }
 
 /// True when a run of the job remembers something.

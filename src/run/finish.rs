@@ -29,10 +29,12 @@ impl RunState {
     }
 }
 
-/// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome (RUNS D5).
+/// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome. A run that
+/// stops begins none: the next start sends what is left (RUNS D5).
 pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
+    let is_cut = || run.killed.is_settled() || run.stop_cut.is_settled();
     for place in places.iter().copied() {
-        if run.killed.is_settled() {
+        if is_cut() || run.stop.is_settled() {
             return;
         }
         let Some(notice) = run.job.on_finish.get(usize::from(place)) else { continue };
@@ -44,11 +46,15 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
             run.killed.wait().await;
             Err("the run was killed".to_owned())
         };
+        let stopped = async {
+            run.stop_cut.wait().await;
+            Err("the run was stopped".to_owned())
+        };
         let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
         let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
-        let sent = work.or(time).or(killed).await;
+        let sent = work.or(time).or(killed).or(stopped).await;
         // One that was cut short is sent again by the next start.
-        if let Some(kept) = run.kept.as_ref().filter(|_| !run.killed.is_settled())
+        if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
             && let Err(error) = kept.rows.notice_done(place).await
         {
             said(run, place, &error.to_string());

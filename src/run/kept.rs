@@ -449,7 +449,7 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                         Token::arrive(run, *reader, lineage, key, value).send(run).await;
                     }
                 }
-                if run.cancel.get().is_some() {
+                if run.cuts_feed(place) {
                     return;
                 }
             }

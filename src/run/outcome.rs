@@ -7,10 +7,13 @@ use crate::{
 };
 use std::sync::atomic::Ordering;
 
-/// The outcome of a run whose stages have all ended.
+/// The outcome of a run whose stages have all ended, or were left unfinished by a stop.
 pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
     if let Some(reason) = run.cancel.get().filter(|_| !planted(Bug::LaterReasonWins) || lock(&run.broken).is_none()) {
         return of_cancel(run, reason);
+    }
+    if run.stages.iter().any(|stage| stage.unfinished.load(Ordering::Acquire)) {
+        return (RunOutcome::Interrupted, Some("stopped: it will be resumed".to_owned()));
     }
     if run.deadline_passed.load(Ordering::Acquire) && !planted(Bug::LateIsFine) {
         return (RunOutcome::DeadlineExceeded, Some("the deadline passed before the last stage ended".to_owned()));

@@ -42,6 +42,7 @@ impl Runner {
         match keeping.state.copy_for_retry(plan, run.new_run(keeping)).await.map_err(StartError::State)? {
             Copied::Now(_) | Copied::Refused(Begun::Now) => {}
             Copied::Refused(Begun::Before(head)) => return Err(StartError::Begun(head.run.to_string())),
+            Copied::Refused(Begun::Settled) => return Err(StartError::Settled),
             Copied::Refused(Begun::Busy(head)) => return Err(StartError::Busy(head.run.to_string())),
             Copied::NotEnded(head) => return Err(StartError::NotEnded(head.run.to_string())),
             Copied::Gone(head) => return Err(StartError::Gone(head.run.to_string())),

@@ -3,7 +3,7 @@
 use super::{
     chain::{self, Dry, Within},
     guard::{Alarms, Guarded, guard},
-    state::{CutWatch, End, RunState, null},
+    state::{Cut, CutWatch, End, RunState, null},
     worker::{Child, Delivery, end_stage, render_key},
 };
 use crate::{
@@ -69,8 +69,10 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
 
 /// Nothing more will be listed.
 fn end(run: &Arc<RunState>, place: u16) {
-    run.stage(place).fed.store(true, Ordering::Release);
-    run.check_fail_fast(place);
+    if !run.leaves_unfinished(place) {
+        run.stage(place).fed.store(true, Ordering::Release);
+        run.check_fail_fast(place);
+    }
     end_stage(run, place);
 }
 
@@ -117,6 +119,7 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         Guarded::Done(Err(Stop::Cut)) | Guarded::Cut(_) | Guarded::PastDeadline => {
             if !run.limit_reached(place) {
                 stage.incomplete.store(true, Ordering::Release);
+                run.leave(place);
             }
             None
         }
@@ -239,9 +242,10 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         let mut claims = claims.into_iter();
         let mut kept = Vec::new();
         for item in named {
-            if watch.now().is_some_and(|cut| matches!(cut, super::state::Cut::Cancelled(_))) {
+            if watch.now().is_some_and(|cut| cut != Cut::Closed) {
                 // What was listed and is not taken in any more has no row: the counts are "at least".
                 run.stage(place).incomplete.store(true, Ordering::Release);
+                run.leave(place);
                 return;
             }
             if run.limit_reached(place) {

@@ -5,10 +5,12 @@ mod calendar;
 mod cron;
 mod due;
 mod plan;
+mod timing;
 
 pub use calendar::{Firing, Moved};
 pub use due::{Calendar, seed};
 pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
+pub use timing::{Overlap, Priority, Timing, Window};
 
 use crate::units::Span;
 use cron::Cron;

@@ -7,6 +7,7 @@
 
 mod answer;
 mod epoch;
+mod firing;
 mod listing;
 mod open;
 mod query;

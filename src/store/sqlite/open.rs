@@ -3,7 +3,7 @@
 use super::{
     Remarks,
     epoch::{Epoch, is_held, lock_path},
-    schema::{APPLICATION_ID, FORMAT, SCHEMA},
+    schema::{APPLICATION_ID, FORMAT, SCHEMA, STEPS},
     tables::{Home, Tables},
 };
 use crate::{
@@ -189,7 +189,7 @@ impl Place {
 
     fn judge(&self, format: u32) -> Result<bool, StateError> {
         match format {
-            FORMAT => Ok(true),
+            1..=FORMAT => Ok(true),
             0 => Err(self.unusable("it has no format".into())),
             format => Err(StateError::Newer { path: self.file.clone(), format }),
         }
@@ -249,10 +249,24 @@ impl Place {
             .map_err(sql)?;
         // A newer format may stand in the log only.
         self.judge(connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?)?;
+        self.make_current(&connection)?;
         self.settle_dead_epochs(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
         let turn = self.open_lock("turn.lock")?;
         Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn }))
+    }
+
+    /// Makes the format of today of an older one: all of it or nothing.
+    fn make_current(&self, connection: &Connection) -> Result<(), StateError> {
+        let sql = |error| self.sql(error);
+        let format: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?;
+        if format == FORMAT {
+            return Ok(());
+        }
+        let steps = STEPS[format.saturating_sub(1) as usize..].concat();
+        let made = format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;");
+        // A step that fails leaves its transaction open: it goes with the connection.
+        connection.execute_batch(&made).map_err(sql)
     }
 
     /// After an epoch that did not end by itself the whole file is looked through, once. Epochs that no unfinished run

@@ -293,7 +293,9 @@ impl Tables {
     pub fn retain(&mut self, keep: &Retention) -> Result<Retained, Fault> {
         let mut retained = Retained::default();
         let repeated: BTreeSet<i64> = self.repeated()?;
-        if let Some(run) = self.beyond(keep, &repeated)? {
+        if self.retain_firings(keep)? {
+            retained.more = true;
+        } else if let Some(run) = self.beyond(keep, &repeated)? {
             retained.more = true;
             if !self.strip_some(run)? {
                 self.begin()?;
