@@ -12,7 +12,7 @@ use super::{
     worker::{Child, children},
 };
 use crate::{
-    action::Leftovers,
+    action::{Leftovers, Outputs},
     item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
     job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
@@ -173,6 +173,7 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
     let settled = state.interrupt(&head.run, end).await?;
     if settled {
         end_strangers(world, &head.run).await;
+        sweep(world, &details).await;
     }
     Ok(settled)
 }
@@ -187,6 +188,7 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     let end = RunEnd { notices, ..end_of_dead(world, state, details, outcome, reason).await? };
     state.rows(&details.head.run).end(end).await?;
     end_strangers(world, &details.head.run).await;
+    sweep(world, details).await;
     Ok(())
 }
 
@@ -220,12 +222,24 @@ async fn end_strangers(world: &World, run: &str) {
     leftovers.join().await;
 }
 
+/// Removes what the dead process of a run has half written.
+async fn sweep(world: &World, details: &RunDetails) {
+    if let Some(out) = out_of(details) {
+        Outputs::new(world.clone(), out, &details.head.run).sweep().await;
+    }
+}
+
+/// Where the outputs of a run are.
+fn out_of(details: &RunDetails) -> Option<PathBuf> {
+    let kept: Value = serde_json::from_str(&details.options).ok()?;
+    kept["out"].as_str().map(PathBuf::from)
+}
+
 /// Starts as the run did: with its due and its params, and with its outputs where they were.
 pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     options.due = jiff::Timestamp::from_millisecond(details.head.due_ms).ok();
-    let kept: Value = serde_json::from_str(&details.options).unwrap_or_default();
-    if let Some(out) = kept["out"].as_str() {
-        options.out = out.into();
+    if let Some(out) = out_of(details) {
+        options.out = out;
     }
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();

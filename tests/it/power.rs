@@ -295,6 +295,6 @@ fn retries_and_forgetting_survive_a_power_cut_at_every_write() {
     run(&["run", "night"], None, 0);
     run(&["forget", "--key", "K5"], None, 0);
     run(&["run", "night"], None, 0);
-    holds("retries and forgetting", &recording, LOSSES.len(), 1500);
+    holds("retries and forgetting", &recording, LOSSES.len() / 2, 3000);
     goes_on(&machine, &recording, 20, &["run", "night"]);
 }

@@ -125,8 +125,14 @@ impl Reader<'_> {
             if rest.starts_with("+++") || rest.starts_with("---") {
                 continue;
             }
-            if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
+            // A thread that dies in a call has no result.
+            let (told, died) = rest.rsplit_once(" = ?").map_or((rest, false), |(told, _)| (told, true));
+            let is_open = died || told.contains("<unfinished ...>");
+            if is_open && !told.starts_with("<... ") {
+                let begun = told.split_once("<unfinished ...>").map_or(told, |(begun, _)| begun);
                 open.insert(thread, (begun, before));
+            } else if is_open {
+                // It went on and died: what it began with is known.
             } else if let Some(resumed) = rest.strip_prefix("<... ") {
                 let (begun, before) = open.remove(thread).expect("it was begun");
                 let end = resumed.split_once("resumed>").expect("how a call goes on").1;
