@@ -3,6 +3,7 @@
 use super::{
     Remarks,
     epoch::{Epoch, is_held, lock_path},
+    mount,
     schema::{APPLICATION_ID, FORMAT, SCHEMA, STEPS},
     tables::{Home, Tables},
 };
@@ -140,6 +141,7 @@ impl Place {
         if lies_in_memory(&dir) {
             remarks.push(format!("the state lies in memory and goes with the power: {} is a tmpfs", dir.display()));
         }
+        remarks.extend(mount::remark(&dir));
         let epochs = dir.join("epochs");
         DirBuilder::new().recursive(true).mode(0o700).create(&epochs).map_err(refuse)?;
         Ok(Place { file: dir.join("state.db"), epochs, dir, remarks })

@@ -210,7 +210,7 @@ fn open_as_we_do(seen: &Seen, image: &Image, scratch: &Path) -> Result<(), Strin
         let told = |error: lamplighter::store::StoreError| error.to_string();
         let heads = state.history(None, None, 1000).await.map_err(told)?;
         let open = state.unfinished(None).await.map_err(told)?;
-        if (heads.len() as u64, open.len() as u64) != (seen.begun, seen.begun - seen.ended) {
+        if (heads.len() as u64, open.len() as u64) != (seen.begun, seen.begun.saturating_sub(seen.ended)) {
             return Err(format!("{} runs are told of, {} are in the tables", heads.len(), seen.begun));
         }
         if let Some(alive) = open.iter().find(|head| head.alive) {
