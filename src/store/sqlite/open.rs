@@ -254,6 +254,8 @@ impl Place {
         self.make_current(&connection)?;
         self.settle_dead_epochs(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
+        // The log may be as new as the epoch, and SQLite does not say when its name could not be synced.
+        self.sync_dir().map_err(|error| self.io("state.db-wal", &error))?;
         let turn = self.open_lock("turn.lock")?;
         Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn }))
     }
