@@ -13,6 +13,7 @@ use crate::{
     store::{Claim, RunStore, StoreError},
     world::{
         World,
+        failpoint::{Point, pass},
         plant::{Bug, planted},
         sync_above,
     },
@@ -347,6 +348,7 @@ impl OutputFile {
         let sha256 = hex(&half.hash.clone().finalize());
         let record = OutputRecord { path: self.path.0.clone(), sha256, bytes: half.bytes };
         self.outputs.record(&record).await?;
+        pass(Point::FileRecorded);
         Ok(record)
     }
 
@@ -406,6 +408,7 @@ impl Half {
         let temporary = format!("{TEMPORARY_PREFIX}{run}-{random:016x}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(refused)?;
+        pass(Point::FileMade);
         Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
     }
 
@@ -418,11 +421,14 @@ impl Half {
 
     fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
         let name = path.as_str().rsplit('/').next().expect("a safe path has a part");
+        pass(Point::FileWritten);
         if !planted(Bug::OutputUnsynced) {
             rustix::fs::fsync(&self.file).map_err(text)?;
         }
+        pass(Point::FileSynced);
         rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, name).map_err(text)?;
         self.renamed = true;
+        pass(Point::FileNamed);
         match planted(Bug::OutputNameUnsynced) {
             true => Ok(()),
             false => rustix::fs::fsync(&self.folder).map_err(text),

@@ -4,7 +4,9 @@ use super::{
     CheckedJob, JobProblems, Surroundings, has_errors,
     plan::{Job, Notice, Stage, StageKind},
     relations::{self, Relations},
+    remarks,
     spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec},
+    timing,
 };
 use crate::{
     action::{self, ActionSpec, Checked, Handlers, Place},
@@ -15,10 +17,7 @@ use crate::{
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
     problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
-    schedule::{
-        self, BlackoutPolicySpec, CatchUp, CatchUpSpec, EndSpec, Lateness, Overlap, OverlapSpec, Priority,
-        PrioritySpec, ScheduleSpec, Timing, Window,
-    },
+    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, Window},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
 };
@@ -155,7 +154,7 @@ impl<'a> Check<'a> {
             name: name.into(),
             description: spec.description.clone(),
             base_dir: self.base_dir.to_owned(),
-            timing: timing(spec),
+            timing: timing::of(spec),
             zone: zone?,
             deadline,
             params: self.params.clone(),
@@ -235,6 +234,7 @@ impl<'a> Check<'a> {
                     self.error(path, "a job cannot wait for itself", Some("name another job"));
                 }
             }
+            self.findings.extend(remarks::of_schedule(spec, schedule));
             if spec.deadline.is_none() && schedule::is_due_within(schedule, RUN_DEADLINE_DEFAULT) {
                 let help = "say how long a run may take: `deadline: \"20m\"`";
                 let message =
@@ -713,39 +713,6 @@ impl<'a> Check<'a> {
 /// What to write where nothing is said to be done.
 const RUN_EXAMPLE: &str = "write what it does: `run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]`";
 
-/// When the job starts; what is wrong with it was found before.
-fn timing(spec: &JobSpec) -> Timing {
-    let default = Timing::default();
-    let span = |span: Option<Span>, default: Duration| span.map_or(default, Span::get);
-    Timing {
-        schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
-        splay: span(spec.splay, default.splay),
-        lateness: Lateness {
-            start_window: span(spec.start_window, default.lateness.start_window),
-            catch_up: match &spec.catch_up {
-                Some(CatchUpSpec::All(all)) => CatchUp::All(all.max as usize),
-                Some(CatchUpSpec::Never) => CatchUp::Never,
-                Some(CatchUpSpec::Latest) | None => CatchUp::Latest,
-            },
-            catch_up_window: spec.catch_up_window.map(Span::get),
-        },
-        wait_window: span(spec.wait_window, default.wait_window),
-        overlap: match &spec.overlap {
-            Some(OverlapSpec::Queue) => Overlap::Queue,
-            Some(OverlapSpec::Replace) => Overlap::Replace,
-            Some(OverlapSpec::Allow(allow)) => Overlap::Allow(allow.max),
-            Some(OverlapSpec::Skip) | None => Overlap::Skip,
-        },
-        blackout: spec.blackout.iter().flatten().filter_map(|(begin, end)| Window::read(begin, end)).collect(),
-        blackout_delays: matches!(spec.blackout_policy, Some(BlackoutPolicySpec::Delay)),
-        priority: match spec.priority {
-            Some(PrioritySpec::High) => Priority::High,
-            Some(PrioritySpec::Low) => Priority::Low,
-            Some(PrioritySpec::Normal) | None => Priority::Normal,
-        },
-    }
-}
-
 /// True when a run of the job remembers something.
 fn keeps(spec: &JobSpec) -> bool {
     let stages = spec.stages.iter().flatten().flat_map(|stage| &stage.run);
@@ -806,18 +773,8 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
 fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
     let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
     let ends = notice.when.as_deref().unwrap_or(&default).iter();
-    let outcomes = ends.filter_map(|end| match end {
-        EndSpec::Succeeded => Some(RunOutcome::Succeeded),
-        EndSpec::Partial => Some(RunOutcome::Partial),
-        EndSpec::Failed => Some(RunOutcome::Failed),
-        EndSpec::DeadlineExceeded => Some(RunOutcome::DeadlineExceeded),
-        EndSpec::Cancelled => Some(RunOutcome::Cancelled),
-        EndSpec::Interrupted => Some(RunOutcome::Interrupted),
-        EndSpec::Quarantined => Some(RunOutcome::Quarantined),
-        // A time at which no run was started has no run to speak of: the daemon's matter.
-        EndSpec::Missed => None,
-    });
-    outcomes.collect()
+    // A time at which no run was started has no run to speak of: the daemon's matter.
+    ends.filter_map(|end| end.outcome()).collect()
 }
 
 const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

@@ -2,7 +2,7 @@
 
 use crate::{
     action::Checked,
-    item::Value,
+    item::{RunOutcome, Value},
     lang::Template,
     schedule::{Overlap, Timing},
     service::{Retry, ServicePlan},
@@ -112,7 +112,7 @@ pub enum StageKind {
 /// A notice of `on_finish`.
 pub struct Notice {
     /// It is sent after a run that ended so.
-    pub when: BTreeSet<crate::item::RunOutcome>,
+    pub when: BTreeSet<RunOutcome>,
     /// In sequence.
     pub actions: Vec<Checked>,
 }
@@ -148,6 +148,12 @@ impl Job {
             }
         }
         seen.into_iter().collect()
+    }
+
+    /// Places of the notices that are sent after a run that ended so.
+    pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
+        let asked = self.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+        asked.map(|(place, _)| place as u16).collect()
     }
 
     /// The stage that people mean by `name`.

@@ -12,6 +12,7 @@ use crate::{
     store::{Row, RowEnd, StoreError},
     world::{
         Boot, Due,
+        failpoint::{Point, pass},
         plant::{Bug, planted},
     },
 };
@@ -45,6 +46,7 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
                     }
                     continue;
                 }
+                pass(Point::Returned);
                 if worker.item(&run, token).await {
                     permits.release_working();
                 }

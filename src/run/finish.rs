@@ -12,7 +12,10 @@ use crate::{
     lang::{Facts, RunFacts},
     limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
     report,
-    world::Due,
+    world::{
+        Due,
+        failpoint::{Point, pass},
+    },
 };
 use futures_lite::FutureExt;
 use log::Level;
@@ -21,11 +24,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 impl RunState {
     /// Places of the notices that this outcome asks for.
     pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
-        if self.dry.is_some() {
-            return Vec::new();
-        }
-        let asked = self.job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-        asked.map(|(place, _)| place as u16).collect()
+        if self.dry.is_some() { Vec::new() } else { self.job.notices_after(outcome) }
     }
 }
 
@@ -50,15 +49,18 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
             run.stop_cut.wait().await;
             Err("the run was stopped".to_owned())
         };
+        pass(Point::NoticeBegins);
         let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
         let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
         let sent = work.or(time).or(killed).or(stopped).await;
+        pass(Point::NoticeSent);
         // One that was cut short is sent again by the next start.
         if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
             && let Err(error) = kept.rows.notice_done(place).await
         {
             said(run, place, &error.to_string());
         }
+        pass(Point::NoticeDone);
         if let Err(why) = sent {
             said(run, place, &format!("on_finish failed: {why}"));
         }

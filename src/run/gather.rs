@@ -13,7 +13,10 @@ use crate::{
     lang::{Facts, Group, Rows, Template},
     limits::BATCH_ROWS,
     store::{GroupMember, Membership, Page, RunStore, StoreError},
-    world::plant::{Bug, planted},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+    },
 };
 use serde_json::json;
 use std::{
@@ -77,6 +80,7 @@ fn counts_value(counts: &Counts) -> Value {
 async fn feed(run: &Arc<RunState>, place: u16) -> Result<(), StoreError> {
     let rows = run.rows().await?;
     rows.flush().await?;
+    pass(Point::GatherBegins);
     match &run.plan(place).kind {
         StageKind::GatherBy(template) => {
             group_values(run, place, &rows, template).await?;

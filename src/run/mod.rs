@@ -4,7 +4,6 @@
 //! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
-mod account;
 mod chain;
 mod deadline;
 mod deferred;
@@ -26,11 +25,11 @@ mod stop;
 mod token;
 mod worker;
 
-pub use account::{account, ran, standing};
 pub use facts::rfc3339;
 pub use handle::RunHandle;
+pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
-pub use options::{Preview, RunOptions};
+pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
@@ -43,7 +42,10 @@ use crate::{
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
     store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
-    world::{BoxFuture, Due, Task, World},
+    world::{
+        BoxFuture, Due, Task, World,
+        failpoint::{Point, pass},
+    },
 };
 use event_listener::Event;
 use futures_lite::{FutureExt, future};
@@ -210,8 +212,12 @@ impl Runner {
         let kept = Kept::new(&self.world, &keeping.state, &id, &id, None);
         options.store = StoreChoice::Kept(kept.rows.clone());
         let state = self.state(job, options, Some(kept))?;
+        pass(Point::ClaimBegins);
         match keeping.state.begin(state.new_run(keeping)).await.map_err(StartError::State)? {
-            Begun::Now => Ok(self.launch(state)),
+            Begun::Now => {
+                pass(Point::Claimed);
+                Ok(self.launch(state))
+            }
             Begun::Before(head) => Err(StartError::Begun(head.run.to_string())),
             Begun::Busy(head) => Err(StartError::Busy(head.run.to_string())),
             Begun::Settled => Err(StartError::Settled),
@@ -231,19 +237,30 @@ impl Runner {
         run: &str,
     ) -> Result<Run, StartError> {
         let clocks = Clocks { wall_ms: self.world.wall().as_millisecond(), boot_ms: kept::millis(self.world.boot().0) };
+        pass(Point::TakeOverBegins);
         let resume = match state.take_over(run, clocks).await.map_err(StartError::State)? {
             TakenOver::Now(resume) => resume,
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
+        pass(Point::TakenOver);
         if resume.is_poison {
-            kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let places = kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let details = state.details(run).await.map_err(StartError::State)?;
+            if let Some(details) = details.filter(|_| !places.is_empty())
+                && let Err(error) = self.send_notices(job, options, state, &details, &places).await
+            {
+                // They stay in the outbox.
+                log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
+            }
             return Err(StartError::Poison(run.to_owned()));
         }
         let run = self.taken_over(job, options, state, resume)?;
         // What the dead process left is gone before anything runs again.
         run.context.leftovers.expect_strangers();
         run.context.leftovers.join().await;
+        pass(Point::StrangersEnded);
         run.context.outputs.sweep().await;
+        pass(Point::Swept);
         Ok(self.launch(run))
     }
 
@@ -314,6 +331,7 @@ impl Runner {
             out: &options.out,
             jobs: &options.jobs,
             attempt: kept.as_ref().map_or(1, Kept::pass),
+            after: options.after.as_ref(),
         };
         let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
         let mut services = BTreeMap::new();
@@ -407,19 +425,24 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline holds all the same.
+        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
+        let stopped = async {
+            self.stop_cut.wait().await;
+        };
         let opening = async {
             if let Err(error) = self.restore().await {
                 self.store_failed(&error);
             }
+            pass(Point::Restored);
             self.open_for_outputs().await;
         };
-        opening.or(late).await;
+        opening.or(late).or(stopped).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
         self.settle_left().await;
         let mut record = self.record().await;
+        pass(Point::SettleBegins);
         let kept = match record.outcome {
             RunOutcome::Interrupted => self.release().await,
             _ => self.keep_end(&record).await,
@@ -427,6 +450,7 @@ impl RunState {
         if let Err(error) = kept {
             record.unsaved = Some(error.to_string());
         }
+        pass(Point::Settled);
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record, &self.notices_after(record.outcome)).await;

@@ -43,14 +43,15 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
         }
         let one_more = u64::from(planted(Bug::ToleranceOffByOne) && counts.missing() > 0);
         if plan.tolerate.exceeded(counts.missing() + one_more, counts.items) {
-            let (outcome, why) = if stage.is_closed() {
-                (RunOutcome::DeadlineExceeded, "its deadline closed it")
+            let (outcome, closed) = if stage.is_closed() {
+                (RunOutcome::DeadlineExceeded, ": its deadline closed it")
             } else {
-                (RunOutcome::Failed, "more than it tolerates")
+                (RunOutcome::Failed, "")
             };
             let counts =
                 format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name);
-            return (outcome, Some(format!("{counts}: {why} ({}){}", plan.tolerate, first_failure(run, stage.place))));
+            let (tolerate, first) = (&plan.tolerate, first_failure(run, stage.place));
+            return (outcome, Some(format!("{counts}: more than it tolerates ({tolerate}){closed}{first}")));
         }
         if !counts.complete && plan.is_source() {
             missing.push(format!("the listing of stage `{}` was cut at its deadline", stage.name));

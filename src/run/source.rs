@@ -13,7 +13,10 @@ use crate::{
     lang::Facts,
     limits::{BATCH_AGE, BATCH_ROWS, LISTED_AHEAD},
     store::{Claim, StoreError},
-    world::plant::{Bug, planted},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+    },
 };
 use futures_lite::{FutureExt, future::zip};
 use log::Level;
@@ -60,9 +63,12 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if let Some(kept) = &run.kept
         && !stage.incomplete.load(Ordering::Acquire)
         && run.cancel.get().is_none()
-        && let Err(error) = kept.rows.listing_done(place).await
     {
-        run.store_failed(&error);
+        pass(Point::ListingDoneBegins);
+        if let Err(error) = kept.rows.listing_done(place).await {
+            run.store_failed(&error);
+        }
+        pass(Point::ListingDone);
     }
     end(&run, place);
 }
@@ -261,10 +267,12 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         }
         // What is listed is on the disk before it is worked on: a resumed run sees the same items (RUNS S2).
         if let Some(of) = run.kept.as_ref().filter(|_| !kept.is_empty()) {
+            pass(Point::ListedBegins);
             if let Err(error) = of.rows.flush().await {
                 run.store_failed(&error);
                 return;
             }
+            pass(Point::Listed);
             for child in kept {
                 Delivery::Children(smallvec![child]).finish(run, place).await;
             }

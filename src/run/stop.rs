@@ -2,8 +2,9 @@
 //! section 6).
 
 use super::state::{RunState, StageState};
-use crate::{item::Outcome, store::StoreError};
+use crate::{action::Line, item::Outcome, store::StoreError};
 use futures_lite::FutureExt;
+use log::Level;
 use std::{
     future::{Future, pending},
     sync::{Arc, atomic::Ordering},
@@ -77,6 +78,7 @@ impl RunState {
     pub async fn watch_stop<T>(&self) -> T {
         self.stop.wait().await;
         let half = self.context.grace / 2;
+        self.context.journal.write(&Line::of_run(Level::Info, &format!("run stops: what works has {half:?}")));
         let hurried = async {
             self.stop_cut.wait().await;
         };

@@ -17,6 +17,7 @@ use crate::{
     store::{Row, RowEnd, StoreError},
     world::{
         Boot,
+        failpoint::{Point, pass},
         plant::{Bug, planted},
     },
 };
@@ -63,6 +64,7 @@ pub async fn join(run: &RunState, place: u16, group: &Group) {
 
 /// Everything is joined: settles what is left in the inbox, checks that all that arrived was settled, and tells the readers.
 pub fn end_stage(run: &Arc<RunState>, place: u16) {
+    pass(Point::StageEnds);
     let (stage, plan) = (run.stage(place), run.plan(place));
     stage.inbox.close();
     while let Some(token) = stage.inbox.try_take() {
@@ -103,6 +105,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         run.context.journal.write(&Line::of_run(Level::Info, text).stage(place, &stage.name).with(&fields));
     }
     stage.ended.settle(run.ran());
+    pass(Point::StageEnded);
     run.changed.notify(usize::MAX);
 }
 
@@ -335,7 +338,9 @@ impl Worker {
         }
         // While it is worked on its value is in the facts, not counted once more.
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
+        pass(Point::EffectBegins);
         let worked = self.attempts(run, &token).await;
+        pass(Point::EffectDone);
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
         let attempts = self.slot.attempts();
         let order = token.body_mut().order.take();
@@ -364,6 +369,7 @@ impl Worker {
                 Delivery::Done
             }
         };
+        pass(Point::ItemSettled);
         let held = self.slot.end_item();
         self.tally.set_open(false);
         if let Some(order) = order {
@@ -410,6 +416,7 @@ impl Worker {
         if let Err(error) = run.keep(&token.body().key, value).await {
             run.store_failed(&error);
         }
+        pass(Point::ValueKept);
     }
 
     /// What `Keep` gave in this attempt.
@@ -610,8 +617,12 @@ impl Worker {
             let rows = run.rows().await?;
             if planted(Bug::DeferredRowLost) { Ok(()) } else { rows.put(row).await }
         };
+        pass(Point::DeferBegins);
         match put.await {
-            Ok(()) => token.into_deferred(run),
+            Ok(()) => {
+                pass(Point::Deferred);
+                token.into_deferred(run);
+            }
             Err(error) => {
                 run.store_failed(&error);
                 drop(token);
@@ -623,7 +634,9 @@ impl Worker {
 /// What comes before an item's first action in a run that is kept: the mark of one that must not be repeated, and what earlier dues kept for it.
 async fn begin(run: &RunState, place: u16, token: &Token) -> Result<Arc<Value>, StoreError> {
     if run.plan(place).holds {
+        pass(Point::HoldBegins);
         token.start(run).await?;
+        pass(Point::Held);
     }
     run.state_of(&token.body().key).await
 }

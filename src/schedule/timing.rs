@@ -83,6 +83,27 @@ impl Timing {
     }
 }
 
+impl Timing {
+    /// When a run that is due at an instant starts at the latest, and the beginning of the blackout that it may last into.
+    /// `None` when it ends before, or starts none.
+    pub(super) fn reaches_into_a_blackout(
+        &self,
+        due: Timestamp,
+        zone: &TimeZone,
+        deadline: Duration,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let later = |at: Timestamp, by: Duration| at.checked_add(jiff::SignedDuration::try_from(by).ok()?).ok();
+        let start = match self.blackout_end(due, zone) {
+            None => due,
+            Some(end) if self.blackout_delays => end,
+            Some(_) => return None,
+        };
+        let start = later(start, self.splay)?;
+        let begin = self.blackout.iter().filter_map(|window| window.next_begin(start, zone)).min()?;
+        (begin < later(start, deadline)?).then_some((start, begin))
+    }
+}
+
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
@@ -107,6 +128,21 @@ impl Window {
     pub fn read(begin: &str, end: &str) -> Option<Window> {
         let begin = local_time(begin)?.unwrap_or(Time::midnight());
         Some(Window { begin, end: local_time(end)?.filter(|end| *end != Time::midnight()) })
+    }
+
+    /// When it begins next.
+    fn next_begin(self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut date = zone.to_datetime(after).date();
+        // Where a day is missing its window is too.
+        for _ in 0..3 {
+            let begin = DateTime::from_parts(date, self.begin);
+            let begin = zone.to_ambiguous_timestamp(begin).compatible().ok()?;
+            if begin > after {
+                return Some(begin);
+            }
+            date = date.tomorrow().ok()?;
+        }
+        None
     }
 
     /// When it ends, at an instant inside it.

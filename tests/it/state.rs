@@ -67,7 +67,7 @@ fn ok(stage: u16, ordinal: u64) -> Row {
 
 const NOW: Clocks = Clocks { wall_ms: 9000, boot_ms: 1 << 40 };
 
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for Killed {
     }
 }
 
-fn child(part: &str, dir: &Path) -> (Killed, impl Iterator<Item = String>) {
+pub fn child(part: &str, dir: &Path) -> (Killed, impl Iterator<Item = String>) {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "state::plays_a_part_when_it_is_a_child", "--nocapture", "--test-threads=1"])
         .env(PART, format!("{part} {}", dir.display()))
@@ -216,7 +216,7 @@ fn processes_share_one_state() {
 }
 
 /// A state with one of everything.
-fn fill(dir: &Path) {
+pub fn fill(dir: &Path) {
     let (store, state) = open(dir);
     block_on(async {
         state.begin(new_run("ended")).await.unwrap();
@@ -307,11 +307,11 @@ fn check(dir: &Path, format: u32) {
     });
 }
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state")
 }
 
-fn schema(dir: &Path) -> Vec<String> {
+pub fn schema(dir: &Path) -> Vec<String> {
     let raw = rusqlite::Connection::open(dir.join("state.db")).expect("the file");
     let mut all = raw.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").expect("its schema");
     all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("its texts")

@@ -12,6 +12,7 @@ use crate::{
         codec::{self, HELD, Packed, is_below},
         forget::without_failures_of,
     },
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{OptionalExtension, params};
 use std::{collections::BTreeSet, sync::Arc};
@@ -104,6 +105,7 @@ impl Tables {
         // What was done by the parent was done by an earlier pass of the repetition.
         self.connection.prepare_cached("UPDATE head SET pass = 2 WHERE run = ?1")?.execute([copy.id])?;
         self.look_again();
+        pass(Point::CopyWritten);
         Ok(Copied::Now(copied))
     }
 }

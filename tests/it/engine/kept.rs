@@ -42,9 +42,10 @@ pub fn handlers(seen: &Seen) -> Handlers {
         async move {
             let place = (call.stage().to_string(), call.key.to_string());
             let number = |name: &str| call.value.get(name).and_then(Value::as_u64);
-            if call.value.get("admit").is_some() {
-                drop(call.admit("vendor").await?);
-            }
+            let _place = match call.value.get("admit") {
+                Some(_) => Some(call.admit("vendor").await?),
+                None => None,
+            };
             let times;
             {
                 let mut seen = lock(&seen);
