@@ -107,7 +107,7 @@ broken line
     #[test]
     fn the_mount_that_holds_the_folder_is_judged() {
         let said = |dir: &str| judge(TABLE, Path::new(dir));
-        for safe in ["/root/state", "/var/lib/lamplighter", "/variable", "/srvx"] {
+        for safe in ["/opt/state", "/var/lib/lamplighter", "/variable", "/srvx"] {
             assert_eq!(said(safe), None, "{safe}");
         }
         let on = |at: &str, kind: &str| format!("the state lies on {at}, a file system (`{kind}`) that");
