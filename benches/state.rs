@@ -110,7 +110,7 @@ fn restart(dir: &Path) {
         // The report is begun when all is committed.
         while rows_of(dir) < ROWS {
             assert!(child.try_wait().expect("it is watched").is_none(), "it ended");
-            std::thread::sleep(Duration::from_millis(50));
+            nap(50_000);
         }
         end(&mut child);
         fs::rename(dir, &kept).expect("it is kept");
@@ -124,11 +124,16 @@ fn restart(dir: &Path) {
     let mut child = start(dir, &["--resume"]);
     while !dir.join("begun").exists() {
         assert!(child.try_wait().expect("it is watched").is_none(), "it ended");
-        std::thread::sleep(Duration::from_micros(200));
+        nap(200);
     }
     common::figure("ready ms", common::seconds_since(began) * 1e3);
     end(&mut child);
     common::end();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+fn nap(micros: u64) {
+    std::thread::sleep(Duration::from_micros(micros));
 }
 
 fn rows_of(dir: &Path) -> u64 {

@@ -82,6 +82,9 @@ impl Machine {
     }
 }
 
+/// Which states an image may be, or what is wrong with it.
+type Verdict = Result<BTreeSet<usize>, String>;
+
 /// What came of the images of a recording.
 #[derive(Default)]
 struct Replayed {
@@ -94,7 +97,7 @@ struct Replayed {
 
 /// Cuts the power behind each event, in `losses` of the ways that there are.
 fn replay(recording: &Recording, story: &Story, losses: usize) -> Replayed {
-    let judged: Mutex<BTreeMap<Vec<u8>, Result<BTreeSet<usize>, String>>> = Mutex::default();
+    let judged: Mutex<BTreeMap<Vec<u8>, Verdict>> = Mutex::default();
     let (images, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for half in 0..2 {

@@ -201,7 +201,7 @@ impl Reader<'_> {
             }
             other => {
                 let touches = |argument: &&str| self.file(argument).is_some() || self.path("", argument).is_some();
-                assert!(!arguments.iter().any(|argument| touches(&argument)), "the model knows no {other}");
+                assert!(!arguments.iter().any(touches), "the model knows no {other}");
                 None
             }
         }
