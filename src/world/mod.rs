@@ -5,10 +5,12 @@
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
 //! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
-//! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
-//! tests plant), `failpoint` (points at which they let a process die), `tests` (one contract, held against both worlds).
+//! for computations that may never end and for blocking calls), `names` (names that outlive a power cut), `sim` (the simulated
+//! world), `plant` (mistakes that our own tests plant), `failpoint` (points at which they let a process die), `tests` (one
+//! contract, held against both worlds).
 
 mod answer;
+mod names;
 #[macro_use]
 pub mod plant;
 pub mod failpoint;
@@ -18,6 +20,8 @@ pub mod sim;
 mod tests;
 mod threads;
 mod timerfd;
+
+pub use names::sync_above;
 
 use crate::limits::{SCARCE_TRIES, SCARCE_WAIT, SCARCE_WAIT_MAX};
 use event_listener::Event;
