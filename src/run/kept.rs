@@ -14,16 +14,16 @@ use super::{
 use crate::{
     action::Leftovers,
     item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
-    job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
+    job::{CheckedJob, Job, JobProblems, Stage, StageKind, Surroundings},
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
-    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
+    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError, Tally},
     world::{Boot, World},
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -322,6 +322,7 @@ impl RunState {
             return Ok(());
         };
         let now = self.world().wall().as_millisecond();
+        let mut whole = BTreeSet::new();
         for (place, stage) in self.stages.iter().enumerate() {
             let place = place as u16;
             let mark = resume.details.stages.iter().find(|mark| mark.stage == place);
@@ -334,8 +335,10 @@ impl RunState {
             let tally = kept.rows.tally(place).await?;
             stage.arrived.store(tally.counts.items + tally.waiting, Ordering::Release);
             stage.deferred.store(tally.waiting, Ordering::Release);
-            *stage.counts() = tally.counts;
-            if let Some(began) = mark.and_then(|mark| mark.began) {
+            *stage.counts() = tally.counts.clone();
+            if self.was_settled(kept, place, &tally, &whole).await? {
+                whole.insert(place);
+            } else if let Some(began) = mark.and_then(|mark| mark.began) {
                 let by_wall = u64::try_from(now.saturating_sub(began.wall_ms)).unwrap_or_default();
                 let spent = by_wall.max(resume.details.head.ran_ms.saturating_sub(began.ran_ms));
                 let _ = stage.spent.set(Duration::from_millis(spent));
@@ -356,6 +359,31 @@ impl RunState {
             failures.insert((missing.stage, missing.lineage), named);
         }
         Ok(())
+    }
+
+    /// True when earlier passes have settled all that will ever arrive in a stage: its deadline is met, however late it is
+    /// now (RUNS T3). `whole` are the stages before it of which that is so.
+    async fn was_settled(
+        &self,
+        kept: &Kept,
+        place: u16,
+        tally: &Tally,
+        whole: &BTreeSet<u16>,
+    ) -> Result<bool, StoreError> {
+        let plan = self.plan(place);
+        match plan.kind {
+            StageKind::Source => Ok(self.stage(place).listed.load(Ordering::Acquire)),
+            StageKind::Worker if tally.waiting == 0 && plan.from.iter().all(|parent| whole.contains(parent)) => {
+                for parent in &plan.from {
+                    if !kept.rows.unsettled(*parent, place, None, 1).await?.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            // Groups are known when its inputs have ended.
+            StageKind::Worker | StageKind::GatherAll | StageKind::GatherBy(_) => Ok(false),
+        }
     }
 
     /// How long the run has run, in all its passes.

@@ -474,10 +474,11 @@ impl RunState {
                 self.stage(place).ended.settle(self.ran());
                 continue;
             }
-            stages.spawn(self.clone().run_stage(place));
             if self.plan(place).deadline.is_some() {
+                deadline::close_what_is_late(self, place);
                 self.group.spawn(deadline::watch_stage(self.clone(), place));
             }
+            stages.spawn(self.clone().run_stage(place));
         }
         let joined = async {
             if let Err(panic) = stages.join().await {
