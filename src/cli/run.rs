@@ -147,12 +147,19 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
         }
         complain(&format!("there is no run of `{}` to go on with: a new one begins", job.name));
     }
+    let mut given_up = false;
     for head in left {
         // Nobody asked to go on with it, and its place is wanted.
-        if give_up(&desk.world, state, &head).await.map_err(lost)? {
+        let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
+        let of = kept_job(&details, &desk.settings.surroundings()).ok();
+        if give_up(&desk.world, state, &head, of.as_ref().map(|of| &of.job)).await.map_err(lost)? {
+            given_up = true;
             let times = format!("{} did not come to its end and is settled as interrupted", head.run);
             complain(&format!("{times} (`run {} --resume` would have gone on with it)", job.name));
         }
+    }
+    if given_up {
+        upkeep::send_notices(desk, &job.name, &options.instance).await?;
     }
     // Looked at above; where only one may run nobody comes between.
     let keeping = keeping(state, "manual", job.runs_at_once == 1);

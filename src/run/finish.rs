@@ -8,7 +8,7 @@ use crate::{
     action::{ItemContext, Line, Stop},
     flow::Slot,
     item::{Key, Lineage, RunOutcome, RunRecord, Value},
-    job::Notice,
+    job::{Job, Notice},
     lang::{Facts, RunFacts},
     limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
     report,
@@ -24,9 +24,14 @@ impl RunState {
         if self.dry.is_some() {
             return Vec::new();
         }
-        let asked = self.job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-        asked.map(|(place, _)| place as u16).collect()
+        notices_after(&self.job, outcome)
     }
+}
+
+/// Places of the notices of a job that are sent after this outcome.
+pub fn notices_after(job: &Job, outcome: RunOutcome) -> Vec<u16> {
+    let asked = job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+    asked.map(|(place, _)| place as u16).collect()
 }
 
 /// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome (RUNS D5).

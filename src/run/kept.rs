@@ -6,6 +6,7 @@
 
 use super::{
     facts::{absolute, rfc3339},
+    finish::notices_after,
     options::RunOptions,
     state::{RunState, lock, null},
     token::Token,
@@ -162,14 +163,16 @@ pub async fn record_so_far(
 }
 
 /// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it, and ends what its
-/// dead process has left running. False when it has ended meanwhile, or somebody works on it.
+/// dead process has left running. `job` is that of the run ([`kept_job`]), for its notices, which
+/// [`Runner::send_notices`](super::Runner::send_notices) sends; `None` where it is not understood any more. False when the run has
+/// ended meanwhile, or somebody works on it.
 ///
 /// # Errors
 /// When the state cannot be read or written.
-pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
+pub async fn give_up(world: &World, state: &State, head: &RunHead, job: Option<&Job>) -> Result<bool, StoreError> {
     let Some(details) = state.details(&head.run).await? else { return Ok(false) };
     let reason = "its process ended before it, and nobody went on with it";
-    let end = end_of_dead(world, state, &details, RunOutcome::Interrupted, reason).await?;
+    let end = end_of_dead(world, state, job, &details, RunOutcome::Interrupted, reason).await?;
     let settled = state.interrupt(&head.run, end).await?;
     if settled {
         end_strangers(world, &head.run).await;
@@ -181,10 +184,7 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
 /// Its notices are sent by the next run of the job.
 pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDetails) -> Result<(), StoreError> {
     let reason = "it ended the program too often without getting on";
-    let outcome = RunOutcome::Quarantined;
-    let notices = job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-    let notices = notices.map(|(place, _)| place as u16).collect();
-    let end = RunEnd { notices, ..end_of_dead(world, state, details, outcome, reason).await? };
+    let end = end_of_dead(world, state, Some(job), details, RunOutcome::Quarantined, reason).await?;
     state.rows(&details.head.run).end(end).await?;
     end_strangers(world, &details.head.run).await;
     Ok(())
@@ -194,6 +194,7 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
 async fn end_of_dead(
     world: &World,
     state: &State,
+    job: Option<&Job>,
     details: &RunDetails,
     outcome: RunOutcome,
     reason: &str,
@@ -209,7 +210,7 @@ async fn end_of_dead(
         record: serde_json::to_string(&stored).unwrap_or_default(),
         ended_ms,
         ran_ms: head.ran_ms,
-        notices: Vec::new(),
+        notices: job.map(|job| notices_after(job, outcome)).unwrap_or_default(),
     })
 }
 

@@ -410,8 +410,11 @@ impl RunState {
         }
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
-        finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
-        self.context.leftovers.join().await;
+        // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
+        if record.unsaved.is_none() {
+            finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
+            self.context.leftovers.join().await;
+        }
         self.answered(self.store.end()).await;
         self.let_go().await;
         record
