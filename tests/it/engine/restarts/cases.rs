@@ -59,12 +59,19 @@ const TELLS: &str = "Job(
 #[test]
 fn a_run_that_nobody_goes_on_with_is_told_of() {
     let case = Case::of(TELLS);
-    let mut gateway = Gateway::new(1, &case, false);
-    gateway.live(&dies(15, 0)[0], &NIGHT, 1, true);
-    gateway.live(&Life { gives_up: true, ..Life::default() }, &NIGHT, 1, true);
-    gateway.live(&Life::default(), &Goal::Notices, 1, true);
-    let told: Vec<String> = lock(&gateway.seen).told.iter().map(|told| told.outcome.clone()).collect();
-    assert_eq!(told, ["interrupted"]);
+    let mut given_up = 0;
+    for polls in 1..40 {
+        let mut gateway = Gateway::new(1, &case, false);
+        gateway.live(&dies(polls, 0)[0], &NIGHT, 1, true);
+        let came = gateway.live(&Life { gives_up: true, ..Life::default() }, &NIGHT, 1, true);
+        if matches!(came[..], [Came::Refused]) {
+            given_up += 1;
+            gateway.live(&Life::default(), &Goal::Notices, 1, true);
+            let told: Vec<String> = lock(&gateway.seen).told.iter().map(|told| told.outcome.clone()).collect();
+            assert_eq!(told, ["interrupted"], "crash at {polls}");
+        }
+    }
+    assert!(given_up > 5, "{given_up}");
 }
 
 #[test]
@@ -152,4 +159,29 @@ fn nothing_of_a_stage_begins_in_a_process_that_comes_after_its_deadline() {
         }
     }
     assert!(late > 5, "{late}");
+}
+
+#[test]
+fn a_run_that_goes_on_after_its_deadline_counts_what_was_done() {
+    let case = Case::of(
+        "Job(deadline: \"10s\", stages: [
+            Stage(name: \"s0\", run: [Items(list: [1, 2, 3, 4, 5, 6])]),
+            Stage(name: \"w0\", workers: 2, run: [Call(handler: \"work\")]),
+        ])",
+    );
+    let mut counted = 0;
+    for polls in 1..undisturbed(1, &case, 1, false).steps {
+        let mut gateway = Gateway::new(1, &case, false);
+        let [first, then] = dies(polls, 3_600_000);
+        // The disk answers a turn later, as a real one does.
+        let bad = Bad { ages: 100, slow_turns: 1, ..Bad::default() };
+        gateway.live(&Life { bad, ..first }, &NIGHT, 1, true);
+        let came = gateway.live(&Life { bad, ..then }, &NIGHT, 1, true);
+        let [Came::Settled(run)] = &came[..] else { panic!("{came:?}") };
+        let record = gateway.record(run);
+        if record.outcome == RunOutcome::DeadlineExceeded {
+            counted += record.stages[0].counts.ok;
+        }
+    }
+    assert!(counted > 5, "{counted}");
 }

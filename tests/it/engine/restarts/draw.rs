@@ -309,7 +309,9 @@ fn worker(shape: &mut Shape, dice: &mut fastrand::Rng, at: usize, draws: &Draws)
         inner = within(dice, &[5, 10, 15, 30, 20_000], inner);
         fields += &format!("item_deadline: \"{inner}ms\", ");
     }
-    if dice.u32(..6) == 0 && inner >= 20 {
+    let times_out = dice.u32(..6) == 0 && inner >= 20;
+    let exact = if times_out { ", \"exact\": 1" } else { "" };
+    if times_out {
         fields += &format!("timeout: \"{}ms\", ", within(dice, &[7, 12, 17], inner));
     }
     let tolerate = if draws.fail_fast && dice.bool() {
@@ -322,7 +324,7 @@ fn worker(shape: &mut Shape, dice: &mut fastrand::Rng, at: usize, draws: &Draws)
     if keeps {
         actions += "Jq(filter: \". + {before: $state}\"), ";
     }
-    actions += "Call(handler: \"work\", args: {\"place\": 0})";
+    actions += &format!("Call(handler: \"work\", args: {{\"place\": 0{exact}}})");
     if keeps {
         actions += ", Keep(filter: \"$run.date[9:] | tonumber\"), Jq(filter: \"del(.before)\")";
     }
@@ -333,7 +335,7 @@ fn worker(shape: &mut Shape, dice: &mut fastrand::Rng, at: usize, draws: &Draws)
         let fan = pick(dice, &["., .", "{id, g, part: (1, 2, 3)}", "select(.g != 1)"]);
         actions += &format!(", Jq(filter: \"{fan}\")");
         if !fan.contains("select") && dice.u32(..3) == 0 {
-            actions += ", Call(handler: \"work\", args: {\"place\": 5})";
+            actions += &format!(", Call(handler: \"work\", args: {{\"place\": 5{exact}}})");
         }
     }
     shape.stages += &format!(

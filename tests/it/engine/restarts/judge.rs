@@ -196,6 +196,7 @@ impl Watch {
         for (run, head) in &found.heads {
             let has_ended = self.last.heads.get(run).is_some_and(|head| head.phase == RunPhase::Ended);
             if head.phase == RunPhase::Ended && !has_ended {
+                seen.ended.insert(run.clone());
                 counted_is_stored(found, job, run)?;
             }
         }
@@ -424,7 +425,8 @@ fn ends_stay(last: &Snapshot, found: &Snapshot, job: &Job) -> Held {
     Ok(())
 }
 
-/// O3: what a run has counted is what its rows say, and what its stages were given; in runs that nobody cut.
+/// O3: what a run has counted is what its rows say, and what its stages were given. Of one that was cut there is a row for
+/// what was done.
 fn counted_is_stored(found: &Snapshot, job: &Job, run: &str) -> Held {
     let Some(record) = found.record(run) else {
         return Err(("O3_counted_is_stored", format!("{run} has ended without a record")));
@@ -434,6 +436,21 @@ fn counted_is_stored(found: &Snapshot, job: &Job, run: &str) -> Held {
         || why.contains("(fail_fast)")
         || matches!(record.outcome, RunOutcome::Interrupted | RunOutcome::Quarantined);
     if cut {
+        for stage in &record.stages {
+            let place = job.stage_place(&stage.name).expect("a stage of the job");
+            let rows = |end: Outcome| {
+                found.rows_of(run).filter(|row| row.stage == place && row.end == RowEnd::Done(end)).count() as u64
+            };
+            let done = (rows(Outcome::Ok), rows(Outcome::Empty), rows(Outcome::Held));
+            let Counts { ok, empty, held, .. } = stage.counts;
+            let name = &stage.name;
+            ensure!(
+                "O3_counted_is_stored",
+                done == (ok, empty, held),
+                "{run} ({why}) counted {:?} in `{name}`, and rows say {done:?} are ok, empty and held",
+                stage.counts
+            );
+        }
         return Ok(());
     }
     for stage in &record.stages {
@@ -528,8 +545,10 @@ fn deadlines_go_on(last: &Snapshot, found: &Snapshot, job: &Job, effects: &[Effe
         }
         let mark = details.stages.iter().find(|mark| mark.stage == place).and_then(|mark| mark.began);
         let of_stage = plan.deadline.zip(mark).map(|(deadline, began)| began.wall_ms + deadline.as_millis() as i64);
-        // Listings go on after the run's, so that gaps have names (RUNS D1).
-        let of_run = details.head.deadline_ms.filter(|_| !plan.is_source());
+        // Listings go on after the run's, so that gaps have names, and what stands behind a closed stage has its grace (RUNS D1, D2).
+        let closes = |at: &u16| job.stages[usize::from(*at)].on_deadline_continue;
+        let goes_on = plan.is_source() || job.ancestors(place).iter().any(closes);
+        let of_run = details.head.deadline_ms.filter(|_| !goes_on);
         let late = of_stage.into_iter().chain(of_run).find(|due| effect.wall_ms > due + 1);
         ensure!(
             "T3_deadlines_go_on",
