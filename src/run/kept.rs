@@ -322,7 +322,6 @@ impl RunState {
         let Some((kept, resume)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.resume.as_ref()?))) else {
             return Ok(());
         };
-        let now = self.world().wall().as_millisecond();
         let mut whole = BTreeSet::new();
         for (place, stage) in self.stages.iter().enumerate() {
             let place = place as u16;
@@ -340,8 +339,10 @@ impl RunState {
             if self.was_settled(kept, place, &tally, &whole).await? {
                 whole.insert(place);
             } else if let Some(began) = mark.and_then(|mark| mark.began) {
+                // Up to this moment: a slow disk may have taken its time over what came before.
+                let now = self.world().wall().as_millisecond();
                 let by_wall = u64::try_from(now.saturating_sub(began.wall_ms)).unwrap_or_default();
-                let spent = by_wall.max(resume.details.head.ran_ms.saturating_sub(began.ran_ms));
+                let spent = by_wall.max(millis(self.ran()).saturating_sub(began.ran_ms));
                 let _ = stage.spent.set(Duration::from_millis(spent));
                 stage.began.settle(self.world().boot());
             }

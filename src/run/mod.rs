@@ -393,13 +393,21 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline holds all the same.
-        let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
         let opening = async {
             if let Err(error) = self.restore().await {
                 self.store_failed(&error);
             }
             self.open_for_outputs().await;
+        };
+        // A disk that hangs holds up the opening: the deadline holds all the same. A run that goes on after its deadline opens
+        // first: what was done is counted.
+        let opened = self.started + LEFTOVER_UNKILLABLE_AFTER;
+        let latest = self.context.deadline.map_or(opened, |deadline| deadline.max(opened));
+        let late = async {
+            self.world().until(Due::Boot(latest)).await;
+            if self.kept.as_ref().is_some_and(|kept| kept.resume.is_some()) {
+                self.store_failed(&StoreError::Io("it does not answer".into()));
+            }
         };
         opening.or(late).await;
         self.run_stages().await;
