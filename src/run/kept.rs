@@ -19,7 +19,10 @@ use crate::{
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError, Tally},
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        plant::{Bug, planted},
+    },
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -281,6 +284,9 @@ pub fn left(resume: &Resume, now: jiff::Timestamp) -> Option<Duration> {
     let by_wall = head.deadline_ms.map(|deadline| {
         Duration::from_millis(u64::try_from(deadline.saturating_sub(now.as_millisecond())).unwrap_or_default())
     });
+    if planted(Bug::RunTimeAnew) {
+        return head.budget_ms.map(Duration::from_millis);
+    }
     let by_budget = head.budget_ms.map(|budget| Duration::from_millis(budget.saturating_sub(head.ran_ms)));
     by_wall.into_iter().chain(by_budget).min()
 }
@@ -333,8 +339,9 @@ impl RunState {
                 }
             }
             let tally = kept.rows.tally(place).await?;
-            stage.arrived.store(tally.counts.items + tally.waiting, Ordering::Release);
-            stage.deferred.store(tally.waiting, Ordering::Release);
+            let waiting = if planted(Bug::DeferredNotResumed) { 0 } else { tally.waiting };
+            stage.arrived.store(tally.counts.items + waiting, Ordering::Release);
+            stage.deferred.store(waiting, Ordering::Release);
             *stage.counts() = tally.counts.clone();
             if self.was_settled(kept, place, &tally, &whole).await? {
                 whole.insert(place);
@@ -343,6 +350,7 @@ impl RunState {
                 let now = self.world().wall().as_millisecond();
                 let by_wall = u64::try_from(now.saturating_sub(began.wall_ms)).unwrap_or_default();
                 let spent = by_wall.max(millis(self.ran()).saturating_sub(began.ran_ms));
+                let spent = if planted(Bug::StageTimeAnew) { 0 } else { spent };
                 let _ = stage.spent.set(Duration::from_millis(spent));
                 stage.began.settle(self.world().boot());
             }
@@ -407,7 +415,8 @@ impl RunState {
     /// and in a run that is not kept (RUNS S10).
     pub async fn state_of(&self, key: &Key) -> Result<Arc<Value>, StoreError> {
         let Some(kept) = self.kept.as_ref().filter(|_| self.job.keeps) else { return Ok(null()) };
-        let found = kept.state.state_of(&self.job.name, key, self.due.as_millisecond()).await?;
+        let due_ms = self.due.as_millisecond() + i64::from(planted(Bug::OwnStateSeen));
+        let found = kept.state.state_of(&self.job.name, key, due_ms).await?;
         Ok(found.map_or_else(null, Arc::new))
     }
 
@@ -441,7 +450,7 @@ impl RunState {
             record: serde_json::to_string(&stored).unwrap_or_default(),
             ended_ms: self.world().wall().as_millisecond(),
             ran_ms: millis(self.ran()),
-            notices: self.notices_after(record.outcome),
+            notices: if planted(Bug::NoticesUnwritten) { Vec::new() } else { self.notices_after(record.outcome) },
         };
         match kept.rows.end(end).await? {
             true => Ok(()),
@@ -475,7 +484,7 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                     },
                 };
                 for (index, Child { lineage, key, value }) in given.into_iter().enumerate() {
-                    if item.open.contains(&(index as u32)) {
+                    if item.open.contains(&(index as u32)) || planted(Bug::ResumeRunsDone) {
                         Token::arrive(run, *reader, lineage, key, value).send(run).await;
                     }
                 }

@@ -40,7 +40,10 @@ use crate::{
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
     store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
-    world::{BoxFuture, Due, Task, World},
+    world::{
+        BoxFuture, Due, Task, World,
+        plant::{Bug, planted},
+    },
 };
 use event_listener::Event;
 use futures_lite::{FutureExt, future};
@@ -253,6 +256,7 @@ impl Runner {
         kept::as_before(&mut options, &resume.details);
         options.deadline = kept::left(&resume, self.world.wall());
         let chain = head.chain_first.to_string();
+        let chain = if planted(Bug::KeyOfThePass) { format!("{chain}-{}", head.pass) } else { chain };
         let kept = Kept::new(&self.world, state, &id, &chain, Some(resume));
         options.store = StoreChoice::Kept(kept.rows.clone());
         options.id = Some(id);
@@ -413,6 +417,9 @@ impl RunState {
         self.run_stages().await;
         self.context.leftovers.join().await;
         let mut record = self.record().await;
+        if planted(Bug::ToldEarly) {
+            finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
+        }
         if let Err(error) = self.keep_end(&record).await {
             record.unsaved = Some(error.to_string());
         }

@@ -49,6 +49,9 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if stage.began.settle(run.world().boot()) {
         run.note_began(place).await;
     }
+    if let Some(kept) = run.kept.as_ref().filter(|_| planted(Bug::ListedEarly)) {
+        let _ = kept.rows.listing_done(place).await;
+    }
     let listed = Inbox::new(batch(&run, place));
     let list = async {
         list(&run, place, &listed).await;

@@ -33,7 +33,10 @@ use super::{
 };
 use crate::{
     limits::{BATCH_BYTES, BATCH_ROWS, TURNS_PER_COMMIT},
-    world::BoxFuture,
+    world::{
+        BoxFuture,
+        plant::{plant_here, planted_here},
+    },
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
 use std::{collections::VecDeque, path::Path, sync::Arc, thread};
@@ -112,9 +115,11 @@ impl Sqlite {
         let queue = Arc::new(Queue::new());
         let (alive, ended) = async_channel::bounded(1);
         let theirs = queue.clone();
+        let bug = planted_here();
         thread::Builder::new()
             .name("lamplighter-store".into())
             .spawn(move || {
+                plant_here(bug);
                 let _end = End { queue: theirs.clone(), _alive: alive };
                 serve(theirs);
             })

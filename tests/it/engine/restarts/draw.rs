@@ -1,7 +1,11 @@
 //! What a seed draws: a job, what goes wrong outside and on the disk, and when processes die.
 
-use super::disk::Bad;
-use lamplighter::item::RunOutcome;
+use super::{
+    disk::Bad,
+    outside::{Around, handlers},
+};
+use lamplighter::{action::Handlers, item::RunOutcome, job::Job};
+use std::{path::Path, sync::Arc};
 
 /// How often handlers misbehave, of a hundred.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,7 +47,10 @@ pub struct Life {
 
 /// All that a seed draws.
 pub struct Case {
-    pub text: String,
+    /// The job, checked once, with handlers that act on what is around them.
+    pub job: Arc<Job>,
+    pub handlers: Handlers,
+    pub around: Around,
     pub acts: Acts,
     /// The state is a real file.
     pub is_file: bool,
@@ -141,14 +148,20 @@ impl Case {
             dies,
             cancels,
             gives_up,
-            text,
+            ..Case::of(&text)
         }
     }
 
     /// This job, with nothing else.
     pub fn of(text: &str) -> Case {
+        let around = Around::default();
+        let handlers = handlers(&around);
+        let checked = Job::from_ron("night", text, Path::new("."), &handlers)
+            .unwrap_or_else(|problems| panic!("{text}\n{}", problems.render(false)));
         Case {
-            text: text.to_owned(),
+            job: Arc::new(checked.job),
+            handlers,
+            around,
             acts: Acts::default(),
             is_file: false,
             steady: true,

@@ -10,18 +10,21 @@ mod draw;
 mod judge;
 mod outside;
 
+pub use judge::ORACLES;
+
 use disk::{Disk, LastWriter, Opened, Spy, folder};
 use draw::{After, Case, Life};
 use jiff::Timestamp;
 use judge::{Snapshot, Watch};
 use lamplighter::{
+    action::Handlers,
     item::{RunOutcome, RunRecord, Value},
     job::{Job, Surroundings},
     run::{Keeping, Run, RunOptions, Runner, StartError, give_up, kept_job},
     store::{RunDetails, RunHead, RunKind, RunPhase, State, Store},
     world::{World, sim::Sim},
 };
-use outside::{Seen, Worker, handlers, lock};
+use outside::{Around, Seen, Worker, lock};
 use std::{
     collections::BTreeMap,
     future::poll_fn,
@@ -65,7 +68,9 @@ enum Came {
 struct Gateway {
     seed: u64,
     job: Arc<Job>,
-    handlers: lamplighter::action::Handlers,
+    handlers: Handlers,
+    /// What the handlers act on, while this gateway's processes live.
+    around: Around,
     seen: Seen,
     disk: Disk,
     out: TempDir,
@@ -83,13 +88,11 @@ impl Gateway {
     fn new(seed: u64, case: &Case, is_file: bool) -> Gateway {
         let seen: Seen = Arc::default();
         lock(&seen).acts = case.acts;
-        let handlers = handlers(&seen);
-        let checked = Job::from_ron("night", &case.text, Path::new("."), &handlers)
-            .unwrap_or_else(|problems| panic!("{}\n{}", case.text, problems.render(false)));
         Gateway {
             seed,
-            job: Arc::new(checked.job),
-            handlers,
+            job: case.job.clone(),
+            handlers: case.handlers.clone(),
+            around: case.around.clone(),
             seen,
             disk: Disk::new(is_file),
             out: folder(),
@@ -131,6 +134,7 @@ impl Gateway {
 
     /// Processes that are started together and die together; each for the goal.
     fn live(&mut self, life: &Life, goal: &Goal, together: u32, alone: bool) -> Vec<Came> {
+        self.around.set(&self.seen);
         let sim = self.sim(life);
         let world = sim.world();
         let now_ms = world.wall().as_millisecond();
@@ -561,8 +565,7 @@ pub fn seed(seed: u64) {
 pub fn broken_by(number: u64) -> Option<String> {
     let panic = std::panic::catch_unwind(|| seed(number)).err()?;
     let text = lamplighter::flow::panic_text(panic);
-    let text = text.split_once("oracle ").map_or(&*text, |(_, text)| text);
-    Some(text.to_owned())
+    Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
 }
 
 /// Runs the seeds of one part of eight, or the one that the environment names.

@@ -78,13 +78,27 @@ pub fn lock<T>(seen: &Mutex<T>) -> MutexGuard<'_, T> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn handlers(seen: &Seen) -> Handlers {
-    let (a, b, c, d) = (seen.clone(), seen.clone(), seen.clone(), seen.clone());
+/// Whose outside it is just now: one job is checked once for several gateways.
+#[derive(Clone, Default)]
+pub struct Around(Arc<Mutex<Seen>>);
+
+impl Around {
+    pub fn set(&self, seen: &Seen) {
+        *lock(&self.0) = seen.clone();
+    }
+
+    fn get(&self) -> Seen {
+        lock(&self.0).clone()
+    }
+}
+
+pub fn handlers(around: &Around) -> Handlers {
+    let (a, b, c, d) = (around.clone(), around.clone(), around.clone(), around.clone());
     Handlers::new()
-        .add("work", move |call| work(a.clone(), call))
-        .and_then(|handlers| handlers.add("list", move |call| list(b.clone(), call)))
-        .and_then(|handlers| handlers.add("report", move |call| report(c.clone(), call)))
-        .and_then(|handlers| handlers.add("notice", move |call| notice(d.clone(), call)))
+        .add("work", move |call| work(a.get(), call))
+        .and_then(|handlers| handlers.add("list", move |call| list(b.get(), call)))
+        .and_then(|handlers| handlers.add("report", move |call| report(c.get(), call)))
+        .and_then(|handlers| handlers.add("notice", move |call| notice(d.get(), call)))
         .expect("new names")
 }
 
