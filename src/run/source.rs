@@ -400,8 +400,7 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> O
                 BEHIND_ALL.. => "of one before it".to_owned(),
                 ordinal => format!("of item {}", ordinal + 1),
             };
-            let message =
-                format!("item {} of the listing has the key `{key}` {first}: the first one keeps it", at + 1);
+            let message = format!("item {} of the listing has the key `{key}` {first}: the first one keeps it", at + 1);
             let inputs = if run.stage(place).keep_inputs { vec![(*value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
             run.settle(place, end, inputs).await;

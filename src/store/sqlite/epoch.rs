@@ -47,7 +47,9 @@ impl Epoch {
 
     /// True while the process of epoch `id` lives, and when that cannot be told.
     pub fn is_alive(&self, id: i64) -> bool {
-        id == self.id || !planted(Bug::LockNotAsked) && self.held.as_ref().is_some_and(|held| is_held(&lock_path(&held.folder, id)))
+        id == self.id
+            || !planted(Bug::LockNotAsked)
+                && self.held.as_ref().is_some_and(|held| is_held(&lock_path(&held.folder, id)))
     }
 
     /// The process is done with the store: its lock and the file go.

@@ -190,7 +190,8 @@ impl Case {
             0 => Some(dice.u64(1..40)),
             _ => Some(dice.u64(1..steps.max(2))),
         };
-        let cancel = (self.cancels && dice.u32(..3) == 0).then(|| (pick(dice, &[0, 1, 3, 5, 10, 20]), dice.usize(..50)));
+        let cancel =
+            (self.cancels && dice.u32(..3) == 0).then(|| (pick(dice, &[0, 1, 3, 5, 10, 20]), dice.usize(..50)));
         let bad = match self.bad {
             true => Bad {
                 slow_turns: dice.usize(..6),
@@ -259,13 +260,19 @@ fn source(shape: &mut Shape, dice: &mut fastrand::Rng, at: usize, doubles: bool,
     let list = items.join(", ");
     let later = if dice.u32(..4) == 0 { ", Call(handler: \"work\", args: {\"place\": 1})" } else { "" };
     let (actions, good) = match dice.u32(..8) {
-        0 => (format!("Call(handler: \"list\", args: {{\"items\": [{list}], \"fails\": 1}}), Jq(filter: \".[]\")"), false),
+        0 => (
+            format!("Call(handler: \"list\", args: {{\"items\": [{list}], \"fails\": 1}}), Jq(filter: \".[]\")"),
+            false,
+        ),
         1 => (format!("Call(handler: \"list\", args: {{\"items\": [{list}]}}), Jq(filter: \".[]\")"), true),
         2 => {
             let values: Vec<String> = items.iter().map(|item| format!("{}, ", item.replace('"', "\\\""))).collect();
             (format!("Jq(filter: \"{}error(\\\"cut\\\")\")", values.concat()), false)
         }
-        3 => (format!("Items(list: [{list}]), Jq(filter: \"if .id == \\\"P2\\\" then error(\\\"row\\\") else . end\")"), false),
+        3 => (
+            format!("Items(list: [{list}]), Jq(filter: \"if .id == \\\"P2\\\" then error(\\\"row\\\") else . end\")"),
+            false,
+        ),
         _ => (format!("Items(list: [{list}])"), true),
     };
     let deadline = if deadlines && dice.u32(..3) == 0 { "deadline: \"10ms\", on_deadline: Continue," } else { "" };
@@ -300,7 +307,8 @@ fn worker(shape: &mut Shape, dice: &mut fastrand::Rng, at: usize, draws: &Draws)
             fields += &format!("retry: Retry(max_attempts: {most}, initial_interval: \"{wait}ms\", jitter: Exact), ");
         }
         2 if draws.run_bound.is_none() => {
-            fields += "retry: Retry(max_attempts: 3, initial_interval: \"12s\", max_interval: \"15s\", jitter: Exact), ";
+            fields +=
+                "retry: Retry(max_attempts: 3, initial_interval: \"12s\", max_interval: \"15s\", jitter: Exact), ";
         }
         _ => {}
     }

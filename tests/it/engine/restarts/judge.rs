@@ -14,9 +14,7 @@ use lamplighter::{
     item::{Counts, Key, Lineage, Outcome, RunOutcome, RunRecord, StoredRecord, Value},
     job::{Job, Stage, StageKind},
     limits::{CRASHES_MAX, CRASHES_WITHOUT_PROGRESS_MAX},
-    store::{
-        EventQuery, Page, RowEnd, RowHead, RowQuery, RunDetails, RunHead, RunPhase, State, Store, StoreError,
-    },
+    store::{EventQuery, Page, RowEnd, RowHead, RowQuery, RunDetails, RunHead, RunPhase, State, Store, StoreError},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -352,7 +350,8 @@ impl Watch {
             let Some(parent) = head.parent.as_deref() else { continue };
             let ran = |row: &RowHead| {
                 let stage = &*plan(job, row.stage).name;
-                let is_it = |effect: &&Effect| effect.run == *run && effect.stage == stage && effect.key == row.key.as_str();
+                let is_it =
+                    |effect: &&Effect| effect.run == *run && effect.stage == stage && effect.key == row.key.as_str();
                 seen.effects.iter().filter(is_it).count()
             };
             let is_cut = case.bounded
@@ -496,7 +495,11 @@ fn promised_is_there(found: &Snapshot, job: &Job, promised: &Promised) -> Held {
         ensure!("O4_promised_is_there", !found.notices.contains(sent), "{sent:?} was sent, and is to be sent again");
     }
     for (run, source) in &promised.listed {
-        ensure!("O4_promised_is_there", found.is_listed(run, *source), "{run} has listed stage {source}, it is unknown");
+        ensure!(
+            "O4_promised_is_there",
+            found.is_listed(run, *source),
+            "{run} has listed stage {source}, it is unknown"
+        );
     }
     for (place, (end, attempts)) in &promised.rows {
         let now = found.rows.get(place);
@@ -538,7 +541,9 @@ fn held_is_not_repeated(job: &Job, effects: &[Effect]) -> Held {
 /// RUNS T3: the deadlines of a run and of its stages are those that were on the disk, whoever goes on with it.
 fn deadlines_go_on(last: &Snapshot, found: &Snapshot, job: &Job, effects: &[Effect]) -> Held {
     for effect in effects {
-        let (Some(details), Some(place)) = (last.details.get(&effect.run), job.stage_place(&effect.stage)) else { continue };
+        let (Some(details), Some(place)) = (last.details.get(&effect.run), job.stage_place(&effect.stage)) else {
+            continue;
+        };
         let plan = plan(job, place);
         if plan.is_gather() {
             continue;
@@ -588,14 +593,16 @@ impl Gateway {
         }
         let files = self.files();
         if files != whole.files {
-            let names = |files: &BTreeMap<std::path::PathBuf, Vec<u8>>| format!("{:?}", files.keys().collect::<Vec<_>>());
+            let names =
+                |files: &BTreeMap<std::path::PathBuf, Vec<u8>>| format!("{:?}", files.keys().collect::<Vec<_>>());
             self.broken((name, format!("{run} wrote {} and not {}", names(&files), names(&whole.files))));
         }
     }
 
     /// RUNS S11: a key that is forgotten is nowhere in the state.
     pub(super) fn forget(&self) {
-        let Some(key) = self.watch.last.rows.values().map(|row| row.key.clone()).find(|key| key.as_str().contains('P')) else {
+        let Some(key) = self.watch.last.rows.values().map(|row| row.key.clone()).find(|key| key.as_str().contains('P'))
+        else {
             return;
         };
         let opened = self.disk.open("boot-last", self.wall.as_millisecond());
@@ -605,11 +612,14 @@ impl Gateway {
         let is_it = |other: &Key| {
             other == &key || other.as_str().strip_prefix(key.as_str()).is_some_and(|rest| rest.starts_with('/'))
         };
-        let mut left: Vec<String> = found.rows.values().filter(|row| is_it(&row.key)).map(|row| format!("{row:?}")).collect();
+        let mut left: Vec<String> =
+            found.rows.values().filter(|row| is_it(&row.key)).map(|row| format!("{row:?}")).collect();
         for run in found.heads.keys() {
             let events = block_on(state.rows(run).events(EventQuery { limit: 10_000, ..EventQuery::default() }));
             let events = events.unwrap_or_else(|error| panic!("{error}"));
-            left.extend(events.iter().filter(|(_, event)| event.key.as_ref().is_some_and(is_it)).map(|it| format!("{it:?}")));
+            left.extend(
+                events.iter().filter(|(_, event)| event.key.as_ref().is_some_and(is_it)).map(|it| format!("{it:?}")),
+            );
             let failures = found.record(run).map(|record| record.failures).unwrap_or_default();
             left.extend(failures.iter().filter(|failure| is_it(&failure.key)).map(|it| format!("{it:?}")));
         }

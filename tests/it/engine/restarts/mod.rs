@@ -113,7 +113,12 @@ impl Gateway {
     fn options(&self, goal: &Goal) -> RunOptions {
         let day = if let Goal::Night(day) = goal { *day } else { 0 };
         let due = Timestamp::from_second(FIRST_DAY + day * 86_400).expect("a day");
-        RunOptions { due: Some(due), out: self.out.path().to_owned(), instance: "gateway".into(), ..RunOptions::default() }
+        RunOptions {
+            due: Some(due),
+            out: self.out.path().to_owned(),
+            instance: "gateway".into(),
+            ..RunOptions::default()
+        }
     }
 
     /// A simulation whose clocks go on from where the last one's were.
@@ -454,7 +459,8 @@ impl Story<'_> {
         let mut seen = lock(&self.gateway.seen);
         seen.workers.remove(&id);
         if let Some(stage) = progress.stages.iter().find(|stage| stage.working + stage.waiting > 0) {
-            let text = format!("`{}` has {} working and {} waiting at its end", stage.name, stage.working, stage.waiting);
+            let text =
+                format!("`{}` has {} working and {} waiting at its end", stage.name, stage.working, stage.waiting);
             seen.wrong.push(("O8_nothing_is_held", text));
         }
         drop(seen);
