@@ -22,4 +22,5 @@ mod restarts;
 mod retries;
 mod rows;
 mod small;
+mod stop;
 mod swarm;

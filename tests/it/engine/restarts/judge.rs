@@ -395,7 +395,7 @@ fn one_run_for_an_identity(found: &Snapshot) -> Held {
     let mut seen = BTreeMap::new();
     for (run, head) in &found.heads {
         let Some(key) = &head.fire_key else { continue };
-        if let Some(other) = seen.insert((&head.job, &head.trigger, key), run) {
+        if let Some(other) = seen.insert((&head.job, key), run) {
             return Err(("O1_one_run_for_an_identity", format!("{run} and {other} are both {key}")));
         }
     }

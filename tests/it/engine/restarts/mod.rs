@@ -322,7 +322,7 @@ impl Story<'_> {
         match (self.goal, dead) {
             (Goal::Notices, _) => Ok(Came::Settled(String::new())),
             (_, Some(head)) if self.life.gives_up => {
-                give_up(self.world, &self.state, head, Some(&self.gateway.job)).await.map_err(StartError::State)?;
+                give_up(self.world, &self.state, head, &self.surroundings()).await.map_err(StartError::State)?;
                 Ok(Came::Refused)
             }
             (_, Some(head)) => {
@@ -363,8 +363,11 @@ impl Story<'_> {
         if !self.gateway.seed.is_multiple_of(16) {
             return self.gateway.job.clone();
         }
-        let surroundings = Surroundings { handlers: self.gateway.handlers.clone(), ..Surroundings::default() };
-        Arc::new(kept_job(details, &surroundings).expect("the same job").job)
+        Arc::new(kept_job(details, &self.surroundings()).expect("the same job").job)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings { handlers: self.gateway.handlers.clone(), ..Surroundings::default() }
     }
 
     async fn resume(&self, head: &RunHead) -> Result<Run, StartError> {
