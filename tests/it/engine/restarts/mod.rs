@@ -459,14 +459,15 @@ impl Story<'_> {
         })
         .await;
         let progress = run.progress();
-        let mut seen = lock(&self.gateway.seen);
-        seen.workers.remove(&id);
-        if let Some(stage) = progress.stages.iter().find(|stage| stage.working + stage.waiting > 0) {
-            let text =
-                format!("`{}` has {} working and {} waiting at its end", stage.name, stage.working, stage.waiting);
-            seen.wrong.push(("O8_nothing_is_held", text));
+        {
+            let mut seen = lock(&self.gateway.seen);
+            seen.workers.remove(&id);
+            if let Some(stage) = progress.stages.iter().find(|stage| stage.working + stage.waiting > 0) {
+                let text =
+                    format!("`{}` has {} working and {} waiting at its end", stage.name, stage.working, stage.waiting);
+                seen.wrong.push(("O8_nothing_is_held", text));
+            }
         }
-        drop(seen);
         match record.unsaved {
             Some(_) => Came::Died,
             None => self.other_runs(id).await,
