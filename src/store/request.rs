@@ -5,7 +5,10 @@ use super::kept::{
     Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Retained, Retention, RowHead, RowQuery,
     RunDetails, RunEnd, RunEvent, RunHead, TakenOver, Tally, Unsettled,
 };
-use crate::item::{Key, Lineage, Outcome, OutputRecord, Value};
+use crate::{
+    item::{Key, Lineage, Outcome, OutputRecord, Value},
+    world::plant::{Bug, planted},
+};
 use std::{fmt, sync::Arc};
 
 /// One item in one stage (RUNS S1).
@@ -321,6 +324,11 @@ impl Request {
 impl Request {
     /// True when its answer waits until all is committed.
     pub(super) fn is_committed(&self) -> bool {
+        match self {
+            Request::Flush(_) if planted(Bug::AcknowledgedEarly) => return false,
+            Request::Begin(_) if planted(Bug::ClaimNotDurable) => return false,
+            _ => {}
+        }
         matches!(
             self,
             Request::Flush(_)
