@@ -3,6 +3,7 @@
 //! `job` checks what authors wrote into [`Checked`] actions; `run` calls them, one after the other, for each item. An
 //! action never spawns on its own, never waits without its [`Slot`], and gives up everything when its future is dropped.
 
+mod children;
 mod compute;
 mod exec;
 mod files;
@@ -27,6 +28,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use children::reap_orphans;
 pub use handler::{Call, CallError, HandlerError, Handlers};
 pub use journal::{Journal, Line};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};

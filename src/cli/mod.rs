@@ -15,6 +15,7 @@ mod logging;
 mod logs;
 mod new;
 mod next;
+mod orphans;
 mod progress;
 mod retry;
 mod run;

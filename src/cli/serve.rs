@@ -3,7 +3,7 @@
 use super::{
     Global,
     exit::Exit,
-    logging,
+    logging, orphans,
     run::lost,
     runtime::{self, Signals},
     screen::complain,
@@ -78,6 +78,7 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
         world.spawn(steer(signals, handle.clone())),
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
+        world.spawn(orphans::reap(world.clone())),
     ];
     let served = daemon.serve().await;
     for task in beside {
