@@ -1,5 +1,6 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
+mod aside;
 mod cgroup;
 mod check;
 #[cfg(feature = "completions")]

@@ -6,7 +6,7 @@ use super::{
     logging, orphans,
     run::lost,
     runtime::{self, Signals},
-    screen::complain,
+    screen::{self, complain},
     service_manager::ServiceManager,
     settings::Settings,
     state::Opened,
@@ -16,7 +16,7 @@ use async_executor::Executor;
 use lamplighter::{
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
     job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
-    limits::CLOCK_WAIT_MAX_DEFAULT,
+    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE},
     run::RunOptions,
     units::Span,
     world::World,
@@ -53,11 +53,14 @@ pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
         complain(&format!("{error}: nothing was done"));
         return Exit::Io;
     }
+    screen::write_aside();
     logging::install_for_serve();
     let executor = Arc::new(Executor::new());
     let threads = settings.threads();
     let story = serve(executor.clone(), settings, arguments.accept_new_state);
-    runtime::block_on(&executor, threads, story).unwrap_or_else(|exit| exit)
+    let exit = runtime::block_on(&executor, threads, story).unwrap_or_else(|exit| exit);
+    screen::settle(LOG_PATIENCE);
+    exit
 }
 
 async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept_new: bool) -> Result<Exit, Exit> {
