@@ -240,7 +240,7 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_dropped_is_counted() {
     let dropped = counted.split(' ').find_map(|word| word.parse::<usize>().ok()).expect("a number");
     let written = text.lines().filter(|line| line.contains("xxx")).count();
     assert!(dropped > 0 && written < 4000 && written + dropped >= 4000, "{written} written, {counted}");
-    assert!(text.lines().last().is_some_and(|line| line.contains("stopping")), "it goes on behind the gap");
+    assert!(text.lines().any(|line| line.contains("stopping")), "it goes on behind the gap");
 }
 
 /// Fault 77: there is no stderr at all.
@@ -347,6 +347,7 @@ fn a_clock_that_jumps_between_two_lives_repeats_nothing() {
              RUSTFLAGS=\"--cfg rustix_use_libc\", as it asks the kernel for the time without the C library",
         );
     };
+    let preload = finish(Command::new("faketime").args(["-f", "+0", "sh", "-c", "echo \"$LD_PRELOAD\""])).stdout;
     let beat = r#"Job(schedule: Every("1s"), deadline: "5m", stages: [Stage(name: "s", run: [Log(message: "x")])])"#;
     let day = r#"Job(schedule: Cron("0 3 * * *"), deadline: "1h", catch_up: Latest, stages: [
         Stage(name: "s", run: [Log(message: "x")])])"#;
@@ -356,13 +357,14 @@ fn a_clock_that_jumps_between_two_lives_repeats_nothing() {
     let life = |config: &str, wall: &str| {
         place.write("lamplighter.ron", config);
         let (beats, days) = (runs("beat"), runs("day"));
-        let mut command = place.command(&[]);
-        let mut faked = Command::new("faketime");
-        faked.args(["-f", &format!("@{wall}"), &program, "serve"]).current_dir(place.path("")).env_clear();
+        // The wrapper would stand between the program and its signals.
+        let command = place.command(&["serve"]);
+        let mut faked = Command::new(&program);
+        faked.arg("serve").current_dir(place.path("")).env_clear().stderr(Stdio::null());
         faked.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        faked.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("TZ", "UTC").stderr(Stdio::null());
-        command = faked;
-        let serve = Served(command.spawn().expect("faketime"));
+        faked.env("LD_PRELOAD", preload.trim()).env("FAKETIME", format!("@{wall}")).env("TZ", "UTC");
+        faked.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let serve = Served(faked.spawn().expect("it starts"));
         until("beats", || runs("beat") >= beats + 3);
         assert_eq!(serve.stop(), Some(0));
         runs("day") - days
