@@ -28,7 +28,7 @@ mod write;
 mod tests;
 
 pub use handler::{Call, CallError, HandlerError, Handlers};
-pub use journal::{Journal, Line};
+pub use journal::{Journal, Line, Listener, Said};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
 pub use process::{Leftovers, Owner};
 

@@ -28,6 +28,8 @@ pub(super) struct Waiting {
     pub held_since: Option<Boot>,
     /// Somebody else works on its job: it is tried again then.
     pub look_again: Option<Boot>,
+    /// What it waits for, as it was last looked at.
+    pub why: &'static str,
 }
 
 impl Waiting {
@@ -41,8 +43,8 @@ impl Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Start,
-    /// Until then, or until something else happens.
-    Wait(Option<NextDue>),
+    /// For this: until then, or until something else happens.
+    Wait(&'static str, Option<NextDue>),
     /// The runs of its job are cancelled, and it waits for their end.
     Replace,
     End(FiringEnd, &'static str),
@@ -56,9 +58,10 @@ impl Daemon {
         let Some(watched) = self.watched.get(&waiting.job) else {
             return match self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job) {
                 // It may come back with the next edit; else its time is over.
-                true if now.wall.duration_since(waiting.due) < WAIT_FOR_FILE => Judgement::Wait(Some(NextDue::Wall(
-                    waiting.due.checked_add(WAIT_FOR_FILE).unwrap_or(Timestamp::MAX),
-                ))),
+                true if now.wall.duration_since(waiting.due) < WAIT_FOR_FILE => Judgement::Wait(
+                    "its file cannot be used",
+                    Some(NextDue::Wall(waiting.due.checked_add(WAIT_FOR_FILE).unwrap_or(Timestamp::MAX))),
+                ),
                 _ => Judgement::End(FiringEnd::Missed, "its job is gone"),
             };
         };
@@ -67,19 +70,19 @@ impl Daemon {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
         if waiting.not_before > now.wall {
-            return Judgement::Wait(Some(NextDue::Wall(waiting.not_before)));
+            return Judgement::Wait("splay", Some(NextDue::Wall(waiting.not_before)));
         }
         if waiting.trigger == CATCH_UP {
             if self.live.iter().any(|live| live.trigger == CATCH_UP) {
-                return Judgement::Wait(None);
+                return Judgement::Wait(CATCHING_UP, None);
             }
             if now.boot < self.next_catch_up {
-                return Judgement::Wait(Some(NextDue::Boot(self.next_catch_up)));
+                return Judgement::Wait(CATCHING_UP, Some(NextDue::Boot(self.next_catch_up)));
             }
         }
         if let Some(end) = timing.blackout_end(now.wall, &watched.job.zone) {
             return match timing.blackout_delays {
-                true => Judgement::Wait(Some(NextDue::Wall(end))),
+                true => Judgement::Wait("blackout", Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
         }
@@ -87,14 +90,14 @@ impl Daemon {
             return held_up;
         }
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {
-            return Judgement::Wait(Some(NextDue::Boot(at)));
+            return Judgement::Wait("its job runs in the foreground", Some(NextDue::Boot(at)));
         }
         if self.live.len() >= self.options.max_running_jobs {
             let since = waiting.held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
             return match now.boot < until {
-                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                true => Judgement::Wait("max_running_jobs", Some(NextDue::Boot(until))),
                 false => Judgement::End(FiringEnd::Skipped, "overload"),
             };
         }
@@ -116,14 +119,20 @@ impl Daemon {
             Overlap::Allow(max) if running < max as usize => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
             Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
-            Overlap::Queue => Some(Judgement::Wait(None)),
+            Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
-                Some(if all_told { Judgement::Wait(None) } else { Judgement::Replace })
+                Some(if all_told { Judgement::Wait(BEFORE, None) } else { Judgement::Replace })
             }
         }
     }
 }
+
+/// It makes up for a time that has passed: one after the other.
+const CATCHING_UP: &str = "one catches up at a time";
+
+/// See [`Overlap`].
+const BEFORE: &str = "its run before has not ended";
 
 /// A firing whose job cannot be read waits so long for a version that can.
 const WAIT_FOR_FILE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);

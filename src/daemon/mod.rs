@@ -18,7 +18,7 @@ mod trust;
 mod watched;
 
 pub use command::{Handle, Refusal, RunWish, Which};
-pub use status::{JobStatus, LastRun, Overview, Running, Waiting as WaitingFiring};
+pub use status::{JobStatus, LastRun, Overview, Running, Waiting as WaitingFiring, look_at, set_kept_pause};
 pub use trust::{ClockPolicy, ClockSigns};
 
 use crate::{
@@ -151,6 +151,8 @@ struct Live {
     due: Timestamp,
     /// It was cancelled to make room for the next one.
     is_replaced: bool,
+    /// Who wants to know how it ends.
+    watchers: Vec<async_channel::Sender<RunRecord>>,
     _task: Task<()>,
 }
 
@@ -361,6 +363,7 @@ impl Daemon {
             number: self.next_number,
             held_since: None,
             look_again: None,
+            why: "",
         });
         self.waiting.sort_by_key(Waiting::rank);
     }
@@ -371,7 +374,8 @@ impl Daemon {
         let mut place = 0;
         while place < self.waiting.len() {
             match self.judge(place, now) {
-                Judgement::Wait(until) => {
+                Judgement::Wait(why, until) => {
+                    self.waiting[place].why = why;
                     until.into_iter().for_each(|next| wake.add(next));
                     place += 1;
                 }
@@ -533,6 +537,7 @@ impl Daemon {
             trigger: trigger.to_owned(),
             due,
             is_replaced: false,
+            watchers: Vec::new(),
             _task: task,
         });
         self.tell_what_runs();
@@ -556,6 +561,10 @@ impl Daemon {
     async fn handle_ended(&mut self, run: &str, record: RunRecord) -> Result<(), DaemonError> {
         let Some(place) = self.live.iter().position(|live| live.handle.id() == run) else { return Ok(()) };
         let live = self.live.remove(place);
+        for watcher in &live.watchers {
+            // Each has room for one; who is gone has no use for it.
+            let _ = watcher.try_send(record.clone());
+        }
         if let Some(why) = &record.unsaved {
             return Err(DaemonError::State(StoreError::Io(why.clone())));
         }

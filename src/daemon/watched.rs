@@ -69,6 +69,11 @@ impl Mark {
         serde_json::from_str(&kept.text).unwrap_or_default()
     }
 
+    /// As it is kept.
+    pub fn kept(&self, job: &str) -> store::Mark {
+        store::Mark { job: job.to_owned(), text: serde_json::to_string(self).unwrap_or_default() }
+    }
+
     /// The newest time that it knows of.
     pub fn newest_ms(&self) -> i64 {
         self.rhythms.iter().map(|beat| beat.wall_ms).fold(self.considered_ms, i64::max)
@@ -197,8 +202,7 @@ impl Watched {
 
     /// The mark, to be kept.
     pub fn kept_mark(&self) -> store::Mark {
-        let text = serde_json::to_string(&self.mark).unwrap_or_default();
-        store::Mark { job: self.job.name.to_string(), text }
+        self.mark.kept(&self.job.name)
     }
 
     pub fn set_paused(&mut self, paused: Option<Pause>) {
@@ -237,6 +241,11 @@ impl Watched {
                 .unwrap_or(now.wall),
         };
         self.next_dues(&Moment { is_trusted: true, ..*now }).map(told).min()
+    }
+
+    /// The next time of its calendar, whatever was considered.
+    pub fn next_by_calendar(&self, now: Timestamp) -> Option<Timestamp> {
+        self.calendar.next(now).map(|firing| firing.at)
     }
 
     /// The last time of its calendar in a span, its end among them.

@@ -243,6 +243,22 @@ impl Job {
             Err(format!("`{name}` takes {}, not {}", what(default), what(&value)))
         }
     }
+
+    /// Reads a due time from a command line: an instant with its offset, or local time of the job's zone.
+    ///
+    /// # Errors
+    /// A sentence when it is neither.
+    pub fn due(&self, text: &str) -> Result<jiff::Timestamp, String> {
+        if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+            return Ok(instant);
+        }
+        let local = text
+            .parse::<jiff::civil::DateTime>()
+            .or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
+        let zoned = local.and_then(|local| local.to_zoned(self.zone.clone()));
+        let help = "write 2026-11-23, 2026-11-23T02:30 or 2026-11-23T02:30+08:00";
+        zoned.map(|zoned| zoned.timestamp()).map_err(|_| format!("{text:?} is no time: {help}"))
+    }
 }
 
 fn join(names: &[&String]) -> String {

@@ -341,7 +341,7 @@ impl Runner {
         }
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
-            journal: Journal::new(world.clone(), &id, &job.name, kept.is_some()),
+            journal: Journal::new(world.clone(), &id, &job.name, kept.is_some()).heard_by(options.listener.clone()),
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
             chain: kept.as_ref().map_or_else(|| id.clone(), |kept| kept.chain.clone()),

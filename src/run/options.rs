@@ -2,6 +2,7 @@
 
 use super::rows::StoreChoice;
 use crate::{
+    action::Listener,
     item::Value,
     lang::Secret,
     limits::{GRACE_PERIOD_DEFAULT, SPOOL_BYTES_DEFAULT},
@@ -73,6 +74,8 @@ pub struct RunOptions {
     pub tap: Option<async_channel::Sender<Value>>,
     /// A dry run: actions with an effect are printed for the first items, not run.
     pub preview: Option<Preview>,
+    /// Hears each line of the run's log when it is written.
+    pub listener: Option<Listener>,
     /// Where the rows of the run are kept.
     pub store: StoreChoice,
 }
@@ -96,6 +99,7 @@ impl Default for RunOptions {
             until: None,
             tap: None,
             preview: None,
+            listener: None,
             store: StoreChoice::Private { folder: None, limit: SPOOL_BYTES_DEFAULT },
         }
     }
