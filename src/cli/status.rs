@@ -229,17 +229,17 @@ impl Board {
             (Some(next), Some(_)) if job.paused => (ink.paint(Tone::Warn, "paused"), self.time(next)),
             (None, _) if job.paused => (ink.paint(Tone::Warn, "paused"), String::new()),
             (Some(next), Some(until)) => (format!("in {until}"), self.time(next)),
-            _ => (ink.paint(Tone::Faint, "not by calendar"), String::new()),
+            // By hand, after another job, or from a start of `serve` on.
+            _ => (ink.paint(Tone::Faint, &job.schedule), String::new()),
         };
         let last = match &job.last {
             None => ink.paint(Tone::Faint, "never ran"),
             Some(last) => {
-                let ago = format!("{} ago", span(whole_seconds(last.age_ms)));
-                let tone = match last.outcome {
-                    RunOutcome::Succeeded => Tone::Good,
-                    RunOutcome::Partial | RunOutcome::Cancelled | RunOutcome::Interrupted => Tone::Warn,
-                    _ => Tone::Bad,
+                let ago = match whole_seconds(last.age_ms) {
+                    Duration::ZERO => "just now".to_owned(),
+                    age => format!("{} ago", span(age)),
                 };
+                let tone = tone_of(last.outcome);
                 let word = last.outcome.name().replace('_', " ");
                 format!("{} {}", ink.paint(tone, &word), ink.paint(Tone::Faint, &ago))
             }
@@ -259,8 +259,8 @@ impl Board {
             lines.push(format!("    {} {text}", ink.paint(tone, &format!("{word:<11}"))));
         };
         for running in &job.running {
-            let ran = span(Duration::from_secs(running.ran_ms / 1000));
-            tell(Tone::Busy, "running", &format!("for {ran}, {}, {}", running.trigger, running.run));
+            let ran = Duration::from_millis(running.ran_ms);
+            tell(Tone::Busy, "running", &format!("for {}, {}, {}", span(ran), running.trigger, running.run));
         }
         for waiting in &job.waiting {
             let due = readable(&waiting.due);
@@ -268,6 +268,9 @@ impl Board {
         }
         for run in &job.interrupted {
             tell(Tone::Warn, "interrupted", &format!("{run}, it waits to be resumed"));
+        }
+        if let Some((last, reason)) = job.last.as_ref().and_then(|last| Some((last, last.reason.as_ref()?))) {
+            tell(tone_of(last.outcome), "last run", reason);
         }
         if job.paused {
             let until = job.paused_until.as_deref();
@@ -295,11 +298,19 @@ impl Board {
                 lines.push(faint("schedule", &format!("{}, {}", job.schedule, job.zone)));
             }
             if let Some(last) = &job.last {
-                lines.push(faint("last run", &format!("{}, ended {}", last.run, readable(&last.ended))));
+                lines.push(faint("its id", &format!("{}, ended {}", last.run, readable(&last.ended))));
             }
             lines.extend(job.description.iter().map(|text| faint("what for", text)));
         }
         lines
+    }
+}
+
+fn tone_of(outcome: RunOutcome) -> Tone {
+    match outcome {
+        RunOutcome::Succeeded => Tone::Good,
+        RunOutcome::Partial | RunOutcome::Cancelled | RunOutcome::Interrupted => Tone::Warn,
+        RunOutcome::Failed | RunOutcome::DeadlineExceeded | RunOutcome::Quarantined => Tone::Bad,
     }
 }
 

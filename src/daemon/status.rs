@@ -100,6 +100,8 @@ pub struct LastRun {
     pub run: String,
     /// How it ended.
     pub outcome: RunOutcome,
+    /// Why.
+    pub reason: Option<String>,
     /// When, in the zone of the job.
     pub ended: String,
     /// How long ago, in milliseconds.
@@ -500,6 +502,7 @@ async fn last_of(
     let told = last.map(|(head, outcome, ended_ms)| LastRun {
         run: head.run.to_string(),
         outcome,
+        reason: head.reason.clone(),
         ended: rfc3339(Timestamp::from_millisecond(ended_ms).unwrap_or_default(), &watched.job.zone),
         age_ms: now.wall.as_millisecond().saturating_sub(ended_ms),
     });
