@@ -21,6 +21,7 @@ mod resume;
 mod samples;
 mod schedule;
 mod schema;
+mod serve;
 mod services;
 mod signals;
 mod sql;
