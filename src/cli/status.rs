@@ -190,9 +190,13 @@ impl Board {
                 told.push(ink.paint(tone, &format!("{n} {word}")));
             }
         }
-        let now = overview.now.strftime("%F %T UTC").to_string();
-        let mut lines =
-            vec![format!("{}  {}  {}", ink.paint(tone, who), told.join(", "), ink.paint(Tone::Faint, &now))];
+        let head = |form: &str| {
+            let now = overview.now.strftime(form).to_string();
+            format!("{}  {}  {}", ink.paint(tone, who), told.join(", "), ink.paint(Tone::Faint, &now))
+        };
+        let (whole, short) = (head("%F %T UTC"), head("%T UTC"));
+        let fits = self.width.is_none_or(|width| cells(&whole) <= width);
+        let mut lines = vec![if fits { whole } else { short }];
         if !overview.clock_trusted {
             lines.push(ink.paint(Tone::Warn, "the wall clock is not believed yet: nothing starts by the calendar"));
         }
@@ -228,6 +232,7 @@ impl Board {
             _ if job.schedule.is_empty() => (ink.paint(Tone::Bad, "cannot start"), String::new()),
             (Some(next), Some(_)) if job.paused => (ink.paint(Tone::Warn, "paused"), self.time(next)),
             (None, _) if job.paused => (ink.paint(Tone::Warn, "paused"), String::new()),
+            (Some(next), _) if job.next_in_ms.is_some_and(|ms| ms < 1000) => ("now".to_owned(), self.time(next)),
             (Some(next), Some(until)) => (format!("in {until}"), self.time(next)),
             // By hand, after another job, or from a start of `serve` on.
             _ => (ink.paint(Tone::Faint, &job.schedule), String::new()),
