@@ -150,7 +150,7 @@ impl Token {
         };
         let rows = run.rows().await?;
         rows.put(row).await?;
-        rows.flush().await
+        if planted(Bug::HoldNotCommitted) { Ok(()) } else { rows.flush().await }
     }
 
     /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted
