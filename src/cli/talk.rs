@@ -178,6 +178,10 @@ async fn followed(client: &Client, begun: &Begun, answers: &mut Answers, signals
         }
     };
     drop(picture);
+    if let Some(why) = &record.unsaved {
+        complain(&format!("how {} ended is not on the disk: {why}. The next `serve` goes on with it", begun.run));
+        return Err(Exit::Io);
+    }
     if record.outcome == RunOutcome::Interrupted {
         complain(&format!("`serve` stops: its next start goes on with {}", begun.run));
     }

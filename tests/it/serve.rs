@@ -1,6 +1,11 @@
 //! Talking to a `serve`: its commands, what they answer, and what it does with who does not know how to ask.
 
-use super::util::{Done, Going, Place};
+#![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
+
+use super::{
+    signals::{WORK, on_a_terminal},
+    util::{Done, Going, Place},
+};
 use lamplighter::{
     api::{Answer, Client, Request},
     daemon::{Refusal, RunWish},
@@ -14,7 +19,7 @@ use std::{
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Three items of which none, one or all fail, and a job that is past its deadline.
@@ -71,8 +76,7 @@ fn place() -> Place {
 /// Waits until something is so.
 #[track_caller]
 fn until<T>(what: &str, mut is: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(120);
-    while Instant::now() < end {
+    for _ in 0..12_000 {
         if let Some(found) = is() {
             return found;
         }
@@ -168,6 +172,28 @@ fn a_run_that_is_handed_over_looks_and_ends_as_one_in_the_foreground() {
 }
 
 #[test]
+fn on_a_terminal_a_run_that_is_handed_over_is_a_picture_too() {
+    let place = place();
+    place.write("jobs/work.ron", &WORK.replace("sleep 1", "sleep 60"));
+    place.write("jobs/short.ron", WORK);
+    let serving = serve(&place);
+    let Some((code, shown)) = on_a_terminal(&place, "run short", b"", &[]) else { return };
+    assert_eq!(code, 0, "{shown}");
+    for part in ["short", "3 in flight", "0/3", "to the deadline", "━", "\x1b[J", "hello", "\x1b[32msucceeded"] {
+        assert!(shown.contains(part), "{part:?} in {shown:?}");
+    }
+    let (code, shown) = on_a_terminal(&place, "run work", b"\x03", &[]).expect("script is there");
+    assert_eq!(code, 130, "{shown}");
+    let last = shown.rsplit("\x1b[J").next().expect("an end");
+    assert!(last.contains("cancelled by SIGINT") && !last.contains("in flight"), "{last:?}");
+    let (_, shown) = on_a_terminal(&place, "status", b"", &[]).expect("script is there");
+    assert!(shown.contains("\x1b[32m✓") && shown.contains("\x1b[33mcancelled"), "{shown:?}");
+    let (_, shown) = on_a_terminal(&place, "status", b"", &[("NO_COLOR", "1")]).expect("script is there");
+    assert!(shown.contains("✓ short") && !shown.contains("\x1b["), "{shown:?}");
+    stop(serving);
+}
+
+#[test]
 fn a_retry_is_handed_over_too() {
     let place = place();
     let serving = serve(&place);
@@ -203,11 +229,10 @@ fn what_is_kept_is_told_in_the_same_bytes_with_and_without_a_serve() {
         &["logs", "slow"],
     ];
     let ask = || {
-        let told = commands.map(|command| {
+        commands.map(|command| {
             let Done { code, stdout, stderr } = place.run(command);
             (code, stdout, stderr)
-        });
-        told
+        })
     };
     let served = ask();
     stop(serving);
