@@ -447,6 +447,32 @@ fn without_a_state_status_and_list_make_none() {
     assert!(!place.state().exists());
 }
 
+#[test]
+fn who_does_not_read_holds_up_nobody() {
+    let place = place();
+    let flood = r#"Job(stages: [
+        Stage(name: "list", run: [Items(list: ["a"])]),
+        Stage(name: "work", run: [Exec(sh: "i=0; while [ $i -lt 900 ]; do i=$((i+1)); echo line $i of a flood; done; while [ ! -e GO ]; do sleep 0.02; done")]),
+    ])"#;
+    place.write("jobs/flood.ron", &flood.replace("GO", &place.path("go").display().to_string()));
+    let serving = serve(&place);
+    let request =
+        br#"{"run": {"wish": {"job": "flood", "trigger": "api"}, "follow": {"debug": true, "picture": true}}}"#;
+    let mut deaf = UnixStream::connect(place.state().join("serve.sock")).expect("serve listens");
+    deaf.write_all(request).and_then(|()| deaf.write_all(b"\n")).expect("it is asked");
+    until("all is said", || place.run(&["logs", "flood"]).stdout.contains("line 900 of").then_some(()));
+    place.run(&["run", "good"]).exits(0);
+    place.write("go", "");
+    until("it has ended", || (status(&place, "flood")["last"]["outcome"] == "succeeded").then_some(()));
+    // What waits for who reads late is bounded, in order, and says what is left out; how it ended comes last.
+    let mut answer = String::new();
+    deaf.read_to_string(&mut answer).expect("it is read at last");
+    let lines: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(lines.first().is_some_and(|line| line["begun"]["job"] == "flood"), "{:?}", lines.first());
+    assert!(lines.last().is_some_and(|line| line["ended"]["outcome"] == "succeeded"), "{:?}", lines.last());
+    stop(serving);
+}
+
 /// Sends these bytes, and says nothing more; what is answered.
 fn send(place: &Place, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(place.state().join("serve.sock")).expect("serve listens");

@@ -107,7 +107,8 @@ pub fn on_a_terminal(
     command.env("XDG_STATE_HOME", place.state().parent().expect("a folder"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut input = child.stdin.take().expect("stdin is piped");
-    let mut shown = String::new();
+    // Once: a second Ctrl-C is another order.
+    let (mut shown, mut pressed) = (String::new(), false);
     let mut output = std::io::BufReader::new(child.stdout.take().expect("stdout is piped"));
     loop {
         let mut bytes = Vec::new();
@@ -115,7 +116,7 @@ pub fn on_a_terminal(
             break;
         }
         shown.push_str(&String::from_utf8_lossy(&bytes));
-        if shown.contains("in flight") && !keys.is_empty() && !shown.contains("the run is cancelled") {
+        if shown.contains("in flight") && !std::mem::replace(&mut pressed, true) {
             input.write_all(keys).expect("keys are pressed");
             input.flush().expect("keys are pressed");
         }
