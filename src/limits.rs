@@ -111,6 +111,10 @@ pub const FOREIGN_RECHECK: Duration = Duration::from_secs(10);
 pub const JOB_GONE_AFTER: Duration = Duration::from_secs(2 * 60);
 /// Runs of a job that are looked at for its last good one.
 pub const OVERDUE_LOOK_BACK: usize = 50;
+/// Texts of a job that sleeps are packed when they have more bytes: below it that gains nothing.
+pub const PACK_BYTES: usize = 512;
+/// Marks of jobs that are written in one transaction.
+pub const MARKS_AT_ONCE: usize = 256;
 /// Steps of retention after a run: each lets go of a run or gives some pages back. What is left is the next one's.
 pub const RETAIN_STEPS: usize = 200;
 /// Firings that started no run and are kept of one job: about three years of nights.
