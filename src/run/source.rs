@@ -29,10 +29,9 @@ enum Listed {
     Bad(Failure),
 }
 
-/// How many values are listed ahead, and taken in at a time: where the store has a part in it, by a `key:` or
-/// in a run that is kept, so many as one commit takes.
-fn batch(run: &RunState, place: u16) -> usize {
-    if run.plan(place).key.is_some() || run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
+/// How many values are listed ahead, and taken in at a time: in a run that is kept as many as one commit takes.
+fn batch(run: &RunState) -> usize {
+    if run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
 }
 
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
@@ -46,7 +45,7 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if stage.began.settle(run.world().boot()) {
         run.note_began(place).await;
     }
-    let listed = Inbox::new(batch(&run, place));
+    let listed = Inbox::new(batch(&run));
     let list = async {
         list(&run, place, &listed).await;
         listed.close();
@@ -223,7 +222,7 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let has_key = run.plan(place).key.is_some();
     let mut ordinal = if has_key { run.stage(place).first_ordinal.load(Ordering::Acquire) } else { 0 };
     let watch = CutWatch::new(run.clone(), place);
-    let (mut taken, most) = (Vec::new(), batch(run, place));
+    let (mut taken, most) = (Vec::new(), batch(run));
     while let Some(first) = listed.drain().await {
         taken.push(first);
         fill(run, listed, &mut taken, most).await;
