@@ -27,6 +27,8 @@
 //! | [`action`] | what a stage does with an item, one file for each kind, and handlers written in Rust |
 //! | [`job`] | what the author wrote, what we run, and every problem between the two |
 //! | [`run`] | one job once: the story of a run in named steps |
+//! | [`query`] | what is asked about the runs that are kept, answered to the byte |
+//! | [`daemon`] | all jobs, always: the loop that starts what is due |
 #![cfg_attr(feature = "demo", doc = "| [`vendor_sim`] | a simulated vendor, for the demo and for tests |")]
 //!
 //! # Words
@@ -113,6 +115,10 @@ pub mod action;
 pub mod job;
 
 pub mod run;
+
+pub mod query;
+
+pub mod daemon;
 
 #[cfg(feature = "demo")]
 pub mod vendor_sim;

@@ -87,6 +87,40 @@ pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 /// Firings of one job that are looked at when they have passed; older ones are one record together.
 pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
+/// Within this a time that is due counts as on time, unless the job says otherwise.
+pub const START_WINDOW_DEFAULT: Duration = Duration::from_secs(60);
+/// A firing that waits for its turn starts within this beyond the start window, unless the job says otherwise.
+pub const WAIT_WINDOW_DEFAULT: Duration = Duration::from_secs(3600);
+/// A clock with a battery is believed when the machine has run so long.
+pub const CLOCK_TRUSTED_AFTER: Duration = Duration::from_secs(2 * 60);
+/// Any clock that may be right is believed when the machine has run so long.
+pub const CLOCK_WAIT_MAX_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// A clock that is not believed is looked at again after this.
+pub const CLOCK_RECHECK: Duration = Duration::from_secs(30);
+/// Runs of a daemon at a time, unless the configuration says otherwise.
+pub const RUNNING_JOBS_DEFAULT: usize = 4;
+/// Most runs of a daemon at a time.
+pub const RUNNING_JOBS_MAX: u32 = 64;
+/// Between two runs of a daemon that make up for missed times, unless the configuration says otherwise.
+pub const CATCH_UP_DELAY_DEFAULT: Duration = Duration::from_secs(30);
+/// Events that may wait for the loop of a daemon; who has more waits.
+pub const DAEMON_EVENTS: usize = 64;
+/// A firing whose job somebody in the foreground works on is tried again after this.
+pub const FOREIGN_RECHECK: Duration = Duration::from_secs(10);
+/// A job file that is gone for longer is a new one when it comes back.
+pub const JOB_GONE_AFTER: Duration = Duration::from_secs(2 * 60);
+/// Runs of a job that are looked at for its last good one.
+pub const OVERDUE_LOOK_BACK: usize = 50;
+/// Steps of retention after a run: each lets go of a run or gives some pages back. What is left is the next one's.
+pub const RETAIN_STEPS: usize = 200;
+/// Firings that started no run and are kept of one job: about three years of nights.
+pub const FIRINGS_KEPT_MAX: u32 = 1_000;
+/// Of those that are too old or too many, as many are let go in one transaction.
+pub const RETAIN_FIRINGS: u32 = 256;
+/// So far ahead `check` looks for changes of the clocks that touch a job: each comes within a year.
+pub const REMARKS_LOOK_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A run of a job that is due every minute, or more often, is remarked on when it may last so many times as long.
+pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -168,6 +202,8 @@ pub const STATE_PAGE_BYTES: u32 = 4096;
 pub const STATE_LOG_PAGES: u32 = 256;
 /// The log is cut to this size when it was larger, in bytes.
 pub const STATE_LOG_BYTES: u32 = 1 << 20;
+/// A larger log, in bytes, is one that cannot be cut, since somebody keeps reading: it is told of.
+pub const STATE_LOG_ALARM_BYTES: u64 = 4 << 20;
 /// How long another process may hold up a write to the durable state: it writes for some milliseconds, on a bad card for
 /// seconds.
 pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(60);

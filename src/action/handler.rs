@@ -63,6 +63,9 @@ pub struct Call {
     pub key: Key,
     /// The rendered `args`, an object.
     pub args: Arc<Value>,
+    /// What an action `Keep` of the job kept for this key in a run with an earlier due, the newest of them: `state` in
+    /// templates. Null where there is none, in a job without `Keep`, and in a run that is not kept.
+    pub state: Arc<Value>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     action_place: u16,
@@ -288,6 +291,7 @@ fn call(cx: &ItemContext, facts: &Facts, args: Arc<Value>) -> Call {
         value: facts.value.clone(),
         key: facts.key.clone(),
         args,
+        state: facts.state.clone(),
         attempt: cx.attempt,
         action_place: cx.action_place,
         value_place: cx.value_place,

@@ -11,7 +11,10 @@ use crate::{
     item::{Class, Key, Lineage, OutputRecord, hex},
     limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
     store::{Claim, RunStore, StoreError},
-    world::World,
+    world::{
+        World,
+        failpoint::{Point, pass},
+    },
 };
 use rustix::{
     fs::{AtFlags, Mode, OFlags},
@@ -328,6 +331,7 @@ impl OutputFile {
         let sha256 = hex(&half.hash.clone().finalize());
         let record = OutputRecord { path: self.path.0.clone(), sha256, bytes: half.bytes };
         self.outputs.record(&record).await?;
+        pass(Point::FileRecorded);
         Ok(record)
     }
 
@@ -374,6 +378,7 @@ impl Half {
         let temporary = format!("{TEMPORARY_PREFIX}{run}-{random:016x}.tmp");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(refused)?;
+        pass(Point::FileMade);
         Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
     }
 
@@ -386,9 +391,12 @@ impl Half {
 
     fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
         let name = path.as_str().rsplit('/').next().expect("a safe path has a part");
+        pass(Point::FileWritten);
         rustix::fs::fsync(&self.file).map_err(text)?;
+        pass(Point::FileSynced);
         rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, name).map_err(text)?;
         self.renamed = true;
+        pass(Point::FileNamed);
         rustix::fs::fsync(&self.folder).map_err(text)
     }
 }

@@ -6,15 +6,18 @@ use super::{
     screen::{complain, ink, print},
     settings::Settings,
 };
+use async_executor::Executor;
 use lamplighter::{
     action::Handlers,
     job::{CheckedConfig, CheckedJob, Config, Job, JobProblems},
     problem::{Level, Problem, Source, in_file_order, render, to_json},
+    world::World,
 };
 use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Arguments of `check`.
@@ -57,8 +60,9 @@ pub fn main(global: &Global, arguments: &CheckArguments) -> Exit {
         let (source, problems) = of_config(&settings, config);
         all.push((path, source, problems));
     }
+    let now = World::real(Arc::new(Executor::new())).wall();
     for path in files {
-        let (source, mut problems) = problems(&settings, &path);
+        let (source, mut problems) = problems(&settings, &path, now);
         if broken {
             // Whether a service stands there is not known.
             problems.retain(|problem| !problem.path.ends_with(".via"));
@@ -97,12 +101,15 @@ fn human(all: &[(PathBuf, Source, Vec<Problem>)], errors: usize, remarks: usize)
     text
 }
 
-fn problems(settings: &Settings, path: &Path) -> (Source, Vec<Problem>) {
+fn problems(settings: &Settings, path: &Path, now: jiff::Timestamp) -> (Source, Vec<Problem>) {
     if path.file_name().is_some_and(|name| name == "lamplighter.ron") {
         return of_config(settings, Config::checked(path, &Handlers::new()));
     }
     match Job::from_file_in(path, &settings.surroundings()) {
-        Ok(CheckedJob { job, source, mut remarks }) => {
+        Ok(checked) => {
+            let coming = checked.remarks_at(now);
+            let CheckedJob { job, source, mut remarks } = checked;
+            remarks.extend(coming);
             absent_secrets(settings, &job.secrets, &source, &mut remarks);
             (source, remarks)
         }
@@ -156,16 +163,16 @@ fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-            let mut found: Vec<PathBuf> =
-                entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron")).collect();
-            found.sort();
+            let found = Job::files_in(path).map_err(|error| {
+                complain(&format!("the folder {} cannot be read: {error}", path.display()));
+                Exit::Usage
+            })?;
             if found.is_empty() {
                 complain(&format!("there is no job file in {}", path.display()));
                 return Err(Exit::Usage);
             }
             files.extend(found);
-        } else if !path.exists() {
+        } else if path.symlink_metadata().is_err() {
             complain(&format!("there is no file or folder {}", path.display()));
             return Err(Exit::Usage);
         } else {

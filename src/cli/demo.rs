@@ -3,7 +3,7 @@
 use super::{
     Format, Global,
     exit::Exit,
-    run::{End, Start, follow},
+    run::{End, Start, follow, usage},
     runtime,
     screen::{complain, ink, print},
     settings::Settings,
@@ -117,7 +117,7 @@ async fn night(
     })?;
     let address = vendor.address();
     let vendor = executor.spawn(vendor.run());
-    let mut options = settings.run_options(job)?;
+    let mut options = settings.run_options(job).map_err(usage)?;
     options.out = out.to_owned();
     options.due = Some(due(job, arguments.night)?);
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));
@@ -173,9 +173,9 @@ fn listed(summary: Option<&Value>, name: &str) -> Option<u64> {
 fn human(end: &End, summary: Option<&Value>, html: &Path) -> String {
     let (record, ink) = (&end.record, ink(&std::io::stdout()));
     if summary.is_none() {
-        return painted(record, Look { ink, out: None });
+        return painted(record, Look { ink, ..Look::default() });
     }
-    let mut text = title(record, ink);
+    let mut text = title(record, Look { ink, ..Look::default() });
     text.push('\n');
     let mut line = |name: &str, tone: Option<Tone>, value: Option<String>| {
         let value = value.unwrap_or_else(|| "-".to_owned());

@@ -18,6 +18,8 @@ pub enum Exit {
     Refused,
     /// 74: input or output of our own failed.
     Io,
+    /// 75: another `serve` has the state.
+    Held,
     /// 124: the deadline was exceeded.
     Deadline,
     /// 128 + a signal: cancelled by it.
@@ -54,6 +56,7 @@ impl From<Exit> for ExitCode {
             Exit::Partial => 3,
             Exit::Refused => 4,
             Exit::Io => 74,
+            Exit::Held => 75,
             Exit::Deadline => 124,
             Exit::Signal(signal) => 128 + signal,
         })

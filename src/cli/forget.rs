@@ -6,7 +6,7 @@ use super::{
     print,
     run::lost,
     screen::{complain, ink},
-    state::{Desk, consult},
+    state::{Access, Desk, consult},
 };
 use lamplighter::{item::Key, report, run::Outline, store::Forgotten};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub struct ForgetArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &ForgetArguments) -> Exit {
-    consult(global, async |desk: &Desk| forget(desk, arguments).await).unwrap_or(Exit::Usage)
+    consult(global, Access::Writes, async |desk: &Desk| forget(desk, arguments).await).unwrap_or(Exit::Usage)
 }
 
 async fn forget(desk: &Desk, arguments: &ForgetArguments) -> Result<Exit, Exit> {

@@ -21,6 +21,15 @@ const FRAME: u64 = 3;
 
 /// Installs the logger. `live`: a terminal shows a picture of the run. `stages`: as many lines are kept free for them.
 pub fn install(live: bool, stages: usize) {
+    install_with(live, Some(stages));
+}
+
+/// Installs the logger of a program that runs for years: every line of information, or what `LAMPLIGHTER_LOG` asks for.
+pub fn install_for_serve() {
+    install_with(false, None);
+}
+
+fn install_with(live: bool, stages: Option<usize>) {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if live { log::LevelFilter::Warn } else { log::LevelFilter::Info });
     let asked = std::env::var("LAMPLIGHTER_LOG").ok().filter(|filter| !filter.is_empty());
@@ -35,7 +44,7 @@ pub fn install(live: bool, stages: usize) {
         None => {}
     }
     let ink = screen::ink(&std::io::stderr());
-    let budget = (!live && asked.is_none()).then(|| Budget::new(stages as u64));
+    let budget = stages.filter(|_| !live && asked.is_none()).map(|stages| Budget::new(stages as u64));
     let plain = live && asked.is_none();
     let with_time = std::env::var_os("JOURNAL_STREAM").is_none();
     builder.target(env_logger::Target::Pipe(Box::new(LogLines)));

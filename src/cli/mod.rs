@@ -20,12 +20,15 @@ mod retry;
 mod run;
 mod runtime;
 mod screen;
+mod serve;
+mod service_manager;
 mod settings;
 mod show;
 mod state;
 mod upkeep;
 #[cfg(feature = "demo")]
 mod vendor_sim;
+mod watch_files;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use exit::Exit;
@@ -65,6 +68,8 @@ struct Global {
 enum Command {
     /// Run a job now
     Run(run::RunArguments),
+    /// Start every job of the folder when it is due, always
+    Serve(serve::ServeArguments),
     /// List the runs that are kept, newest first
     History(history::HistoryArguments),
     /// Show a run: its timeline, counts, what is missing and why
@@ -115,9 +120,17 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
+    #[cfg(feature = "plant")]
+    if let Ok(point) = std::env::var("LAMPLIGHTER_FAILPOINT")
+        && !lamplighter::world::failpoint::arm(&point)
+    {
+        screen::complain(&format!("LAMPLIGHTER_FAILPOINT: there is no point `{point}`"));
+        return Exit::Usage.into();
+    }
     let global = arguments.global;
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
+        Command::Serve(arguments) => serve::main(&global, &arguments),
         Command::History(arguments) => history::main(&global, &arguments),
         Command::Show(arguments) => show::main(&global, &arguments),
         Command::Logs(arguments) => logs::main(&global, &arguments),

@@ -104,11 +104,12 @@ fn of_jobs(global: &Global, from: Timestamp, arguments: &NextArguments) -> Resul
                 continue;
             }
         };
-        let Ok(calendar) = Calendar::of(&job.schedule, job.zone.clone(), seed(&Settings::machine(), &job.name)) else {
+        let Ok(calendar) = Calendar::of(&job.timing.schedule, job.zone.clone(), seed(&Settings::machine(), &job.name))
+        else {
             continue;
         };
         let firings = firings(&calendar, from, arguments.n);
-        let others = others(&job.schedule);
+        let others = others(&job.timing.schedule);
         if arguments.format == Format::Json {
             list.extend(firings.iter().map(|firing| {
                 let remark = firing.moved.as_ref().map(Moved::remark);

@@ -4,7 +4,7 @@ use super::{
     Format, Global,
     exit::Exit,
     run::{Start, Trial, go_on, keeping, lost, show},
-    state::{Desk, consult, find},
+    state::{Access, Desk, consult},
     upkeep,
 };
 
@@ -24,11 +24,11 @@ pub struct RetryArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RetryArguments) -> Exit {
-    consult(global, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
+    consult(global, Access::Writes, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
 }
 
 async fn retry(desk: &Desk, arguments: &RetryArguments) -> Result<Exit, Exit> {
-    let details = find(desk, &arguments.run).await?;
+    let details = desk.find(&arguments.run).await?;
     let instance = desk.state.instance().await.map_err(lost)?;
     upkeep::send_notices(desk, &details.head.job, &instance).await?;
     let start = Start::Retried(keeping(&desk.state, "retry", true), Box::new(details.clone()), arguments.held);

@@ -131,16 +131,16 @@ async fn night(
 async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
     let state = &desk.state;
     options.instance = state.instance().await.map_err(lost)?;
-    upkeep::send_notices(desk, &job.name, &options.instance).await?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
     let working: Vec<_> = unfinished.iter().filter(|head| head.alive).collect();
-    if working.len() >= job.runs_at_once as usize {
+    if working.len() >= job.runs_at_once() as usize {
         complain(&format!("the job runs already: {}: nothing was done", working[0].run));
         return Err(Exit::Refused);
     }
     let mut left = unfinished.into_iter().filter(|head| !head.alive && head.kind == RunKind::Foreground).rev();
     if arguments.resume {
         if let Some(head) = left.next() {
+            upkeep::send_notices(desk, &job.name, &options.instance).await?;
             let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
             let start = Start::Resumed(state.clone(), head.run.to_string());
             return go_on(desk, &details, &options.instance, start).await;
@@ -149,13 +149,15 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
     }
     for head in left {
         // Nobody asked to go on with it, and its place is wanted.
-        if give_up(&desk.world, state, &head).await.map_err(lost)? {
+        if give_up(&desk.world, state, &head, &desk.settings.surroundings()).await.map_err(lost)? {
             let times = format!("{} did not come to its end and is settled as interrupted", head.run);
             complain(&format!("{times} (`run {} --resume` would have gone on with it)", job.name));
         }
     }
+    // Those that dead processes did not send, and those of the runs that were just settled.
+    upkeep::send_notices(desk, &job.name, &options.instance).await?;
     // Looked at above; where only one may run nobody comes between.
-    let keeping = keeping(state, "manual", job.runs_at_once == 1);
+    let keeping = keeping(state, "manual", job.runs_at_once() == 1);
     follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
 }
 
@@ -172,7 +174,7 @@ pub fn job_of(settings: &Settings, details: &RunDetails) -> Result<(Arc<Job>, Ru
         Exit::Usage
     })?;
     let job = Arc::new(job.job);
-    let options = settings.run_options(&job)?;
+    let options = settings.run_options(&job).map_err(usage)?;
     Ok((job, options))
 }
 
@@ -192,7 +194,7 @@ pub fn lost(error: StoreError) -> Exit {
 fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
     let settings = Settings::read(global)?;
     let job = Arc::new(settings.job(&arguments.job)?.job);
-    let mut options = settings.run_options(&job)?;
+    let mut options = settings.run_options(&job).map_err(usage)?;
     for set in &arguments.set {
         let Some((name, text)) = set.split_once('=') else {
             complain(&format!("--set takes KEY=VALUE, not {set:?}"));
@@ -216,7 +218,8 @@ fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<J
     Ok((settings, job, options))
 }
 
-fn usage(why: String) -> Exit {
+/// What was asked cannot be done as it was asked.
+pub fn usage(why: String) -> Exit {
     complain(&why);
     Exit::Usage
 }
@@ -305,6 +308,7 @@ pub async fn follow(
         match error {
             StartError::Busy(_)
             | StartError::Begun(_)
+            | StartError::Settled
             | StartError::NotResumable(_)
             | StartError::NotEnded(_)
             | StartError::Gone(_) => Exit::Refused,
@@ -462,7 +466,9 @@ pub fn show(record: &RunRecord, out: &Path, format: Format, trial: Trial) -> Res
         return print(&format!("{}\n", serde_json::to_string(record).unwrap_or_default()));
     }
     let ink = if trial.beside { screen::ink(&std::io::stderr()) } else { screen::ink(&std::io::stdout()) };
-    let mut text = report::painted(record, Look { ink, out: Some(out) });
+    let width = (if trial.beside { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() })
+        .then(|| screen::size().0);
+    let mut text = report::painted(record, Look { ink, out: Some(out), width });
     if trial.dry {
         text.push_str("\na dry run: nothing was sent, started or written\n");
     }

@@ -92,14 +92,14 @@ impl Settings {
     pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
         if named.contains('/') || named.ends_with(".ron") {
             let path = PathBuf::from(named);
-            if path.is_file() {
+            if path.symlink_metadata().is_ok() {
                 return Ok(path);
             }
             complain(&format!("there is no job file {named}"));
             return Err(Exit::Usage);
         }
         let path = self.jobs.join(format!("{named}.ron"));
-        if path.is_file() {
+        if path.symlink_metadata().is_ok() {
             return Ok(path);
         }
         let known: Vec<String> = self
@@ -118,11 +118,7 @@ impl Settings {
 
     /// Every file of the job folder that is a job by its name, sorted.
     pub fn job_files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(&self.jobs).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut files: Vec<PathBuf> =
-            entries.filter(|path| path.extension().is_some_and(|ext| ext == "ron") && path.is_file()).collect();
-        files.sort();
-        files
+        Job::files_in(&self.jobs).unwrap_or_default()
     }
 
     /// Reads and checks a job; problems are printed.
@@ -143,8 +139,8 @@ impl Settings {
         }
     }
 
-    /// Options of a run of `job`, before a command's own arguments.
-    pub fn run_options(&self, job: &Job) -> Result<RunOptions, Exit> {
+    /// Options of a run of `job`, before a command's own arguments. `Err` says why a secret cannot be used.
+    pub fn run_options(&self, job: &Job) -> Result<RunOptions, String> {
         let beside = job.base_dir.join("..").join("out");
         let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") {
             PathBuf::from("out")
@@ -171,17 +167,12 @@ impl Settings {
     }
 
     /// The secrets that the job names, as far as they are there; a run without one of them is not started.
-    fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, Exit> {
+    fn secrets(&self, job: &Job) -> Result<BTreeMap<String, Secret>, String> {
         let mut secrets = BTreeMap::new();
         for name in &job.secrets {
-            match self.secret(name) {
-                Ok(Some(value)) => secrets.insert(name.clone(), value),
-                Ok(None) => continue,
-                Err(problem) => {
-                    complain(&problem);
-                    return Err(Exit::Usage);
-                }
-            };
+            if let Some(value) = self.secret(name)? {
+                secrets.insert(name.clone(), value);
+            }
         }
         Ok(secrets)
     }

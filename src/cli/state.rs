@@ -1,44 +1,73 @@
 //! The durable state, as commands open it.
 
 use super::{
-    Global,
+    Format, Global,
     exit::Exit,
     run::lost,
     runtime,
-    screen::{complain, say},
+    screen::{self, complain, print, say},
     settings::Settings,
 };
 use async_executor::Executor;
 use lamplighter::{
-    problem::closest,
+    query::{Form, Piece, Runs, Unanswered},
     store::{
         RunDetails, State,
-        sqlite::{Sqlite, StateOptions},
+        sqlite::{Remarks, Sqlite, StateError, StateOptions},
     },
     world::World,
 };
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The state of this user, open.
 pub struct Opened {
     pub state: State,
+    /// Where it is.
+    pub folder: PathBuf,
     store: Arc<Sqlite>,
+}
+
+/// What a command does with the state that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It only asks.
+    Reads,
+    /// It changes something.
+    Writes,
 }
 
 impl Opened {
     /// Opens the state, and makes it where there is none. `accept_new` sets one that cannot be used aside.
     pub fn open(settings: &Settings, world: &World, accept_new: bool) -> Result<Opened, Exit> {
         let dir = folder(settings)?;
-        let instance = format!("{:016x}{:016x}", world.random(), world.random());
-        let options =
-            StateOptions { dir: &dir, now_ms: world.wall().as_millisecond(), instance: &instance, accept_new };
-        match Sqlite::durable(&options) {
+        let instance = instance(world);
+        let opened = Sqlite::durable(&StateOptions { accept_new, ..options(&dir, world, &instance) });
+        Opened::told(dir, opened)
+    }
+
+    /// The same for commands that begin nothing: where there is no state none is made.
+    pub fn existing(settings: &Settings, world: &World, access: Access) -> Result<Option<Opened>, Exit> {
+        let dir = folder(settings)?;
+        let instance = instance(world);
+        if access == Access::Writes && dir.join("state.db").exists() {
+            return Opened::open(settings, world, false).map(Some);
+        }
+        let opened = Sqlite::reading(&options(&dir, world, &instance));
+        opened.transpose().map(|opened| Opened::told(dir, opened)).transpose()
+    }
+
+    fn told(folder: PathBuf, opened: Result<(Sqlite, Remarks), StateError>) -> Result<Opened, Exit> {
+        match opened {
             Ok((store, remarks)) => {
                 for remark in remarks {
                     say(&format!("lamplighter: {remark}"));
                 }
                 let store = Arc::new(store);
-                Ok(Opened { state: State::new(store.clone()), store })
+                Ok(Opened { state: State::new(store.clone()), store, folder })
             }
             Err(error) => {
                 complain(&error.to_string());
@@ -47,18 +76,18 @@ impl Opened {
         }
     }
 
-    /// The same for commands that only ask: where there is no state nothing is made.
-    pub fn existing(settings: &Settings, world: &World) -> Result<Option<Opened>, Exit> {
-        match folder(settings)?.join("state.db").exists() {
-            true => Opened::open(settings, world, false).map(Some),
-            false => Ok(None),
-        }
-    }
-
     /// Ends it cleanly: what was accepted is on the disk.
     pub async fn close(self) {
         self.store.close().await;
     }
+}
+
+fn instance(world: &World) -> String {
+    format!("{:016x}{:016x}", world.random(), world.random())
+}
+
+fn options<'a>(dir: &'a Path, world: &World, instance: &'a str) -> StateOptions<'a> {
+    StateOptions { dir, now_ms: world.wall().as_millisecond(), instance, accept_new: false }
 }
 
 /// What a command that asks the state works with.
@@ -70,8 +99,12 @@ pub struct Desk {
 }
 
 /// Runs a command on the state that is there. `None`, and said so, when there is none yet.
-pub fn consult(global: &Global, command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>) -> Option<Exit> {
-    let (desk, opened) = match desk(global) {
+pub fn consult(
+    global: &Global,
+    access: Access,
+    command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>,
+) -> Option<Exit> {
+    let (desk, opened) = match desk(global, access) {
         Ok(Some(ready)) => ready,
         Ok(None) => return None,
         Err(exit) => return Some(exit),
@@ -85,11 +118,11 @@ pub fn consult(global: &Global, command: impl AsyncFnOnce(&Desk) -> Result<Exit,
 }
 
 /// What [`consult`] needs, the same for every command.
-fn desk(global: &Global) -> Result<Option<(Desk, Opened)>, Exit> {
+fn desk(global: &Global, access: Access) -> Result<Option<(Desk, Opened)>, Exit> {
     let settings = Settings::read(global)?;
     let executor = Arc::new(Executor::new());
     let world = World::real(executor.clone());
-    match Opened::existing(&settings, &world)? {
+    match Opened::existing(&settings, &world, access)? {
         Some(opened) => Ok(Some((Desk { settings, executor, world, state: opened.state.clone() }, opened))),
         None => {
             let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
@@ -99,36 +132,53 @@ fn desk(global: &Global) -> Result<Option<(Desk, Opened)>, Exit> {
     }
 }
 
-/// The run of this id, or the last run of the job of this name.
-pub async fn find(desk: &Desk, named: &str) -> Result<RunDetails, Exit> {
-    match desk.state.details(named).await.map_err(lost)? {
-        Some(details) => Ok(details),
-        None => Err(no_run(desk, named).await?),
+impl Desk {
+    /// The runs that are kept.
+    pub fn runs(&self) -> Runs<'_> {
+        let files = self.settings.job_files();
+        let stem = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Runs { state: &self.state, world: &self.world, jobs: files.iter().filter_map(stem).collect() }
+    }
+
+    /// The run of this id, or the last run of the job of this name.
+    pub async fn find(&self, named: &str) -> Result<RunDetails, Exit> {
+        self.runs().find(named).await.map_err(unanswered)
+    }
+
+    /// The exit code of a question that was answered, or was not.
+    pub fn answer(&self, answered: Result<(), Unanswered<Exit>>) -> Result<Exit, Exit> {
+        answered.map(|()| Exit::Done).map_err(unanswered)
+    }
+
+    /// Prints a piece of an answer.
+    pub async fn prints(piece: Piece) -> Result<(), Exit> {
+        match piece {
+            Piece::Answer(text) => print(&text),
+            Piece::Note(line) => {
+                say(&format!("lamplighter: {line}"));
+                Ok(())
+            }
+        }
     }
 }
 
-/// Runs whose names are looked at for a likely one.
-const NAMES: usize = 500;
-
-/// Says that there is no such run, and what was probably meant.
-pub async fn no_run(desk: &Desk, named: &str) -> Result<Exit, Exit> {
-    let heads = desk.state.history(None, None, NAMES).await.map_err(lost)?;
-    let jobs: BTreeSet<&str> = heads.iter().map(|head| head.job.as_str()).collect();
-    let files = desk.settings.job_files();
-    if files.iter().any(|path| path.file_stem().is_some_and(|stem| stem == named)) {
-        complain(&format!("no run of `{named}` is kept"));
-        return Ok(Exit::Usage);
-    }
-    let help = match closest(named, jobs.iter().copied().chain(heads.iter().map(|head| &*head.run))) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if jobs.is_empty() => "no run is kept".to_owned(),
-        None => {
-            let jobs: Vec<&str> = jobs.into_iter().collect();
-            format!("runs are kept of {}; `lamplighter history` lists them", jobs.join(", "))
+/// Says why there is no answer.
+fn unanswered(why: Unanswered<Exit>) -> Exit {
+    match why {
+        Unanswered::Refused(sentence) => {
+            complain(&sentence);
+            Exit::Usage
         }
-    };
-    complain(&format!("there is no run and no job `{named}`: {help}"));
-    Ok(Exit::Usage)
+        Unanswered::State(error) => lost(error),
+        Unanswered::Reader(exit) => exit,
+    }
+}
+
+/// The form of an answer on this stdout.
+pub fn form(format: Format) -> Form {
+    let stdout = std::io::stdout();
+    let width = stdout.is_terminal().then(|| screen::size().0);
+    Form { json: format == Format::Json, colour: screen::ink(&stdout).colour, width }
 }
 
 /// `--state`, then the configuration, then the state folder of the user.

@@ -9,6 +9,7 @@ use super::{
 use lamplighter::{
     run::Runner,
     store::{Notice, RunKind},
+    world::failpoint::{Point, pass},
 };
 use std::collections::BTreeMap;
 
@@ -42,6 +43,7 @@ pub async fn send_notices(desk: &Desk, job: &str, instance: &str) -> Result<(), 
 
 /// Lets go what the configuration does not keep.
 pub async fn retain(desk: &Desk) {
+    pass(Point::RetainBegins);
     for _ in 0..RETAIN_STEPS {
         match desk.state.retain(desk.settings.config.retention(desk.world.wall().as_millisecond())).await {
             Ok(done) if done.more => {}

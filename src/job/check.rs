@@ -4,7 +4,9 @@ use super::{
     CheckedJob, JobProblems, Surroundings, has_errors,
     plan::{Job, Notice, Stage, StageKind},
     relations::{self, Relations},
+    remarks,
     spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec},
+    timing,
 };
 use crate::{
     action::{self, ActionSpec, Checked, Handlers, Place},
@@ -15,7 +17,7 @@ use crate::{
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
     problem::{Level, Problem, Source, closest, in_file_order, locate, locate_in_text, locate_key},
-    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, ScheduleSpec},
+    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, Window},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
 };
@@ -152,18 +154,15 @@ impl<'a> Check<'a> {
             name: name.into(),
             description: spec.description.clone(),
             base_dir: self.base_dir.to_owned(),
-            schedule: spec.schedule.clone().unwrap_or(ScheduleSpec::Manual),
+            timing: timing::of(spec),
             zone: zone?,
-            runs_at_once: match &spec.overlap {
-                Some(OverlapSpec::Allow(allow)) => allow.max,
-                _ => 1,
-            },
             deadline,
             params: self.params.clone(),
             services,
             stages: stages?,
             keeps: keeps(spec),
             on_finish,
+            keep_out: spec.keep_out.map(Span::get),
             secrets: std::mem::take(&mut self.secrets),
             inputs: std::mem::take(&mut self.inputs),
             text: text.to_owned(),
@@ -235,6 +234,7 @@ impl<'a> Check<'a> {
                     self.error(path, "a job cannot wait for itself", Some("name another job"));
                 }
             }
+            self.findings.extend(remarks::of_schedule(spec, schedule));
             if spec.deadline.is_none() && schedule::is_due_within(schedule, RUN_DEADLINE_DEFAULT) {
                 let help = "say how long a run may take: `deadline: \"20m\"`";
                 let message =
@@ -245,7 +245,7 @@ impl<'a> Check<'a> {
         for (place, (begin, end)) in spec.blackout.iter().flatten().enumerate() {
             let mut good = true;
             for (side, time) in [begin, end].into_iter().enumerate() {
-                if !is_local_time(time) {
+                if Window::read(time, time).is_none() {
                     let help = "write hours and minutes, as in `(\"07:00\", \"19:00\")`";
                     self.error(format!("blackout[{place}][{side}]"), format!("{time:?} is no local time"), Some(help));
                     good = false;
@@ -713,14 +713,6 @@ impl<'a> Check<'a> {
 /// What to write where nothing is said to be done.
 const RUN_EXAMPLE: &str = "write what it does: `run: [Exec(argv: [\"/usr/local/bin/rotate-logs.sh\"])]`";
 
-/// `07:00`; `24:00` is the end of the day.
-fn is_local_time(text: &str) -> bool {
-    let two =
-        |part: &str| (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse().ok())?;
-    let parts: Option<(u8, u8)> = text.split_once(':').and_then(|(hour, minute)| Some((two(hour)?, two(minute)?)));
-    parts.is_some_and(|(hour, minute)| hour < 24 && minute < 60 || (hour, minute) == (24, 0))
-}
-
 /// True when a run of the job remembers something.
 fn keeps(spec: &JobSpec) -> bool {
     let stages = spec.stages.iter().flatten().flat_map(|stage| &stage.run);
@@ -781,18 +773,8 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
 fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
     let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
     let ends = notice.when.as_deref().unwrap_or(&default).iter();
-    let outcomes = ends.filter_map(|end| match end {
-        EndSpec::Succeeded => Some(RunOutcome::Succeeded),
-        EndSpec::Partial => Some(RunOutcome::Partial),
-        EndSpec::Failed => Some(RunOutcome::Failed),
-        EndSpec::DeadlineExceeded => Some(RunOutcome::DeadlineExceeded),
-        EndSpec::Cancelled => Some(RunOutcome::Cancelled),
-        EndSpec::Interrupted => Some(RunOutcome::Interrupted),
-        EndSpec::Quarantined => Some(RunOutcome::Quarantined),
-        // A time at which no run was started has no run to speak of: the daemon's matter.
-        EndSpec::Missed => None,
-    });
-    outcomes.collect()
+    // A time at which no run was started has no run to speak of: the daemon's matter.
+    ends.filter_map(|end| end.outcome()).collect()
 }
 
 const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

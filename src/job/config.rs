@@ -4,7 +4,10 @@ use super::{JobProblems, check, spec::NotifySpec};
 use crate::{
     action::Handlers,
     lang::{Finding, Level},
-    limits::{HISTORY_AGE_DEFAULT, HISTORY_BYTES_DEFAULT, HISTORY_RUNS_DEFAULT, SPOOL_BYTES_MIN, THREADS_MAX},
+    limits::{
+        HISTORY_AGE_DEFAULT, HISTORY_BYTES_DEFAULT, HISTORY_RUNS_DEFAULT, RUNNING_JOBS_MAX, SPOOL_BYTES_MIN,
+        THREADS_MAX,
+    },
     problem::{Problem, Source, load},
     service::ServiceSpec,
     store::Retention,
@@ -25,6 +28,12 @@ crate::spec! {
         history: Option<HistorySpec>, default "History()", example "History(max_runs: 400, max_age: \"400d\")";
         /// Threads of the executor.
         threads: Option<u32>, default "1", example "2";
+        /// Runs of `serve` at a time; what is due beyond waits.
+        max_running_jobs: Option<u32>, default "4", example "2";
+        /// Between two runs of `serve` that make up for missed times.
+        catch_up_delay: Option<Span>, default "30s", example "\"2m\"";
+        /// When `serve` believes the wall clock; until then nothing starts by the calendar.
+        clock: Option<ClockSpec>, default "Auto", example "WaitForSync(max_wait: \"10m\")";
         /// What is cancelled may use this long before it is killed.
         grace_period: Option<Span>, default "10s", example "\"30s\"";
         /// Most bytes of the private store of a run.
@@ -33,6 +42,26 @@ crate::spec! {
         services: Option<Vec<ServiceSpec>>, example "[Service(name: \"vendor\", base: \"https://api.vendor.example\")]";
         /// What is done after the runs of every job without its own.
         on_finish: Option<Vec<NotifySpec>>, example "[Notify(run: [Exec(argv: [\"logger\", \"{{ run.summary }}\"])])]";
+    }
+}
+
+crate::choice! {
+    /// When the wall clock is believed.
+    pub enum ClockSpec as "Clock" {
+        /// When something has set it by the network, or it may be right and has a battery, or the machine has run for 10 minutes.
+        Auto,
+        /// From the start.
+        Trusted,
+        /// When something has set it by the network.
+        WaitForSync { WaitForSyncSpec } example "WaitForSync(max_wait: \"10m\")",
+    }
+}
+
+crate::spec! {
+    /// When something has set the clock by the network.
+    pub struct WaitForSyncSpec as "WaitForSync" {
+        /// One that may be right is believed when the machine has run so long.
+        max_wait: Option<Span>, default "10m", example "\"30m\"";
     }
 }
 
@@ -129,6 +158,10 @@ impl Config {
         if self.threads.is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads)) {
             error("threads", format!("`threads` must be 1 to {THREADS_MAX}"), "write `threads: 2`, or leave it out");
         }
+        if self.max_running_jobs.is_some_and(|jobs| !(1..=RUNNING_JOBS_MAX).contains(&jobs)) {
+            let message = format!("`max_running_jobs` must be 1 to {RUNNING_JOBS_MAX}");
+            error("max_running_jobs", message, "write `max_running_jobs: 4`, or leave it out");
+        }
         if self.spool_max.is_some_and(|size| size.bytes() < SPOOL_BYTES_MIN) {
             let message = format!("`spool_max` must be at least {SPOOL_BYTES_MIN} bytes");
             error("spool_max", message, "write `spool_max: \"64MB\"`, or leave it out");
@@ -146,6 +179,9 @@ impl Default for Config {
             state: None,
             history: None,
             threads: None,
+            max_running_jobs: None,
+            catch_up_delay: None,
+            clock: None,
             grace_period: None,
             spool_max: None,
             services: None,

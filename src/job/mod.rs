@@ -8,9 +8,11 @@ mod config;
 mod further;
 mod plan;
 mod relations;
+mod remarks;
 mod spec;
+mod timing;
 
-pub use config::{CheckedConfig, Config};
+pub use config::{CheckedConfig, ClockSpec, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
 pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
 
@@ -21,7 +23,13 @@ use crate::{
     problem::{Level, Problem, Source, in_file_order, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{self, Read},
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
 
 /// What a job file may name besides what stands in it.
 ///
@@ -170,6 +178,26 @@ impl Job {
         }
     }
 
+    /// The files of a folder that are jobs by their names, sorted: `*.ron` but for hidden ones, which editors and those who
+    /// copy files leave. `x.ron.off`, `x.ron~` and `x.ron.swp` are none. What cannot be a job all the same (a folder, a
+    /// pipe, a name that no job has) is among them: it is refused by name when it is read.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_hidden = entry.file_name().as_bytes().starts_with(b".");
+            let path = entry.path();
+            if !is_hidden && path.extension().is_some_and(|extension| extension == "ron") {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     /// Whether a job can be called so: its file is the name with `.ron` behind it.
     ///
     /// # Errors
@@ -232,6 +260,24 @@ fn what(value: &Value) -> &'static str {
     }
 }
 
+impl CheckedJob {
+    /// What is remarked on because of what comes within a year of `now`: a fixed local time that a change of the clocks moves,
+    /// a run that may last until a blackout begins.
+    ///
+    /// ```
+    /// use lamplighter::{action::Handlers, job::Job};
+    ///
+    /// let text = r#"Job(schedule: Cron("30 2 * * *"), timezone: "Europe/Berlin", run: [Exec(argv: ["true"])])"#;
+    /// let checked = Job::from_ron("nightly", text, ".".as_ref(), &Handlers::new())?;
+    /// let remarks = checked.remarks_at("2026-11-23T00:00:00Z".parse().expect("an instant"));
+    /// assert!(remarks[0].message.starts_with("02:30 does not exist on 2027-03-28"));
+    /// # Ok::<(), lamplighter::job::JobProblems>(())
+    /// ```
+    pub fn remarks_at(&self, now: jiff::Timestamp) -> Vec<Problem> {
+        remarks::coming(&self.job, &self.source, now)
+    }
+}
+
 impl JobProblems {
     /// As people read them.
     pub fn render(&self, color: bool) -> String {
@@ -269,23 +315,33 @@ impl fmt::Debug for CheckedJob {
     }
 }
 
-/// Reads a file that authors write: regular, not too large, UTF-8.
+/// Reads a file that authors write: regular, not too large, UTF-8. It is judged when it is open, and opened without
+/// waiting: what stands behind a name may be a pipe that nobody writes into, or another thing a moment later.
 fn read_text(path: &Path) -> Result<String, JobProblems> {
-    let meta = fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => {
             JobProblems::whole(path, "there is no such file".to_owned(), "check its name and folder")
         }
         _ => JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its name and rights"),
-    })?;
-    if !meta.is_file() {
-        return Err(JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron"));
+    };
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let irregular =
+        || JobProblems::whole(path, "this is no regular file".into(), "name a file such as jobs/nightly.ron");
+    let mut file = match fs::OpenOptions::new().read(true).custom_flags(no_wait).open(path) {
+        Ok(file) => file,
+        // A socket, or a device that is not there.
+        Err(_) if fs::metadata(path).is_ok_and(|found| !found.is_file()) => return Err(irregular()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(irregular());
     }
-    if meta.len() > FILE_BYTES_MAX {
+    let mut bytes = Vec::new();
+    file.by_ref().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
         let message = format!("the file has more than {FILE_BYTES_MAX} bytes");
         return Err(JobProblems::whole(path, message, "move data into a file of its own, and read it with `Read`"));
     }
-    let bytes = fs::read(path)
-        .map_err(|error| JobProblems::whole(path, format!("the file cannot be read: {error}"), "check its rights"))?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes()).into_owned();

@@ -2,9 +2,9 @@
 
 use crate::{
     action::Checked,
-    item::Value,
+    item::{RunOutcome, Value},
     lang::Template,
-    schedule::ScheduleSpec,
+    schedule::{Overlap, Timing},
     service::{Retry, ServicePlan},
     units::Tolerance,
 };
@@ -23,12 +23,10 @@ pub struct Job {
     pub description: Option<String>,
     /// Folder of the job file: its inputs are relative to it.
     pub base_dir: PathBuf,
-    /// When it is due, as written.
-    pub schedule: ScheduleSpec,
+    /// When it starts.
+    pub timing: Timing,
     /// The zone of its dates.
     pub zone: jiff::tz::TimeZone,
-    /// Runs of it at a time.
-    pub runs_at_once: u32,
     /// Of a run, from its start.
     pub deadline: Duration,
     /// Defaults; `--set` replaces them.
@@ -41,6 +39,8 @@ pub struct Job {
     pub keeps: bool,
     /// What is done after a run.
     pub on_finish: Vec<Notice>,
+    /// Dated folders that its runs wrote are removed after this.
+    pub keep_out: Option<Duration>,
     /// Secrets that its texts name.
     pub secrets: BTreeSet<String>,
     /// Data files that it reads, as far as they are known before a run.
@@ -112,7 +112,7 @@ pub enum StageKind {
 /// A notice of `on_finish`.
 pub struct Notice {
     /// It is sent after a run that ended so.
-    pub when: BTreeSet<crate::item::RunOutcome>,
+    pub when: BTreeSet<RunOutcome>,
     /// In sequence.
     pub actions: Vec<Checked>,
 }
@@ -130,6 +130,14 @@ impl Stage {
 }
 
 impl Job {
+    /// How many runs of it there may be at a time.
+    pub fn runs_at_once(&self) -> u32 {
+        match self.timing.overlap {
+            Overlap::Allow(max) => max,
+            Overlap::Skip | Overlap::Queue | Overlap::Replace => 1,
+        }
+    }
+
     /// Places of all stages that feed the stage at `place`, directly or further up, in order.
     pub fn ancestors(&self, place: u16) -> Vec<u16> {
         let mut seen = BTreeSet::new();
@@ -140,6 +148,12 @@ impl Job {
             }
         }
         seen.into_iter().collect()
+    }
+
+    /// Places of the notices that are sent after a run that ended so.
+    pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
+        let asked = self.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+        asked.map(|(place, _)| place as u16).collect()
     }
 
     /// The stage that people mean by `name`.

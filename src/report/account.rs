@@ -1,12 +1,12 @@
 //! One run as `show` draws it: its stages on a line of time, counts, what is missing and why, what took longest.
 
 use super::{
-    Look, count,
+    Look, NAME, count, headed,
     history::readable,
     ink::{Ink, Tone, cells},
-    missing, span, stages, table, title, written,
+    leaked, missing, short, span, stages, table, table_within, wrapped, written,
 };
-use crate::item::{Key, RunRecord, Value};
+use crate::item::{Key, RunRecord, StageRecord, Value};
 use serde::Serialize;
 use serde_json::json;
 use std::{fmt::Write, time::Duration};
@@ -88,8 +88,11 @@ pub struct NotReached {
 /// Cells between the columns of the line of time.
 const GAP: usize = 2;
 
-/// Names of stages take at most so many cells there.
-const NAME: usize = 24;
+/// The line of time is as wide as the terminal, and as this where there is none.
+const WIDTH: usize = 80;
+
+/// Cells that it takes at least and at most, where the terminal is very wide or names are long.
+const ROOM: (usize, usize) = (16, 100);
 
 impl Account {
     /// The object that `show --format json` prints: the record, and what is known beside it. What has not come to pass is
@@ -124,16 +127,16 @@ impl Account {
     }
 }
 
-/// The whole account as text, no line of the picture wider than `width`.
-pub fn account(of: &Account, look: Look<'_>, width: usize) -> String {
+/// The whole account as text, no line of the picture wider than the terminal.
+pub fn account(of: &Account, look: Look<'_>) -> String {
     let ink = look.ink;
     let record = &of.record;
     let mut text = match of.standing {
-        Standing::Ended => title(record, ink),
-        Standing::Running => going(of, ink, Tone::Busy, "running", "a process works on it now"),
+        Standing::Ended => headed(record, &format!(" after {}", span(of.ran)), look),
+        Standing::Running => going(of, look, Tone::Busy, "running", "a process works on it now"),
         Standing::Interrupted => {
             let how = format!("it did not come to its end: `lamplighter run {} --resume` goes on with it", record.job);
-            going(of, ink, Tone::Warn, "interrupted", &how)
+            going(of, look, Tone::Warn, "interrupted", &how)
         }
     };
     let times = match of.standing {
@@ -142,30 +145,32 @@ pub fn account(of: &Account, look: Look<'_>, width: usize) -> String {
     };
     let _ = writeln!(text, "  {}", ink.paint(Tone::Faint, &times));
     let _ = writeln!(text, "  {}\n", ink.paint(Tone::Faint, &origin(of)));
-    text.push_str(&timeline(of, ink, width));
-    let _ = writeln!(text, "\n{}", stages(&record.stages, ink).trim_end_matches('\n'));
-    text.push_str(&missing(record, ink));
+    text.push_str(&timeline(of, ink, look.width.unwrap_or(WIDTH)));
+    let _ = writeln!(text, "\n{}", stages(&record.stages, look).trim_end_matches('\n'));
+    text.push_str(&missing(record, look));
     if !of.not_reached.is_empty() {
         let _ = writeln!(text, "\n{}", ink.paint(Tone::Strong, "not reached"));
-        let row = |of: &NotReached| vec![of.stage.clone(), count(of.items), of.why.clone()];
-        text.push_str(&table(&[], &of.not_reached.iter().map(row).collect::<Vec<_>>(), &[1]));
+        let row = |of: &NotReached| vec![look.stage(&of.stage), count(of.items), of.why.clone()];
+        let rows: Vec<_> = of.not_reached.iter().map(row).collect();
+        text.push_str(&table_within(&[], &rows, &[1], look.width));
     }
     if !of.slowest.is_empty() {
         let _ = writeln!(text, "\n{}", ink.paint(Tone::Strong, "slowest"));
         let row = |item: &SlowItem| {
             let end = ink.paint(Tone::Bad, item.missing.as_deref().unwrap_or_default());
-            vec![item.stage.clone(), item.key.to_string(), span(item.took), end]
+            vec![look.stage(&item.stage), item.key.to_string(), span(item.took), end]
         };
         text.push_str(&table(&[], &of.slowest.iter().map(row).collect::<Vec<_>>(), &[2]));
     }
+    text.push_str(&leaked(record, ink));
     text.push_str(&written(record, look));
     text
 }
 
 /// The title of a run that has not ended.
-fn going(of: &Account, ink: Ink, tone: Tone, word: &str, how: &str) -> String {
-    let (job, word) = (ink.paint(Tone::Strong, &of.record.job), ink.paint(tone, word));
-    format!("{job} {word} after {}\n  {how}\n", span(of.ran))
+fn going(of: &Account, look: Look<'_>, tone: Tone, word: &str, how: &str) -> String {
+    let (job, word) = (look.ink.paint(Tone::Strong, &of.record.job), look.ink.paint(tone, word));
+    format!("{job} {word} after {}\n{}\n", span(of.ran), wrapped("  ", how, look.width))
 }
 
 /// `2026-11-23 02:30:00 to 02:31:04 +08:00`: what is the same is said once.
@@ -206,34 +211,38 @@ fn origin(of: &Account) -> String {
 /// A bar for each stage over the time of the run.
 fn timeline(of: &Account, ink: Ink, width: usize) -> String {
     let stages = &of.record.stages;
-    let short = |name: &str| match cells(name) > NAME {
-        true => format!("{}…", name.chars().take(NAME - 1).collect::<String>()),
-        false => name.to_owned(),
-    };
-    let took = |bar: &StageBar| match (bar.began, bar.ended) {
+    let took = |(stage, bar): (&StageRecord, &StageBar)| match (bar.began, bar.ended) {
+        // What was done by the run that this one repeats is not done again.
+        (None, _) if of.repeats.is_some() && stage.counts.items > 0 => "taken over".to_owned(),
         (None, _) => String::new(),
         (Some(began), Some(ended)) => span(ended.saturating_sub(began)),
         // Nobody wrote down when it ended.
+        (Some(_), None) if stage.counts.complete => "done".to_owned(),
         (Some(_), None) if of.standing == Standing::Ended => String::new(),
         (Some(began), None) => format!("{}+", span(of.ran.saturating_sub(began))),
     };
-    let names: Vec<String> = stages.iter().map(|stage| short(&stage.name)).collect();
-    let times: Vec<String> = of.bars.iter().map(took).collect();
+    let names: Vec<String> = stages.iter().map(|stage| short(&stage.name, NAME)).collect();
+    let times: Vec<String> = stages.iter().zip(&of.bars).map(took).collect();
     let name = names.iter().map(|name| cells(name)).max().unwrap_or(0);
     let time = times.iter().map(|time| cells(time)).max().unwrap_or(0);
-    let room = width.saturating_sub(name + time + 3 * GAP).clamp(16, 60);
+    let room = width.saturating_sub(name + time + 3 * GAP).clamp(ROOM.0, ROOM.1);
     let total = span(of.ran);
     let scale = format!("{}0s{total:>rest$}", " ".repeat(name + 2 * GAP), rest = room - 2);
     let mut text = format!("{}\n", ink.paint(Tone::Faint, &scale));
     for (((stage, bar), name_text), time_text) in stages.iter().zip(&of.bars).zip(&names).zip(&times) {
         let pad = " ".repeat(name - cells(name_text));
         let tone = match (bar.ended, stage.counts.missing()) {
-            (None, _) if of.standing == Standing::Running => Tone::Busy,
+            (None, _) if of.standing == Standing::Running && !stage.counts.complete => Tone::Busy,
             (Some(_), 0) => Tone::Good,
+            (None, 0) if stage.counts.complete => Tone::Good,
             (_, missing) if missing > 0 && missing == stage.counts.items => Tone::Bad,
             _ => Tone::Warn,
         };
-        let (from, long) = place_of(bar, of.ran, room);
+        let (from, long) = match (bar.ended, stage.counts.complete) {
+            // That it ended is known, and not when: it is marked where it began.
+            (None, true) => place_of(&StageBar { ended: bar.began, ..*bar }, of.ran, room),
+            _ => place_of(bar, of.ran, room),
+        };
         let line = format!(
             "  {}{pad}  {}{}{}  {time_text:>time$}",
             ink.paint(Tone::Strong, name_text),
@@ -259,7 +268,7 @@ fn place_of(bar: &StageBar, all: Duration, room: usize) -> (usize, usize) {
 
 /// A row of a list of items: stage, key, how it ended, attempts, how long it took, message.
 pub fn item_row(
-    ink: Ink,
+    look: Look<'_>,
     stage: &str,
     key: &Key,
     end: (bool, &str),
@@ -268,9 +277,9 @@ pub fn item_row(
     message: &str,
 ) -> Vec<String> {
     let (missing, word) = end;
-    let word = ink.paint(if missing { Tone::Bad } else { Tone::Good }, word);
+    let word = look.ink.paint(if missing { Tone::Bad } else { Tone::Good }, word);
     let took = took.map(|took| span(Duration::from_millis(took.into()))).unwrap_or_default();
-    vec![stage.to_owned(), key.to_string(), word, attempts.to_string(), took, message.to_owned()]
+    vec![look.stage(stage), key.to_string(), word, attempts.to_string(), took, message.to_owned()]
 }
 
 #[cfg(test)]
@@ -331,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_run_is_drawn_as_bars_over_its_time() {
-        let text = account(&sample(), Look::default(), 42);
+        let text = account(&sample(), Look { width: Some(42), ..Look::default() });
         let picture = "\
             0s              1m 40s
   patients  ━━━───────────────────     10s
@@ -342,7 +351,7 @@ mod tests {
         for told in [
             "  manual, in 2 passes, its process died once\n",
             "not reached\n  vitals  1  it was late\n",
-            "slowest\n  vitals  P1  4s  http_404\n",
+            "slowest\n  vitals  P1  4.2s  http_404\n",
         ] {
             assert!(text.contains(told), "{told:?} in {text}");
         }
@@ -366,7 +375,7 @@ mod tests {
     #[test]
     fn what_has_not_ended_says_so() {
         let open = Account { standing: Standing::Interrupted, ..sample() };
-        assert!(account(&open, Look::default(), 80).starts_with("nightly interrupted after 1m 40s\n"));
+        assert!(account(&open, Look::default()).starts_with("nightly interrupted after 1m 40s\n"));
         let json = open.json();
         assert_eq!((&json["outcome"], &json["ended"]), (&Value::Null, &Value::Null));
         assert_eq!((&json["state"], &json["stages"][1]["ended_ms"]), (&json!("interrupted"), &json!(90_000)));

@@ -24,13 +24,16 @@ pub struct GatherRow {
 pub fn forgotten(key: &Key, of: &Forgotten, gathers: &[GatherRow], ink: Ink) -> String {
     let mut text = match of.rows + of.kept + of.events {
         0 => format!("nothing of {} is kept\n", ink.paint(Tone::Strong, key.as_str())),
-        _ => format!(
-            "{} is forgotten: {} rows, {} values of jobs, {} lines of logs\n",
-            ink.paint(Tone::Strong, key.as_str()),
-            count(of.rows),
-            count(of.kept),
-            count(of.events),
-        ),
+        _ => {
+            let parts = [(of.rows, "row"), (of.kept, "value of a job"), (of.events, "line of a log")];
+            let plural = ["rows", "values of jobs", "lines of logs"];
+            let told = parts.iter().zip(plural).map(|((n, one), many)| match n {
+                1 => format!("1 {one}"),
+                n => format!("{} {many}", count(*n)),
+            });
+            let told: Vec<String> = told.collect();
+            format!("{} is forgotten: {}\n", ink.paint(Tone::Strong, key.as_str()), told.join(", "))
+        }
     };
     let mut part = |title: &str, rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
@@ -58,13 +61,14 @@ mod tests {
         let key = Key::parse("P1").expect("a key");
         let of = Forgotten {
             rows: 1200,
+            events: 1,
             outputs: vec![("r1".into(), "a.json".into())],
             unfinished: vec!["r2".into()],
             ..Forgotten::default()
         };
         let gathers = [GatherRow { run: "r1".into(), stage: Some("report".into()), key: Key::all() }];
         let expected = "\
-P1 is forgotten: 1,200 rows, 0 values of jobs, 0 lines of logs
+P1 is forgotten: 1,200 rows, 0 values of jobs, 1 line of a log
 
 files that hold it, or may: they are not rewritten
   a.json  r1

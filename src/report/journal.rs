@@ -21,6 +21,14 @@ pub struct LogLine {
     pub text: String,
 }
 
+/// What stands before the first line of a day: `2026-11-23 +08:00`.
+pub fn log_day(line: &LogLine, ink: Ink) -> String {
+    match (line.time.get(..10), line.time.get(19..)) {
+        (Some(date), Some(offset)) => ink.paint(Tone::Faint, &format!("{date} {offset}")),
+        _ => ink.paint(Tone::Faint, &line.time),
+    }
+}
+
 /// One line: `02:31:07 vitals P1  failed: http_404: GET /v1 answered 404`. Control characters are shown, not obeyed.
 pub fn log_line(line: &LogLine, ink: Ink) -> String {
     let clock = line.time.get(11..19).unwrap_or(&line.time);
@@ -56,6 +64,7 @@ mod tests {
             text: "failed: exit: \u{1b}[2J".into(),
         };
         assert_eq!(log_line(&line, Ink::default()), "02:31:07 vitals P1  failed: exit: \\u{1b}[2J");
+        assert_eq!(log_day(&line, Ink::default()), "2026-11-23 +08:00");
         let of_run = LogLine { stage: None, key: None, level: "info", text: "run started".into(), ..line };
         assert_eq!(log_line(&of_run, Ink { colour: true }), "\u{1b}[2m02:31:07\u{1b}[0m  run started");
     }

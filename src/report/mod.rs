@@ -13,8 +13,9 @@ pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, it
 pub use forgotten::{GatherRow, forgotten};
 pub use history::{Past, history};
 pub use ink::{Ink, Tone, cells};
-pub use journal::{LogLine, log_line};
+pub use journal::{LogLine, log_day, log_line};
 pub use table::{count, table};
+use table::{short, table_within, wrapped};
 
 use crate::item::{FailureRecord, RunOutcome, RunRecord, StageRecord};
 use std::{collections::BTreeMap, fmt::Write, path::Path, time::Duration};
@@ -35,6 +36,18 @@ pub struct Look<'a> {
     pub ink: Ink,
     /// Stands before the paths of outputs, so that they can be opened.
     pub out: Option<&'a Path>,
+    /// Cells of a line of the terminal: what is longer is broken between words, and names of stages are shortened. `None`:
+    /// lines are as long as what they say.
+    pub width: Option<usize>,
+}
+
+/// Names of stages take at most so many cells where a line has an end.
+const NAME: usize = 24;
+
+impl Look<'_> {
+    fn stage(self, name: &str) -> String {
+        if self.width.is_some() { short(name, NAME) } else { name.to_owned() }
+    }
 }
 
 /// One line: `nightly-vitals partial: 40 of 5,000 items of stage `vitals` are missing`.
@@ -59,21 +72,23 @@ pub fn text(record: &RunRecord) -> String {
 
 /// The same with the colours and paths of a [`Look`].
 pub fn painted(record: &RunRecord, look: Look<'_>) -> String {
-    let mut text = title(record, look.ink);
+    let mut text = title(record, look);
     let times = format!("run {}, {} to {}", record.run, record.started, record.ended);
     let _ = writeln!(text, "  {}\n", look.ink.paint(Tone::Faint, &times));
-    text.push_str(&stages(&record.stages, look.ink));
-    text.push_str(&missing(record, look.ink));
-    if record.leaked > 0 {
-        let what = if record.leaked == 1 {
-            "process that outlived its child, ended"
-        } else {
-            "processes that outlived their children, ended"
-        };
-        let _ = writeln!(text, "\n{} {} {what}", look.ink.paint(Tone::Strong, "leaked"), count(record.leaked));
-    }
+    text.push_str(&stages(&record.stages, look));
+    text.push_str(&missing(record, look));
+    text.push_str(&leaked(record, look.ink));
     text.push_str(&written(record, look));
     text
+}
+
+fn leaked(record: &RunRecord, ink: Ink) -> String {
+    let what = match record.leaked {
+        0 => return String::new(),
+        1 => "process that outlived its child, ended",
+        _ => "processes that outlived their children, ended",
+    };
+    format!("\n{} {} {what}\n", ink.paint(Tone::Strong, "leaked"), count(record.leaked))
 }
 
 /// The first files that were written.
@@ -100,18 +115,21 @@ fn written(record: &RunRecord, look: Look<'_>) -> String {
 }
 
 /// What every report begins with: `nightly-vitals partial after 37s`, and why.
-pub fn title(record: &RunRecord, ink: Ink) -> String {
-    let outcome = ink.paint(tone_of(record.outcome), &words(record.outcome));
-    let mut text = format!("{} {outcome}", ink.paint(Tone::Strong, &record.job));
-    match took(record) {
-        // The times of a record are whole seconds.
-        Some(Duration::ZERO) => text.push_str(" within a second"),
-        Some(took) => text.push_str(&format!(" after {}", span(took))),
-        None => {}
-    }
-    text.push('\n');
+pub fn title(record: &RunRecord, look: Look<'_>) -> String {
+    // The times of a record are whole seconds.
+    let took = match took(record) {
+        Some(Duration::ZERO) => " within a second".to_owned(),
+        Some(took) => format!(" after {}", span(took)),
+        None => String::new(),
+    };
+    headed(record, &took, look)
+}
+
+fn headed(record: &RunRecord, took: &str, look: Look<'_>) -> String {
+    let outcome = look.ink.paint(tone_of(record.outcome), &words(record.outcome));
+    let mut text = format!("{} {outcome}{took}\n", look.ink.paint(Tone::Strong, &record.job));
     if let Some(reason) = &record.reason {
-        let _ = writeln!(text, "  {reason}");
+        let _ = writeln!(text, "{}", wrapped("  ", reason, look.width));
     }
     text
 }
@@ -134,12 +152,15 @@ fn took(record: &RunRecord) -> Option<Duration> {
     read(&record.ended)?.duration_since(read(&record.started)?).try_into().ok()
 }
 
-/// A duration for people, its two largest units: `850ms`, `37s`, `1m 4s`, `2h 5m`, `3d 1h`.
+/// A duration for people, its two largest units: `850ms`, `1.4s`, `37s`, `1m 4s`, `2h 5m`, `3d 1h`.
 pub fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) if seconds == 0 => format!("{}ms", duration.as_millis()),
+        (0, 0, 0) if seconds < 10 && duration.subsec_millis() >= 100 => {
+            format!("{seconds}.{}s", duration.subsec_millis() / 100)
+        }
         (0, 0, 0) => format!("{seconds}s"),
         (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
         (0, _, _) => format!("{hours}h {minutes}m"),
@@ -148,18 +169,21 @@ pub fn span(duration: Duration) -> String {
 }
 
 /// Who is missing, and why: each by name, or, when they are many, the first of each class.
-fn missing(record: &RunRecord, ink: Ink) -> String {
+fn missing(record: &RunRecord, look: Look<'_>) -> String {
+    let ink = look.ink;
     let missing: u64 = record.stages.iter().map(|stage| stage.counts.missing()).sum();
     if missing == 0 {
         return String::new();
     }
     let mut text = format!("\n{} {}\n", ink.paint(Tone::Strong, "missing"), count(missing));
-    let rows: Vec<Vec<String>> = if missing <= NAMED as u64 {
-        record.failures.iter().map(|failure| item(failure, ink)).collect()
+    if missing <= NAMED as u64 {
+        let rows: Vec<_> = record.failures.iter().map(|failure| item(failure, look)).collect();
+        text.push_str(&table_within(&[], &rows, &[], look.width));
     } else {
-        classes(record).iter().map(|((stage, class), n)| group(record, stage, class, *n, ink)).collect()
-    };
-    text.push_str(&table(&[], &rows, &[]));
+        let classes = classes(record);
+        let rows: Vec<_> = classes.iter().map(|((stage, class), n)| group(record, stage, class, *n, look)).collect();
+        text.push_str(&table_within(&[], &rows, &[1], look.width));
+    }
     let unnamed = missing.saturating_sub(record.failures.len() as u64);
     if missing <= NAMED as u64 && unnamed > 0 {
         // What was cancelled before a worker took it has no name here, nor has what was forgotten.
@@ -170,12 +194,13 @@ fn missing(record: &RunRecord, ink: Ink) -> String {
     text
 }
 
-fn item(failure: &FailureRecord, ink: Ink) -> Vec<String> {
-    let class = ink.paint(Tone::Bad, &failure.class);
-    vec![failure.stage.clone(), class, failure.key.to_string(), message(failure, ink)]
+fn item(failure: &FailureRecord, look: Look<'_>) -> Vec<String> {
+    let class = look.ink.paint(Tone::Bad, &failure.class);
+    vec![look.stage(&failure.stage), class, failure.key.to_string(), message(failure, look.ink)]
 }
 
-fn group(record: &RunRecord, stage: &str, class: &str, n: u64, ink: Ink) -> Vec<String> {
+fn group(record: &RunRecord, stage: &str, class: &str, n: u64, look: Look<'_>) -> Vec<String> {
+    let ink = look.ink;
     let mut those =
         record.failures.iter().filter(|failure| failure.stage == stage && failure.class == class).peekable();
     let first = those.peek().map(|failure| message(failure, ink)).unwrap_or_default();
@@ -183,7 +208,7 @@ fn group(record: &RunRecord, stage: &str, class: &str, n: u64, ink: Ink) -> Vec<
     if n > keys.len() as u64 && !keys.is_empty() {
         keys.push("…");
     }
-    vec![stage.to_owned(), format!("{} {}", count(n), ink.paint(Tone::Bad, class)), keys.join(" "), first]
+    vec![look.stage(stage), count(n), ink.paint(Tone::Bad, class), keys.join(" "), first]
 }
 
 fn message(failure: &FailureRecord, ink: Ink) -> String {
@@ -196,7 +221,8 @@ fn message(failure: &FailureRecord, ink: Ink) -> String {
 }
 
 /// The stages as a table.
-fn stages(stages: &[StageRecord], ink: Ink) -> String {
+fn stages(stages: &[StageRecord], look: Look<'_>) -> String {
+    let ink = look.ink;
     let all: Vec<Vec<String>> = stages
         .iter()
         .map(|stage| {
@@ -210,20 +236,22 @@ fn stages(stages: &[StageRecord], ink: Ink) -> String {
                 count(counts.timed_out),
                 count(counts.cancelled),
                 count(counts.not_reached),
+                count(counts.held),
                 count(counts.attempts),
             ];
-            std::iter::once(stage.name.clone()).chain(numbers).collect()
+            std::iter::once(look.stage(&stage.name)).chain(numbers).collect()
         })
         .collect();
-    let names = ["stage", "items", "ok", "empty", "failed", "timed out", "cancelled", "not reached", "attempts"];
+    let names =
+        ["stage", "items", "ok", "empty", "failed", "timed out", "cancelled", "not reached", "held", "attempts"];
     // Outcomes that no stage has are left out: the table of a good night is short.
     let shown: Vec<usize> = (0..names.len())
-        .filter(|at| matches!(at, 0..=2) || *at == 8 || all.iter().any(|row| row[*at] != "0"))
+        .filter(|at| matches!(at, 0..=2) || *at == 9 || all.iter().any(|row| row[*at] != "0"))
         .collect();
     let paint = |at: usize, cell: &str| match at {
         0 => ink.paint(Tone::Strong, cell),
         _ if cell == "0" => ink.paint(Tone::Faint, cell),
-        4..=7 => ink.paint(Tone::Bad, cell),
+        4..=8 => ink.paint(Tone::Bad, cell),
         _ => cell.to_owned(),
     };
     let pick = |row: &[String]| shown.iter().map(|at| paint(*at, &row[*at])).collect::<Vec<_>>();
@@ -337,14 +365,14 @@ written
             });
         }
         let text = text(&record);
-        let told = "missing 42\n  vitals  41 http_404  Q0 Q1 Q2 …  GET /v1 answered 404\n  \
-                    vitals  1 timeout    P00007      GET /v1 took longer than 5s (4 attempts)\n";
+        let told = "missing 42\n  vitals  41  http_404  Q0 Q1 Q2 …  GET /v1 answered 404\n  \
+                    vitals   1  timeout   P00007      GET /v1 took longer than 5s (4 attempts)\n";
         assert!(text.contains(told), "{text}");
     }
 
     #[test]
     fn colours_change_no_column_and_paths_can_be_opened() {
-        let look = Look { ink: Ink { colour: true }, out: Some(Path::new("/srv/out")) };
+        let look = Look { ink: Ink { colour: true }, out: Some(Path::new("/srv/out")), width: None };
         let painted = painted(&record(), look);
         assert!(painted.contains("\x1b[33mpartial\x1b[0m"), "{painted}");
         assert!(painted.contains("/srv/out/2026-11-22/vitals.json"), "{painted}");
@@ -363,7 +391,8 @@ written
 
     #[test]
     fn a_duration_is_told_by_its_two_largest_units() {
-        let told = [0.85, 37.2, 64.0, 7_500.0, 266_400.0].map(|seconds| span(Duration::from_secs_f64(seconds)));
-        assert_eq!(told, ["850ms", "37s", "1m 4s", "2h 5m", "3d 2h"]);
+        let told = [0.85, 1.0, 1.47, 9.99, 37.2, 64.0, 7_500.0, 266_400.0];
+        let told = told.map(|seconds| span(Duration::from_secs_f64(seconds)));
+        assert_eq!(told, ["850ms", "1s", "1.4s", "9.9s", "37s", "1m 4s", "2h 5m", "3d 2h"]);
     }
 }

@@ -1,9 +1,9 @@
 //! Items that wait outside memory: read back when the inbox has ended (RUNS T4).
 
 use super::{
-    state::{CutWatch, RunState},
+    state::{Cut, CutWatch, RunState},
     token::{Done, Token},
-    worker::{Worker, join, outcome_of},
+    worker::{Worker, join},
 };
 use crate::{
     flow::Group,
@@ -12,6 +12,7 @@ use crate::{
     store::{Row, RowEnd, StoreError},
     world::{
         Boot, Due,
+        failpoint::{Point, pass},
         plant::{Bug, planted},
     },
 };
@@ -36,13 +37,16 @@ pub async fn run_round(run: &Arc<RunState>, place: u16) {
                 permits.acquire_returning().await;
                 // It is read back when the inbox has ended, which may be after its own deadline (RUNS T3).
                 let late = token.body().item_deadline.is_some_and(|until| run.world().boot() > until);
-                let late = late.then_some(Outcome::TimedOut);
-                if let Some(outcome) = watch.now().map(|cut| outcome_of(&cut)).or(late) {
+                let late = late.then_some(Some(Outcome::TimedOut));
+                if let Some(outcome) = watch.now().map(|cut| cut.outcome()).or(late) {
                     permits.release_working();
                     let attempts = token.body().carried;
-                    token.settle(&run, cut_off(outcome, attempts), Vec::new()).await;
+                    if let Some(outcome) = outcome {
+                        token.settle(&run, cut_off(outcome, attempts), Vec::new()).await;
+                    }
                     continue;
                 }
+                pass(Point::Returned);
                 if worker.item(&run, token).await {
                     permits.release_working();
                 }
@@ -82,14 +86,18 @@ async fn feed(run: &Arc<RunState>, place: u16, sender: &async_channel::Sender<To
                 let cut = async { Some(watch.cut().await) };
                 cut.or(time).await
             };
+            if cut == Some(Cut::Stopped) {
+                // It goes on waiting in the store.
+                return Ok(());
+            }
             let attempts = row.attempts;
             let mut token = reopen(run, place, row);
-            match cut {
+            match cut.and_then(|cut| cut.outcome()) {
                 None => {
                     // The workers of the round take until the sender is dropped.
                     let _ = sender.send(token).await;
                 }
-                Some(cut) => token.settle(run, cut_off(outcome_of(&cut), attempts), Vec::new()).await,
+                Some(outcome) => token.settle(run, cut_off(outcome, attempts), Vec::new()).await,
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What `run.…` says in templates and jq.
 
+use super::options::After;
 use crate::item::Value;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde_json::json;
@@ -16,6 +17,8 @@ pub struct RunIdentity<'a> {
     pub jobs: &'a Path,
     /// Which pass of the run this is, from 1.
     pub attempt: u32,
+    /// What came before, where it starts after another.
+    pub after: Option<&'a After>,
 }
 
 impl RunIdentity<'_> {
@@ -23,7 +26,7 @@ impl RunIdentity<'_> {
     pub fn facts(&self) -> Value {
         let date = self.due.to_zoned(self.zone.clone()).date();
         let night = date.checked_sub(1.day()).unwrap_or(date);
-        json!({
+        let mut facts = json!({
             "id": self.id,
             "job": self.job,
             "due": rfc3339(self.due, self.zone),
@@ -34,7 +37,11 @@ impl RunIdentity<'_> {
             "out": absolute(self.out).to_string_lossy(),
             "jobs": absolute(self.jobs).to_string_lossy(),
             "host": rustix::system::uname().nodename().to_string_lossy(),
-        })
+        });
+        if let Some(after) = self.after {
+            facts["after"] = json!(after);
+        }
+        facts
     }
 }
 
@@ -70,6 +77,7 @@ mod tests {
             out: Path::new("out"),
             jobs: Path::new("jobs"),
             attempt: 1,
+            after: None,
         };
         let facts = identity.facts();
         assert_eq!(facts["date"], "2026-11-23");

@@ -12,7 +12,10 @@ use crate::{
     lang::{Facts, RunFacts},
     limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
     report,
-    world::Due,
+    world::{
+        Due,
+        failpoint::{Point, pass},
+    },
 };
 use futures_lite::FutureExt;
 use log::Level;
@@ -21,18 +24,16 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 impl RunState {
     /// Places of the notices that this outcome asks for.
     pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
-        if self.dry.is_some() {
-            return Vec::new();
-        }
-        let asked = self.job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-        asked.map(|(place, _)| place as u16).collect()
+        if self.dry.is_some() { Vec::new() } else { self.job.notices_after(outcome) }
     }
 }
 
-/// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome (RUNS D5).
+/// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome. A run that
+/// stops begins none: the next start sends what is left (RUNS D5).
 pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
+    let is_cut = || run.killed.is_settled() || run.stop_cut.is_settled();
     for place in places.iter().copied() {
-        if run.killed.is_settled() {
+        if is_cut() || run.stop.is_settled() {
             return;
         }
         let Some(notice) = run.job.on_finish.get(usize::from(place)) else { continue };
@@ -44,15 +45,22 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
             run.killed.wait().await;
             Err("the run was killed".to_owned())
         };
+        let stopped = async {
+            run.stop_cut.wait().await;
+            Err("the run was stopped".to_owned())
+        };
+        pass(Point::NoticeBegins);
         let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
         let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
-        let sent = work.or(time).or(killed).await;
+        let sent = work.or(time).or(killed).or(stopped).await;
+        pass(Point::NoticeSent);
         // One that was cut short is sent again by the next start.
-        if let Some(kept) = run.kept.as_ref().filter(|_| !run.killed.is_settled())
+        if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
             && let Err(error) = kept.rows.notice_done(place).await
         {
             said(run, place, &error.to_string());
         }
+        pass(Point::NoticeDone);
         if let Err(why) = sent {
             said(run, place, &format!("on_finish failed: {why}"));
         }

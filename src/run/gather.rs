@@ -13,7 +13,10 @@ use crate::{
     lang::{Facts, Group, Rows, Template},
     limits::BATCH_ROWS,
     store::{GroupMember, Membership, Page, RunStore, StoreError},
-    world::plant::{Bug, planted},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+    },
 };
 use serde_json::json;
 use std::{
@@ -31,6 +34,10 @@ pub async fn run_gather(run: Arc<RunState>, place: u16) {
         feed_ended(&run, place);
         return end_stage(&run, place);
     }
+    if run.is_stopping() {
+        run.leave(place);
+        return end_stage(&run, place);
+    }
     let frozen = freeze_counts(&run, place);
     lock(&run.frozen).insert(place, Arc::new(frozen));
     if run.plan(place).from.iter().any(|parent| run.stage(*parent).incomplete.load(Ordering::Acquire)) {
@@ -42,9 +49,11 @@ pub async fn run_gather(run: Arc<RunState>, place: u16) {
     if let Err(error) = feed(&run, place).await {
         run.store_failed(&error);
     }
-    feed_ended(&run, place);
+    if !run.leaves_unfinished(place) {
+        feed_ended(&run, place);
+    }
     join(&run, place, &tasks).await;
-    while run.stage(place).deferred.load(Ordering::Acquire) > 0 {
+    while run.stage(place).deferred.load(Ordering::Acquire) > 0 && !run.is_stopping() {
         super::deferred::run_round(&run, place).await;
     }
     end_stage(&run, place);
@@ -71,6 +80,7 @@ fn counts_value(counts: &Counts) -> Value {
 async fn feed(run: &Arc<RunState>, place: u16) -> Result<(), StoreError> {
     let rows = run.rows().await?;
     rows.flush().await?;
+    pass(Point::GatherBegins);
     match &run.plan(place).kind {
         StageKind::GatherBy(template) => {
             group_values(run, place, &rows, template).await?;
@@ -129,6 +139,9 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
             }
         }
         rows.assign_groups(place, members).await?;
+        if run.cuts_feed(place) {
+            return Ok(());
+        }
     }
     let ancestors = run.job.ancestors(place);
     let mut page = Page { after: None, limit: BATCH_ROWS };
@@ -147,6 +160,9 @@ async fn group_values(run: &Arc<RunState>, place: u16, rows: &RunStore, template
             }
         }
         rows.assign_groups(place, members).await?;
+        if run.cuts_feed(place) {
+            return Ok(());
+        }
     }
 }
 
@@ -170,7 +186,7 @@ async fn send_groups(run: &Arc<RunState>, place: u16, rows: &RunStore) -> Result
         let lineages = (ordinal..).take(texts.len()).map(|at| Lineage::listed(place, at)).collect();
         let settled = settled(run, place, rows, lineages).await?;
         for (text, settled) in texts.into_iter().zip(settled) {
-            if run.cancel.get().is_some() {
+            if run.cuts_feed(place) {
                 return Ok(());
             }
             let lineage = Lineage::listed(place, ordinal);

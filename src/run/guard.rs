@@ -46,7 +46,8 @@ impl Alarms {
     }
 }
 
-/// Runs `attempt` until it is done or something cuts it: a cut of the stage or the run, the item's own deadline, `timeout`.
+/// Runs `attempt` until it is done or something cuts it: a cut of the stage or the run (a stop cuts one that waits without a
+/// work permit before one that works), the item's own deadline, `timeout`.
 /// The attempt is polled first, so a success in the same tick as a deadline is a success; clocks are read only while it is
 /// pending.
 ///
@@ -66,7 +67,7 @@ pub fn guard<'a, T>(
             Poll::Pending => {}
         }
         let deaf = planted(Bug::CancelMissesParked) && slot.is_parked();
-        if !deaf && let Poll::Ready(cut) = watch.poll(cx) {
+        if !deaf && let Poll::Ready(cut) = watch.poll(cx, !slot.is_parked()) {
             return Poll::Ready(Guarded::Cut(cut));
         }
         if let Some(deadline) = slot.own_deadline()

@@ -18,7 +18,10 @@ use crate::{
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
-    world::{Boot, World},
+    world::{
+        Boot, World,
+        failpoint::{Point, pass},
+    },
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -120,20 +123,22 @@ impl Outline {
     }
 }
 
-/// What the rows of a run say of it when it has no record. Its counts are "at least".
+/// What the rows of a run say of it when it has no record. Its counts are "at least", but for listings that were done.
 pub async fn record_so_far(
     rows: &RunStore,
-    head: &RunHead,
+    details: &RunDetails,
     outline: &Outline,
     reason: Option<String>,
     ended_ms: i64,
 ) -> Result<RunRecord, StoreError> {
+    let head = &details.head;
     let mut stages = Vec::new();
     for place in outline.places() {
+        let complete = details.stages.iter().any(|mark| mark.stage == place && mark.listed);
         let tally = rows.tally(place).await?;
         let items = tally.counts.items + tally.waiting;
         let name = outline.name(place).unwrap_or_default().to_owned();
-        stages.push(StageRecord { name, counts: Counts { items, complete: false, ..tally.counts } });
+        stages.push(StageRecord { name, counts: Counts { items, complete, ..tally.counts } });
     }
     let places: Vec<u16> = outline.places().collect();
     let missing = rows.failures(&places, None, Page { after: None, limit: SUMMARY_LIST_MAX }).await?;
@@ -164,13 +169,25 @@ pub async fn record_so_far(
 /// Settles a run that nobody works on and nobody will resume as `interrupted`, with what its rows say of it, and ends what its
 /// dead process has left running. False when it has ended meanwhile, or somebody works on it.
 ///
+/// The notices that its job wants after that end are recorded with it; [`Runner::send_notices`](super::Runner::send_notices)
+/// sends them. A job that is not understood any more has none.
+///
 /// # Errors
 /// When the state cannot be read or written.
-pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<bool, StoreError> {
+pub async fn give_up(
+    world: &World,
+    state: &State,
+    head: &RunHead,
+    surroundings: &Surroundings,
+) -> Result<bool, StoreError> {
     let Some(details) = state.details(&head.run).await? else { return Ok(false) };
     let reason = "its process ended before it, and nobody went on with it";
-    let end = end_of_dead(world, state, &details, RunOutcome::Interrupted, reason).await?;
+    let outcome = RunOutcome::Interrupted;
+    let notices = kept_job(&details, surroundings).map_or_else(|_| Vec::new(), |kept| kept.job.notices_after(outcome));
+    let end = RunEnd { notices, ..end_of_dead(world, state, &details, outcome, reason).await? };
+    pass(Point::GiveUpBegins);
     let settled = state.interrupt(&head.run, end).await?;
+    pass(Point::GivenUp);
     if settled {
         end_strangers(world, &head.run).await;
     }
@@ -178,16 +195,17 @@ pub async fn give_up(world: &World, state: &State, head: &RunHead) -> Result<boo
 }
 
 /// Ends a run that was taken over and crashed the program too often (RUNS S8), and what its dead process has left running.
-/// Its notices are sent by the next run of the job.
-pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDetails) -> Result<(), StoreError> {
+/// The notices that are to be sent of it.
+pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDetails) -> Result<Vec<u16>, StoreError> {
     let reason = "it ended the program too often without getting on";
     let outcome = RunOutcome::Quarantined;
-    let notices = job.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
-    let notices = notices.map(|(place, _)| place as u16).collect();
-    let end = RunEnd { notices, ..end_of_dead(world, state, details, outcome, reason).await? };
-    state.rows(&details.head.run).end(end).await?;
+    let notices = job.notices_after(outcome);
+    let so_far = end_of_dead(world, state, details, outcome, reason).await?;
+    pass(Point::QuarantineBegins);
+    state.rows(&details.head.run).end(RunEnd { notices: notices.clone(), ..so_far }).await?;
+    pass(Point::Quarantined);
     end_strangers(world, &details.head.run).await;
-    Ok(())
+    Ok(notices)
 }
 
 /// How a run ends of which only rows are left.
@@ -201,7 +219,7 @@ async fn end_of_dead(
     let (head, reason) = (&details.head, Some(reason.to_owned()));
     let ended_ms = world.wall().as_millisecond();
     let rows = state.rows(&head.run);
-    let so_far = record_so_far(&rows, head, &Outline::of(details), reason.clone(), ended_ms).await?;
+    let so_far = record_so_far(&rows, details, &Outline::of(details), reason.clone(), ended_ms).await?;
     let stored = StoredRecord { record: RunRecord { outcome, ..so_far }, timeline: Vec::new() };
     Ok(RunEnd {
         outcome,
@@ -227,6 +245,7 @@ pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }
+    options.after = serde_json::from_value(kept["after"].clone()).ok();
     let params: Value = serde_json::from_str(&details.params).unwrap_or_default();
     options.params = params.as_object().cloned().unwrap_or_default().into_iter().collect();
 }
@@ -311,7 +330,8 @@ impl RunState {
             budget_ms: budget.map(millis),
             definition: serde_json::to_string(&definition).unwrap_or_default(),
             params: self.facts.params.to_string(),
-            options: serde_json::json!({ "out": absolute(&self.options.out).to_str() }).to_string(),
+            options: serde_json::json!({ "out": absolute(&self.options.out).to_str(), "after": self.options.after })
+                .to_string(),
             alone: keeping.alone,
         }
     }
@@ -449,7 +469,7 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                         Token::arrive(run, *reader, lineage, key, value).send(run).await;
                     }
                 }
-                if run.cancel.get().is_some() {
+                if run.cuts_feed(place) {
                     return;
                 }
             }

@@ -4,7 +4,6 @@
 //! `gather` are the three kinds of stages, `deadline` closes or cancels them, `outcome` decides how it ended, `finish`
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
-mod account;
 mod chain;
 mod deadline;
 mod deferred;
@@ -12,6 +11,7 @@ mod facts;
 mod finish;
 mod gather;
 mod guard;
+mod handle;
 mod kept;
 mod options;
 mod outcome;
@@ -21,13 +21,15 @@ mod retry;
 mod rows;
 mod source;
 mod state;
+mod stop;
 mod token;
 mod worker;
 
-pub use account::{account, ran, standing};
 pub use facts::rfc3339;
+pub use handle::RunHandle;
+pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
-pub use options::{Preview, RunOptions};
+pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
@@ -35,12 +37,15 @@ pub use state::CancelReason;
 use crate::{
     action::{Journal, Leftovers, Line, Outputs, RunContext},
     flow::{Group, Latch, panic_text},
-    item::{FailureRecord, Lineage, RunRecord, StageRecord, Value},
+    item::{FailureRecord, Lineage, RunOutcome, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
     store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
-    world::{BoxFuture, Due, Task, World},
+    world::{
+        BoxFuture, Due, Task, World,
+        failpoint::{Point, pass},
+    },
 };
 use event_listener::Event;
 use futures_lite::{FutureExt, future};
@@ -87,6 +92,8 @@ pub enum StartError {
     Busy(String),
     /// This firing, or this run, has begun before: the run that did.
     Begun(String),
+    /// This firing was skipped or missed, which stands.
+    Settled,
     /// The run has ended, or a living process works on it: there is nothing to resume.
     NotResumable(String),
     /// The run has not ended: it cannot be repeated.
@@ -114,6 +121,7 @@ impl fmt::Display for StartError {
             StartError::Service(why) | StartError::Out(why) => f.write_str(why),
             StartError::Busy(run) => write!(f, "the job runs already: {run}"),
             StartError::Begun(run) => write!(f, "it was begun before: {run}"),
+            StartError::Settled => f.write_str("this time of the job was skipped or missed, which stands"),
             StartError::NotResumable(run) => {
                 write!(f, "{run} has ended, or another process works on it: there is nothing to resume")
             }
@@ -169,13 +177,13 @@ impl std::error::Error for StartError {}
 /// the timer of a [`World`] is shared by its runs, and ends at the executor's next turn when nobody sleeps any more.)
 ///
 /// # Cancel safety
-/// Dropping it cancels the run: its items are settled and its processes ended by the tasks that are left on the executor, which
+/// Dropping it cancels the run, and cuts one short that stops already: its items are settled and its processes ended by the tasks that are left on the executor, which
 /// must be driven until they are done. If the executor is dropped too, its tasks go with it and their processes are killed.
 ///
 /// # Panics
 /// When it is polled although the executor was dropped before the run's end.
 pub struct Run {
-    state: Arc<RunState>,
+    handle: RunHandle,
     story: Option<Task<()>>,
     record: Arc<Mutex<Option<RunRecord>>>,
 }
@@ -204,10 +212,15 @@ impl Runner {
         let kept = Kept::new(&self.world, &keeping.state, &id, &id, None);
         options.store = StoreChoice::Kept(kept.rows.clone());
         let state = self.state(job, options, Some(kept))?;
+        pass(Point::ClaimBegins);
         match keeping.state.begin(state.new_run(keeping)).await.map_err(StartError::State)? {
-            Begun::Now => Ok(self.launch(state)),
+            Begun::Now => {
+                pass(Point::Claimed);
+                Ok(self.launch(state))
+            }
             Begun::Before(head) => Err(StartError::Begun(head.run.to_string())),
             Begun::Busy(head) => Err(StartError::Busy(head.run.to_string())),
+            Begun::Settled => Err(StartError::Settled),
         }
     }
 
@@ -224,19 +237,30 @@ impl Runner {
         run: &str,
     ) -> Result<Run, StartError> {
         let clocks = Clocks { wall_ms: self.world.wall().as_millisecond(), boot_ms: kept::millis(self.world.boot().0) };
+        pass(Point::TakeOverBegins);
         let resume = match state.take_over(run, clocks).await.map_err(StartError::State)? {
             TakenOver::Now(resume) => resume,
             TakenOver::Refused(_) | TakenOver::Unknown => return Err(StartError::NotResumable(run.to_owned())),
         };
+        pass(Point::TakenOver);
         if resume.is_poison {
-            kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let places = kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
+            let details = state.details(run).await.map_err(StartError::State)?;
+            if let Some(details) = details.filter(|_| !places.is_empty())
+                && let Err(error) = self.send_notices(job, options, state, &details, &places).await
+            {
+                // They stay in the outbox.
+                log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
+            }
             return Err(StartError::Poison(run.to_owned()));
         }
         let run = self.taken_over(job, options, state, resume)?;
         // What the dead process left is gone before anything runs again.
         run.context.leftovers.expect_strangers();
         run.context.leftovers.join().await;
+        pass(Point::StrangersEnded);
         run.context.outputs.sweep().await;
+        pass(Point::Swept);
         Ok(self.launch(run))
     }
 
@@ -267,7 +291,7 @@ impl Runner {
             let record = story.tell().await;
             *lock(&place) = Some(record);
         });
-        Run { state, story: Some(story), record }
+        Run { handle: RunHandle::new(state), story: Some(story), record }
     }
 
     fn state(&self, job: &Arc<Job>, mut options: RunOptions, kept: Option<Kept>) -> Result<RunState, StartError> {
@@ -307,6 +331,7 @@ impl Runner {
             out: &options.out,
             jobs: &options.jobs,
             attempt: kept.as_ref().map_or(1, Kept::pass),
+            after: options.after.as_ref(),
         };
         let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
         let mut services = BTreeMap::new();
@@ -348,6 +373,8 @@ impl Runner {
             options,
             cancel: Latch::new(),
             killed: Latch::new(),
+            stop: Latch::new(),
+            stop_cut: Latch::new(),
             settled: AtomicBool::new(false),
             deadline_passed: AtomicBool::new(false),
             broken: Mutex::default(),
@@ -378,11 +405,16 @@ fn merged_params(defaults: &Value, given: &BTreeMap<String, Value>) -> Result<Va
     Ok(Value::Object(params))
 }
 
+/// What a store says that does not answer.
+fn silent<T>() -> Result<T, StoreError> {
+    Err(StoreError::Io("it does not answer".into()))
+}
+
 impl RunState {
     /// From the first stage to the last notice, with its log beside it.
     async fn tell(self: Arc<RunState>) -> RunRecord {
         let story = async {
-            let record = self.clone().work().await;
+            let record = self.clone().work().or(self.watch_stop()).await;
             self.context.journal.close();
             record
         };
@@ -393,21 +425,32 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline holds all the same.
+        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same.
         let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
+        let stopped = async {
+            self.stop_cut.wait().await;
+        };
         let opening = async {
             if let Err(error) = self.restore().await {
                 self.store_failed(&error);
             }
+            pass(Point::Restored);
             self.open_for_outputs().await;
         };
-        opening.or(late).await;
+        opening.or(late).or(stopped).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
+        self.settle_left().await;
         let mut record = self.record().await;
-        if let Err(error) = self.keep_end(&record).await {
+        pass(Point::SettleBegins);
+        let kept = match record.outcome {
+            RunOutcome::Interrupted => self.release().await,
+            _ => self.keep_end(&record).await,
+        };
+        if let Err(error) = kept {
             record.unsaved = Some(error.to_string());
         }
+        pass(Point::Settled);
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
@@ -448,7 +491,8 @@ impl RunState {
     }
 
     fn say_ended(&self, record: &RunRecord) {
-        let text = format!("run ended{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default());
+        let how = if record.outcome == RunOutcome::Interrupted { "let go" } else { "ended" };
+        let text = format!("run {how}{}", record.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default());
         let line = Line::of_run(Level::Info, &text);
         self.context.journal.write(&line.with(&[("job", &record.job), ("outcome", &record.outcome)]));
     }
@@ -499,16 +543,22 @@ impl RunState {
         }
     }
 
-    /// Ends when the run was cancelled and its stages did not end soon after: what they wait for does not come. That is how a
+    /// Ends when the run was cancelled, or cut by a stop, and its stages did not end soon after: what they wait for does not come. That is how a
     /// stall ends, at the run's deadline if not before.
     async fn watch_cut(&self) {
-        self.cancel.wait().await;
+        let stopped = async {
+            self.stop_cut.wait().await;
+        };
+        let cancelled = async {
+            self.cancel.wait().await;
+        };
+        cancelled.or(stopped).await;
         self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
         let running = self.stages.iter().find(|stage| !stage.has_ended());
         log::error!(
             target: "lamplighter::run",
             run = self.context.id.as_str(), stage = running.map_or("", |stage| &*stage.name);
-            "stage does not end though the run was cancelled: its store does not answer, or this is a defect of \
+            "stage does not end though the run was cut: its store does not answer, or this is a defect of \
              Lamplighter; it is cut"
         );
         self.unanswered.store(true, Ordering::Release);
@@ -517,7 +567,11 @@ impl RunState {
     /// What the store answers, or nothing when it has not answered for too long, now or before.
     async fn answered<T>(&self, question: impl Future<Output = T>) -> Option<T> {
         let patience = async {
-            let long = if self.cancel.is_settled() { LEFTOVER_UNKILLABLE_AFTER } else { ON_FINISH_TIMEOUT };
+            let long = if self.cancel.is_settled() || self.stop.is_settled() {
+                LEFTOVER_UNKILLABLE_AFTER
+            } else {
+                ON_FINISH_TIMEOUT
+            };
             self.world().sleep(long).await;
             self.unanswered.store(true, Ordering::Release);
             log::error!(target: "lamplighter::run", run = self.context.id.as_str(); "the store of the run does not answer");
@@ -552,7 +606,6 @@ impl RunState {
             let shown = failures.iter().filter(|((place, _), _): &(&(u16, Lineage), _)| !self.plan(*place).hidden);
             shown.map(|(_, failure)| failure.clone()).collect()
         };
-        let silent = || Err(StoreError::Io("it does not answer".into()));
         let stored = self.answered(self.context.outputs.stored(SUMMARY_LIST_MAX)).await;
         let (outputs, outputs_total) = match stored.unwrap_or_else(silent) {
             Ok(outputs) => outputs,
@@ -583,42 +636,44 @@ impl RunState {
 }
 
 impl Run {
-    /// Its id.
+    /// Steers it from elsewhere than where it is awaited.
+    pub fn handle(&self) -> RunHandle {
+        self.handle.clone()
+    }
+
+    /// See [`RunHandle::id`].
     pub fn id(&self) -> &str {
-        &self.state.context.id
+        self.handle.id()
     }
 
-    /// Root of its outputs.
+    /// See [`RunHandle::out`].
     pub fn out(&self) -> &Path {
-        &self.state.options.out
+        self.handle.out()
     }
 
-    /// Where it stands now.
+    /// See [`RunHandle::progress`].
     pub fn progress(&self) -> Progress {
-        Progress::of(&self.state)
+        self.handle.progress()
     }
 
-    /// Cancels it: items settle at once, connections close, processes are asked to end and killed after the grace period.
-    /// `by` completes "cancelled by …". The first reason stays.
-    ///
-    /// When its stages have ended and only its notices are on their way, this ends the wait for them.
+    /// See [`RunHandle::cancel`].
     pub fn cancel(&self, by: &str) {
-        self.state.cancel(CancelReason::Asked(by.to_owned()));
-        if self.state.settled.load(Ordering::Acquire) {
-            self.state.killed.settle(());
-        }
+        self.handle.cancel(by);
     }
 
-    /// True once it was killed.
+    /// See [`RunHandle::is_killed`].
     pub fn is_killed(&self) -> bool {
-        self.state.killed.is_settled()
+        self.handle.is_killed()
     }
 
-    /// Cancels it and kills what is left now.
+    /// See [`RunHandle::kill`].
     pub fn kill(&self, by: &str) {
-        self.cancel(by);
-        self.state.killed.settle(());
-        self.state.context.leftovers.kill_now();
+        self.handle.kill(by);
+    }
+
+    /// See [`RunHandle::stop`].
+    pub fn stop(&self) {
+        self.handle.stop();
     }
 }
 
@@ -642,7 +697,7 @@ impl Future for Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if let Some(story) = self.story.take() {
-            self.state.cancel(CancelReason::Asked("the drop of its handle".to_owned()));
+            self.handle.dropped();
             story.detach();
         }
     }

@@ -6,10 +6,22 @@ use crate::{
     lang::Secret,
     limits::{GRACE_PERIOD_DEFAULT, SPOOL_BYTES_DEFAULT},
 };
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// What a dry run prints, line by line.
 pub type Preview = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// The run, or the time at which none was started, after which a run starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// Name of its job.
+    pub job: String,
+    /// Its id; its due where it was missed.
+    pub id: String,
+    /// How it ended, in snake_case; `missed`.
+    pub outcome: String,
+}
 
 /// Options of one run. `RunOptions::default()` runs the job as it is written, with outputs below `./out`.
 ///
@@ -33,6 +45,8 @@ pub struct RunOptions {
     pub id: Option<String>,
     /// Runs as if due at this instant; now when `None`.
     pub due: Option<jiff::Timestamp>,
+    /// What `run.after` says of the run after which it starts.
+    pub after: Option<After>,
     /// Replaces the job's deadline.
     pub deadline: Option<Duration>,
     /// Replaces params, by name; see [`crate::job::Job::param`] for how a text becomes a value.
@@ -68,6 +82,7 @@ impl Default for RunOptions {
         RunOptions {
             id: None,
             due: None,
+            after: None,
             deadline: None,
             params: BTreeMap::new(),
             secrets: BTreeMap::new(),

@@ -7,10 +7,13 @@ use crate::{
 };
 use std::sync::atomic::Ordering;
 
-/// The outcome of a run whose stages have all ended.
+/// The outcome of a run whose stages have all ended, or were left unfinished by a stop.
 pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
     if let Some(reason) = run.cancel.get().filter(|_| !planted(Bug::LaterReasonWins) || lock(&run.broken).is_none()) {
         return of_cancel(run, reason);
+    }
+    if run.stages.iter().any(|stage| stage.unfinished.load(Ordering::Acquire)) {
+        return (RunOutcome::Interrupted, Some("stopped: it will be resumed".to_owned()));
     }
     if run.deadline_passed.load(Ordering::Acquire) && !planted(Bug::LateIsFine) {
         return (RunOutcome::DeadlineExceeded, Some("the deadline passed before the last stage ended".to_owned()));
@@ -40,14 +43,15 @@ pub fn decide(run: &RunState) -> (RunOutcome, Option<String>) {
         }
         let one_more = u64::from(planted(Bug::ToleranceOffByOne) && counts.missing() > 0);
         if plan.tolerate.exceeded(counts.missing() + one_more, counts.items) {
-            let (outcome, why) = if stage.is_closed() {
-                (RunOutcome::DeadlineExceeded, "its deadline closed it")
+            let (outcome, closed) = if stage.is_closed() {
+                (RunOutcome::DeadlineExceeded, ": its deadline closed it")
             } else {
-                (RunOutcome::Failed, "more than it tolerates")
+                (RunOutcome::Failed, "")
             };
             let counts =
                 format!("{} of {} items of stage `{}` are missing", counts.missing(), counts.items, stage.name);
-            return (outcome, Some(format!("{counts}: {why} ({}){}", plan.tolerate, first_failure(run, stage.place))));
+            let (tolerate, first) = (&plan.tolerate, first_failure(run, stage.place));
+            return (outcome, Some(format!("{counts}: more than it tolerates ({tolerate}){closed}{first}")));
         }
         if !counts.complete && plan.is_source() {
             missing.push(format!("the listing of stage `{}` was cut at its deadline", stage.name));

@@ -11,7 +11,7 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Until its deadline; zero past it.
     pub left: Option<Duration>,
-    /// It was cancelled and is ending.
+    /// It was cancelled or stopped, and is ending.
     pub ending: bool,
     /// Stages in the order of the job file, without hidden ones.
     pub stages: Vec<StageProgress>,
@@ -59,14 +59,14 @@ impl Progress {
                 waiting: open - working + stage.deferred.load(Ordering::Relaxed),
                 began: stage.began.is_settled(),
                 closed: stage.is_closed(),
-                ended: stage.has_ended(),
+                ended: stage.has_ended() && !stage.unfinished.load(Ordering::Acquire),
                 elapsed: stage.began.get().map_or(Duration::ZERO, |began| now.since(*began)),
             }
         });
         Progress {
             elapsed: now.since(run.started),
             left: run.context.deadline.map(|deadline| deadline.since(now)),
-            ending: run.cancel.is_settled(),
+            ending: run.cancel.is_settled() || run.stop.is_settled(),
             stages: stages.collect(),
         }
     }

@@ -10,6 +10,7 @@ use crate::{
     item::StoredRecord,
     job::Job,
     store::{Begun, Copied, CopyPlan, Resume, RunDetails, State, StoreError},
+    world::failpoint::{Point, pass},
 };
 use futures_lite::future;
 use std::sync::Arc;
@@ -39,14 +40,17 @@ impl Runner {
         options.id = Some(id.clone());
         let mut run = self.state(job, options, Some(kept))?;
         let plan = CopyPlan { parent: parent.head.run.clone(), anew: anew(job), held };
+        pass(Point::CopyBegins);
         match keeping.state.copy_for_retry(plan, run.new_run(keeping)).await.map_err(StartError::State)? {
             Copied::Now(_) | Copied::Refused(Begun::Now) => {}
             Copied::Refused(Begun::Before(head)) => return Err(StartError::Begun(head.run.to_string())),
+            Copied::Refused(Begun::Settled) => return Err(StartError::Settled),
             Copied::Refused(Begun::Busy(head)) => return Err(StartError::Busy(head.run.to_string())),
             Copied::NotEnded(head) => return Err(StartError::NotEnded(head.run.to_string())),
             Copied::Gone(head) => return Err(StartError::Gone(head.run.to_string())),
             Copied::Unknown => return Err(StartError::Gone(parent.head.run.to_string())),
         }
+        pass(Point::Copied);
         let details = keeping.state.details(&id).await.map_err(StartError::State)?;
         if let (Some(kept), Some(details)) = (&mut run.kept, details) {
             kept.resume = Some(Box::new(Resume { details, held: 0, is_poison: false }));

@@ -3,7 +3,7 @@
 use super::{
     chain::{self, Dry, Within},
     guard::{Alarms, Guarded, guard},
-    state::{CutWatch, End, RunState, null},
+    state::{Cut, CutWatch, End, RunState, null},
     worker::{Child, Delivery, end_stage, render_key},
 };
 use crate::{
@@ -13,7 +13,10 @@ use crate::{
     lang::Facts,
     limits::{BATCH_AGE, BATCH_ROWS, LISTED_AHEAD},
     store::{Claim, StoreError},
-    world::plant::{Bug, planted},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+    },
 };
 use futures_lite::{FutureExt, future::zip};
 use log::Level;
@@ -59,17 +62,22 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if let Some(kept) = &run.kept
         && !stage.incomplete.load(Ordering::Acquire)
         && run.cancel.get().is_none()
-        && let Err(error) = kept.rows.listing_done(place).await
     {
-        run.store_failed(&error);
+        pass(Point::ListingDoneBegins);
+        if let Err(error) = kept.rows.listing_done(place).await {
+            run.store_failed(&error);
+        }
+        pass(Point::ListingDone);
     }
     end(&run, place);
 }
 
 /// Nothing more will be listed.
 fn end(run: &Arc<RunState>, place: u16) {
-    run.stage(place).fed.store(true, Ordering::Release);
-    run.check_fail_fast(place);
+    if !run.leaves_unfinished(place) {
+        run.stage(place).fed.store(true, Ordering::Release);
+        run.check_fail_fast(place);
+    }
     end_stage(run, place);
 }
 
@@ -116,6 +124,7 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         Guarded::Done(Err(Stop::Cut)) | Guarded::Cut(_) | Guarded::PastDeadline => {
             if !run.limit_reached(place) {
                 stage.incomplete.store(true, Ordering::Release);
+                run.leave(place);
             }
             None
         }
@@ -238,9 +247,10 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         let mut claims = claims.into_iter();
         let mut kept = Vec::new();
         for item in named {
-            if watch.now().is_some_and(|cut| matches!(cut, super::state::Cut::Cancelled(_))) {
+            if watch.now().is_some_and(|cut| cut != Cut::Closed) {
                 // What was listed and is not taken in any more has no row: the counts are "at least".
                 run.stage(place).incomplete.store(true, Ordering::Release);
+                run.leave(place);
                 return;
             }
             if run.limit_reached(place) {
@@ -256,10 +266,12 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
         }
         // What is listed is on the disk before it is worked on: a resumed run sees the same items (RUNS S2).
         if let Some(of) = run.kept.as_ref().filter(|_| !kept.is_empty()) {
+            pass(Point::ListedBegins);
             if let Err(error) = of.rows.flush().await {
                 run.store_failed(&error);
                 return;
             }
+            pass(Point::Listed);
             for child in kept {
                 Delivery::Children(smallvec![child]).finish(run, place).await;
             }

@@ -65,6 +65,10 @@ pub struct RunState {
     pub cancel: Latch<CancelReason>,
     /// Nobody waits any more: what is left is killed.
     pub killed: Latch<()>,
+    /// It was asked to stop: nothing is begun any more.
+    pub stop: Latch<()>,
+    /// The stop cuts what is worked on, too.
+    pub stop_cut: Latch<()>,
     /// Its record is made; what is left are its notices.
     pub settled: AtomicBool,
     /// The run's deadline has passed while stages still ran.
@@ -125,7 +129,11 @@ pub struct StageState {
     pub ended: Latch<Duration>,
     /// Items that wait in the store.
     pub deferred: AtomicU64,
-    /// Woken when it closes or the run is cancelled.
+    /// Items that arrived and that a stop has left open, without a terminal row.
+    pub left: AtomicU64,
+    /// A stop came before its end: what it has not done is left to the next pass.
+    pub unfinished: AtomicBool,
+    /// Woken when it closes or the run is cancelled or stops.
     pub attention: Event,
     /// Rows of ok items are stored with their values: a gather reads them.
     pub keep_values: bool,
@@ -209,6 +217,19 @@ pub enum Cut {
     Closed,
     /// The run is cancelled; what is in flight ends so.
     Cancelled(Outcome),
+    /// The run stops; what is in flight stays open for the next pass.
+    Stopped,
+}
+
+impl Cut {
+    /// How an item ends that was taken and is cut so; `None`: it stays open.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Cut::Closed => Some(Outcome::TimedOut),
+            Cut::Cancelled(outcome) => Some(*outcome),
+            Cut::Stopped => None,
+        }
+    }
 }
 
 impl StageState {
@@ -238,6 +259,8 @@ impl StageState {
             first_ordinal: AtomicU64::new(0),
             ended: Latch::new(),
             deferred: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            unfinished: AtomicBool::new(false),
             attention: Event::new(),
             keep_values: if kept { !stage.readers.is_empty() } else { gathers_reading(&|_| true, true) },
             keep_missing: kept || gathers_reading(&|_| true, false),
@@ -338,6 +361,11 @@ impl RunState {
         if !self.cancel.settle(reason) {
             return text.into_iter().for_each(|later| self.note_broken(later));
         }
+        self.close_inboxes();
+    }
+
+    /// Closes every inbox and tells every stage.
+    pub fn close_inboxes(&self) {
         for stage in &self.stages {
             if !planted(Bug::SpareReceiver) {
                 stage.inbox.close();
@@ -347,12 +375,23 @@ impl RunState {
         self.changed.notify(usize::MAX);
     }
 
-    /// What cuts the items of `stage` now, if anything does.
+    /// What cuts the items of `stage` that wait or were not begun, if anything does; and its listing.
     pub fn cut(&self, stage: &StageState) -> Option<Cut> {
+        if self.is_stopping() {
+            return Some(Cut::Stopped);
+        }
+        self.cut_work(stage)
+    }
+
+    /// What cuts the items of `stage` that are worked on: a stop lets them come to their end for half of its time.
+    pub fn cut_work(&self, stage: &StageState) -> Option<Cut> {
         if let Some(reason) = self.cancel.get() {
             return Some(Cut::Cancelled(reason.cut_outcome()));
         }
-        stage.is_closed().then_some(Cut::Closed)
+        if stage.is_closed() {
+            return Some(Cut::Closed);
+        }
+        self.stop_cut.is_settled().then_some(Cut::Stopped)
     }
 
     /// Closes a stage: it goes on pulling and settles each item `not_reached`. A worker stage all of whose readers are
@@ -532,16 +571,24 @@ impl CutWatch {
         CutWatch { run, place, listener: None }
     }
 
-    /// What cuts the items now.
+    /// What cuts the items that wait now.
     pub fn now(&self) -> Option<Cut> {
         self.run.cut(self.run.stage(self.place))
     }
 
-    /// Ready when the items are cut.
-    pub fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Cut> {
+    /// What cuts an attempt that works now. A listing has no attempt that a stop would wait for.
+    pub fn at_work(&self) -> Option<Cut> {
+        match self.run.plan(self.place).is_source() {
+            true => self.now(),
+            false => self.run.cut_work(self.run.stage(self.place)),
+        }
+    }
+
+    /// Ready when the items are cut that wait, or the attempt that `works`.
+    pub fn poll(&mut self, cx: &mut std::task::Context<'_>, works: bool) -> std::task::Poll<Cut> {
         use std::{future::Future, pin::Pin, task::Poll};
         loop {
-            if let Some(cut) = self.now() {
+            if let Some(cut) = if works { self.at_work() } else { self.now() } {
                 return Poll::Ready(cut);
             }
             match &mut self.listener {
@@ -554,9 +601,14 @@ impl CutWatch {
         }
     }
 
-    /// Waits until the items are cut.
+    /// Waits until the items are cut that wait.
     pub async fn cut(&mut self) -> Cut {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        std::future::poll_fn(|cx| self.poll(cx, false)).await
+    }
+
+    /// Waits until what works is cut.
+    pub async fn cut_at_work(&mut self) -> Cut {
+        std::future::poll_fn(|cx| self.poll(cx, true)).await
     }
 }
 

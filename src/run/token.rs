@@ -13,7 +13,7 @@ use crate::{
 use std::sync::{Arc, Weak, atomic::Ordering};
 
 /// One item of one stage, from its arrival until it is settled. Dropping it settles it: `not_reached` when it was never
-/// taken, else as what cut it (RUNS E1). A settled one may go on as an item of the next stage.
+/// taken, else as what cut it; in a stop it stays open, without a row (RUNS E1). A settled one may go on as an item of the next stage.
 pub struct Token {
     run: Weak<RunState>,
     body: Box<Body>,
@@ -41,7 +41,7 @@ pub struct Body {
 }
 
 /// What is said of an item that is held.
-const HELD: &str = "it was worked on when the process died, and its stage says `on_crash: Hold`";
+const HELD: &str = "it was worked on when the process died or stopped, and its stage says `on_crash: Hold`";
 
 /// How far a token has come in its stage.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -228,6 +228,10 @@ impl Drop for Token {
         }
         let Some(run) = self.run.upgrade() else { return };
         let body = &*self.body;
+        if run.is_stopping() {
+            run.stage(body.place).left.fetch_add(1, Ordering::AcqRel);
+            return;
+        }
         let outcome = match (body.step, run.cancel.get()) {
             (Step::Arrived, _) => Outcome::NotReached,
             (_, Some(reason)) => reason.cut_outcome(),

@@ -17,6 +17,7 @@ use crate::{
     store::{Row, RowEnd, StoreError},
     world::{
         Boot,
+        failpoint::{Point, pass},
         plant::{Bug, planted},
     },
 };
@@ -40,7 +41,7 @@ pub async fn run_stage(run: Arc<RunState>, place: u16) {
     let pool = SlotPool::new(&run, place, &group);
     pool.start();
     join(&run, place, &group).await;
-    while stage.deferred.load(Ordering::Acquire) > 0 {
+    while stage.deferred.load(Ordering::Acquire) > 0 && !run.is_stopping() {
         super::deferred::run_round(&run, place).await;
     }
     // In a cancelled run the workers end before their feeders, who may still have an item in hand (RUNS E1). Nobody takes
@@ -63,12 +64,14 @@ pub async fn join(run: &RunState, place: u16, group: &Group) {
 
 /// Everything is joined: settles what is left in the inbox, checks that all that arrived was settled, and tells the readers.
 pub fn end_stage(run: &Arc<RunState>, place: u16) {
+    pass(Point::StageEnds);
     let (stage, plan) = (run.stage(place), run.plan(place));
     stage.inbox.close();
     while let Some(token) = stage.inbox.try_take() {
         drop(token);
     }
-    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.settled());
+    let unfinished = run.leaves_unfinished(place);
+    let (arrived, settled) = (stage.arrived.load(Ordering::Acquire), stage.settled() + stage.left_open());
     if arrived != settled {
         let lost = arrived.saturating_sub(settled);
         {
@@ -79,7 +82,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         run.note_broken(format!("lost: {lost} items of stage `{}` arrived and were never settled", stage.name));
     }
     let whole = run.options.limit.is_none() && run.options.key.is_none();
-    if whole && arrived < plan.min_items && run.cancel.get().is_none() {
+    if whole && arrived < plan.min_items && run.cancel.get().is_none() && !unfinished {
         run.note_broken(format!(
             "too_few_items: stage `{}` had {arrived} items, and `min_items` is {}",
             stage.name, plan.min_items
@@ -89,7 +92,7 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         if stage.incomplete.load(Ordering::Acquire) && !planted(Bug::IncompleteForgotten) {
             run.stage(*reader).incomplete.store(true, Ordering::Release);
         }
-        if !run.plan(*reader).is_gather() {
+        if !run.plan(*reader).is_gather() && !unfinished {
             feed_ended(run, *reader);
         }
     }
@@ -98,9 +101,11 @@ pub fn end_stage(run: &Arc<RunState>, place: u16) {
         let missing = counts.missing();
         let fields: [(&str, &dyn std::fmt::Display); 4] =
             [("items", &counts.items), ("ok", &counts.ok), ("empty", &counts.empty), ("missing", &missing)];
-        run.context.journal.write(&Line::of_run(Level::Info, "stage ended").stage(place, &stage.name).with(&fields));
+        let text = if unfinished { "stage stopped" } else { "stage ended" };
+        run.context.journal.write(&Line::of_run(Level::Info, text).stage(place, &stage.name).with(&fields));
     }
     stage.ended.settle(run.ran());
+    pass(Point::StageEnded);
     run.changed.notify(usize::MAX);
 }
 
@@ -166,9 +171,9 @@ async fn drain(run: &Arc<RunState>, place: u16, watch: &mut CutWatch) {
     let stage = run.stage(place).clone();
     loop {
         let cancelled = async {
-            while !matches!(watch.now(), Some(Cut::Cancelled(_))) {
+            while watch.now() == Some(Cut::Closed) {
                 let listener = stage.attention.listen();
-                if matches!(watch.now(), Some(Cut::Cancelled(_))) {
+                if watch.now() != Some(Cut::Closed) {
                     break;
                 }
                 listener.await;
@@ -203,7 +208,18 @@ enum Worked {
     Gave(chain::Values),
     Failed(Failure),
     Ended(Outcome),
-    Deferred { until: Boot, attempts: u32 },
+    /// A stop has cut it.
+    LeftOpen,
+    Deferred {
+        until: Boot,
+        attempts: u32,
+    },
+}
+
+impl Worked {
+    fn cut(cut: &Cut) -> Worked {
+        cut.outcome().map_or(Worked::LeftOpen, Worked::Ended)
+    }
 }
 
 impl Worker {
@@ -311,7 +327,7 @@ impl Worker {
         self.cx.lineage = body.lineage.clone();
         if run.kept.is_some() && (run.job.keeps || run.plan(self.place).holds) {
             let cut = async {
-                self.watch.cut().await;
+                self.watch.cut_at_work().await;
                 Ok(null())
             };
             match begin(run, self.place, &token).or(cut).await {
@@ -322,7 +338,9 @@ impl Worker {
         }
         // While it is worked on its value is in the facts, not counted once more.
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
+        pass(Point::EffectBegins);
         let worked = self.attempts(run, &token).await;
+        pass(Point::EffectDone);
         std::mem::swap(&mut self.facts.item, &mut token.body_mut().value);
         let attempts = self.slot.attempts();
         let order = token.body_mut().order.take();
@@ -344,11 +362,16 @@ impl Worker {
                 token.settle(run, self.done(outcome, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
+            Worked::LeftOpen => {
+                drop(token);
+                Delivery::Done
+            }
             Worked::Deferred { until, attempts } => {
                 self.defer(run, token, until, attempts).await;
                 Delivery::Done
             }
         };
+        pass(Point::ItemSettled);
         let held = self.slot.end_item();
         self.tally.set_open(false);
         if let Some(order) = order {
@@ -359,10 +382,7 @@ impl Worker {
                 // Others work meanwhile: what is done and waits for its turn is open, as what waits for a retry is.
                 pool.add_if_spare();
             }
-            let cancelled = async {
-                run.cancel.wait().await;
-            };
-            order.turn().or(cancelled).await;
+            order.turn().or(run.takes_no_more()).await;
             delivery.finish(run, self.place).await;
             return false;
         }
@@ -419,12 +439,12 @@ impl Worker {
             self.cx.attempt = attempt;
             self.slot.begin_attempt();
             *self.kept() = None;
-            if let Some(cut) = self.watch.now() {
-                return Worked::Ended(outcome_of(&cut));
+            if let Some(cut) = self.watch.at_work() {
+                return Worked::cut(&cut);
             }
             self.see(run, token);
             let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print, in_source: false });
-            let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut(stage).is_some() };
+            let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut_work(stage).is_some() };
             // The work is gone before what came of it is looked at.
             let guarded = {
                 let Worker { cx, facts, slot, watch, alarms, pool, .. } = &mut *self;
@@ -460,12 +480,14 @@ impl Worker {
                     return Worked::Deferred { until, attempts };
                 }
                 Guarded::Done(Err(Stop::PastDeadline)) => return Worked::Ended(Outcome::TimedOut),
-                Guarded::Done(Err(Stop::Cut)) => return Worked::Ended(self.cut_outcome()),
+                Guarded::Done(Err(Stop::Cut)) => {
+                    return self.watch.now().map_or(Worked::Ended(Outcome::Cancelled), |cut| Worked::cut(&cut));
+                }
                 Guarded::Panicked(message) => {
                     self.slot.count_attempts(attempt);
                     return Worked::Failed(Failure::new(Class::Panic, message));
                 }
-                Guarded::Cut(cut) => return Worked::Ended(outcome_of(&cut)),
+                Guarded::Cut(cut) => return Worked::cut(&cut),
                 Guarded::PastDeadline => {
                     self.left_behind(run, token).await;
                     return Worked::Ended(Outcome::TimedOut);
@@ -479,6 +501,7 @@ impl Worker {
             };
             let Some(retry) = plan.retry.as_ref().filter(|_| attempt < most) else { return Worked::Failed(failure) };
             let wait = retry.backoff(attempt, run.world());
+            let until = run.world().boot() + wait;
             let waited = {
                 let Worker { slot, watch, alarms, pool, .. } = &mut *self;
                 guard(pin!(slot.wait(wait)), slot, watch, alarms, pool.as_ref(), None).await
@@ -488,11 +511,10 @@ impl Worker {
                 Guarded::Done(Err(WaitRefused::PastDeadline)) | Guarded::PastDeadline => {
                     return Worked::Failed(failure);
                 }
-                Guarded::Done(Err(WaitRefused::Defer(wait))) => {
-                    let until = run.world().boot() + wait;
-                    return Worked::Deferred { until, attempts: attempt };
-                }
-                Guarded::Cut(cut) => return Worked::Ended(outcome_of(&cut)),
+                Guarded::Done(Err(WaitRefused::Defer(_))) => return Worked::Deferred { until, attempts: attempt },
+                // Between two attempts nothing is under way: it goes on waiting in the store.
+                Guarded::Cut(Cut::Stopped) if !plan.ordered => return Worked::Deferred { until, attempts: attempt },
+                Guarded::Cut(cut) => return Worked::cut(&cut),
                 Guarded::Panicked(message) => return Worked::Failed(Failure::new(Class::Panic, message)),
                 Guarded::TimedOut => unreachable!("a wait has no timeout"),
             }
@@ -506,10 +528,6 @@ impl Worker {
             self.watch.cut().await;
         };
         gone.or(cut).await;
-    }
-
-    fn cut_outcome(&self) -> Outcome {
-        self.watch.now().map_or(Outcome::Cancelled, |cut| outcome_of(&cut))
     }
 
     /// Fills the facts with the item, as its first action sees them.
@@ -596,8 +614,12 @@ impl Worker {
             let rows = run.rows().await?;
             if planted(Bug::DeferredRowLost) { Ok(()) } else { rows.put(row).await }
         };
+        pass(Point::DeferBegins);
         match put.await {
-            Ok(()) => token.into_deferred(run),
+            Ok(()) => {
+                pass(Point::Deferred);
+                token.into_deferred(run);
+            }
             Err(error) => {
                 run.store_failed(&error);
                 drop(token);
@@ -609,7 +631,9 @@ impl Worker {
 /// What comes before an item's first action in a run that is kept: the mark of one that must not be repeated, and what earlier dues kept for it.
 async fn begin(run: &RunState, place: u16, token: &Token) -> Result<Arc<Value>, StoreError> {
     if run.plan(place).holds {
+        pass(Point::HoldBegins);
         token.start(run).await?;
+        pass(Point::Held);
     }
     run.state_of(&token.body().key).await
 }
@@ -619,6 +643,7 @@ async fn keep(run: &RunState, token: &Token, value: Value) {
     if let Err(error) = run.keep(&token.body().key, value).await {
         run.store_failed(&error);
     }
+    pass(Point::ValueKept);
 }
 
 /// What goes into the row of an ok item.
@@ -629,14 +654,6 @@ fn kept<'a>(stage: &StageState, values: impl Iterator<Item = &'a Arc<Value>>) ->
 /// Which failures of actions without a service the stage's own retry repeats (RUNS T1).
 fn retried_by_a_stage(class: Class) -> bool {
     matches!(class, Class::Exit | Class::Timeout | Class::Transport | Class::Call)
-}
-
-/// How an item ends that was taken and is cut so.
-pub fn outcome_of(cut: &Cut) -> Outcome {
-    match cut {
-        Cut::Closed => Outcome::TimedOut,
-        Cut::Cancelled(outcome) => *outcome,
-    }
 }
 
 /// A value on its way to the readers of a stage.

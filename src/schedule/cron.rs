@@ -5,7 +5,7 @@
 
 use crate::problem::closest;
 use jiff::civil::Date;
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 /// What is wrong with an expression, and where in its text.
 #[derive(Debug, PartialEq, Eq)]
@@ -204,6 +204,47 @@ impl Cron {
         [self.second, self.minute, self.hour].iter().map(|bits| bits.count_ones() as usize).product()
     }
 
+    /// True where a field says `H`: then a machine and a job have their own times.
+    pub fn is_hashed(text: &str) -> bool {
+        let members = text.split(|c: char| c.is_whitespace() || c == ',');
+        members
+            .map(|member| member.split('/').next().unwrap_or_default())
+            .any(|base| base == "H" || base.starts_with("H("))
+    }
+
+    /// How long it rests at most, where it is due in each minute of each hour, or in some seconds of it.
+    pub fn rhythm(&self) -> Option<Duration> {
+        const ALL_MINUTES: u64 = (1 << 60) - 1;
+        const ALL_HOURS: u64 = (1 << 24) - 1;
+        let is_due_always = self.minute == ALL_MINUTES && self.hour == ALL_HOURS;
+        // Values of seconds that are evenly apart, or one of them.
+        is_due_always.then(|| Duration::from_secs(60 / u64::from(self.second.count_ones().max(1))))
+    }
+
+    /// What in its text is probably not meant so.
+    pub fn remarks(&self, text: &str) -> Vec<Wrong> {
+        let places = fields(text);
+        let parts = [Part::Second, Part::Minute, Part::Hour, Part::Day, Part::Month, Part::Weekday];
+        let parts = &parts[parts.len().saturating_sub(places.len())..];
+        let mut found = Vec::new();
+        if places.len() == 6 {
+            found.extend(one_star_too_many(text, &places));
+        }
+        for (part, place) in parts.iter().zip(&places) {
+            found.extend(uneven(*part, &text[place.clone()], place.start));
+        }
+        if self.either_day()
+            && let [.., day, _, weekday] = &places[..]
+        {
+            let (day, weekday) = (day.clone(), weekday.clone());
+            let message = "the day of the month and the day of the week are both given: it is due on every day that \
+                           matches either of them";
+            let help = format!("for days that match both write `+{}` as the day of the week", &text[weekday.clone()]);
+            found.push(Wrong { within: Some(day.start..weekday.end), message: message.to_owned(), help });
+        }
+        found
+    }
+
     /// False when none of its months has one of its days of the month, and no day of the week is named instead.
     fn comes(&self) -> bool {
         let by_day = self.day.last
@@ -248,6 +289,77 @@ impl Field {
 /// From 0, which is Sunday.
 fn weekday_of(date: Date) -> u8 {
     date.weekday().to_sunday_zero_offset().unsigned_abs()
+}
+
+/// `30 2 * * * *`, where `30 2 * * *` was probably meant: the first of six fields is the second.
+fn one_star_too_many(text: &str, places: &[Range<usize>]) -> Option<Wrong> {
+    let at = |place: usize| &text[places[place].clone()];
+    let (second, minute): (u32, u32) = (at(0).parse().ok()?, at(1).parse().ok()?);
+    if at(2) != "*" || minute > 23 {
+        return None;
+    }
+    let rest = &text[places[2].start..places[4].end];
+    let message = format!(
+        "the first of six fields is the second: this is due in every hour, at minute {minute}, second {second}"
+    );
+    let help = format!(
+        "for {minute:02}:{second:02} write `{second} {minute} {rest}`; for every hour `{minute} {}`",
+        &text[places[2].start..]
+    );
+    Some(Wrong { within: Some(places[0].start..places[5].end), message, help })
+}
+
+/// `*/7` minutes: 0, 7, .., 56, and then 0.
+fn uneven(part: Part, field: &str, start: usize) -> Option<Wrong> {
+    let mut at = start;
+    for member in field.split(',') {
+        let within = at..at + member.len();
+        at = within.end + 1;
+        let Some((_, step)) = member.split_once('/').filter(|(base, _)| matches!(*base, "*" | "?")) else {
+            continue;
+        };
+        let Ok(step) = step.parse::<u32>() else { continue };
+        let (first, values) = match part {
+            Part::Second | Part::Minute => (0, 60),
+            Part::Hour => (0, 24),
+            Part::Day => (1, 31),
+            Part::Month => (1, 12),
+            Part::Weekday => (0, 7),
+        };
+        // No step of days fits into every month.
+        if step <= 1 || values % step == 0 && part != Part::Day {
+            continue;
+        }
+        let last = first + (values - 1) / step * step;
+        let name = |value: u32| match part {
+            Part::Month => MONTHS[value as usize - 1].to_owned(),
+            Part::Weekday => DAYS[value as usize].to_owned(),
+            _ => value.to_string(),
+        };
+        let message = match last {
+            last if last == first => format!("`{member}` is the {} {} alone", part.what(), name(first)),
+            last => format!(
+                "the steps of `{member}` are not even: behind the {} {} comes {} again",
+                part.what(),
+                name(last),
+                name(first)
+            ),
+        };
+        let every = match part {
+            Part::Second => format!("`Every(\"{step}s\")`"),
+            Part::Minute => format!("`Every(\"{step}m\")`"),
+            Part::Hour => format!("`Every(\"{step}h\")`"),
+            Part::Day => format!("`Every(\"{}h\")`", u64::from(step) * 24),
+            Part::Month | Part::Weekday => String::new(),
+        };
+        let list = if last == first { name(first) } else { format!("{},{}", name(first), name(first + step)) };
+        let help = match &*every {
+            "" => format!("list what is meant, as in `{list}`"),
+            every => format!("for an even rhythm write {every}; else list what is meant, as in `{list}`"),
+        };
+        return Some(Wrong { within: Some(within), message, help });
+    }
+    None
 }
 
 fn example() -> String {
@@ -494,6 +606,70 @@ mod tests {
             assert_eq!((wrong.within, &*wrong.message), (place, message), "{bad}");
         }
         assert_eq!(Cron::parse("0 22-4 * * *", 0).map_err(|wrong| wrong.help), Err("write `22-23,0-4`".to_owned()));
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_remarked_with_its_place() {
+        let told = |text: &str| {
+            let found = Cron::parse(text, 0).unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).remarks(text);
+            found.into_iter().map(|wrong| (wrong.within, wrong.message + "; " + &wrong.help)).collect::<Vec<_>>()
+        };
+        for good in [
+            "30 2 * * *",
+            "*/15 * * * *",
+            "0 */6 * * *",
+            "0 0 1 */3 *",
+            "10-50/7 * * * *",
+            "5/7 * * * *",
+            "0 30 2 * * *",
+            "0 0 13 * +FRI",
+            "0 0 * * FRI",
+            "@daily",
+            "0 * * * * *",
+            "30 45 * * * *",
+            "*/10 * * * * *",
+            "0 0 */1 * *",
+            "H/7 * * * *",
+        ] {
+            assert_eq!(told(good), [], "{good}");
+        }
+        for (text, within, message) in [
+            (
+                "*/7 * * * *",
+                0..3,
+                "the steps of `*/7` are not even: behind the minute 56 comes 0 again; for an even rhythm write `Every(\"7m\")`",
+            ),
+            ("0 */5 * * *", 2..5, "behind the hour 20 comes 0 again; for an even rhythm write `Every(\"5h\")`"),
+            (
+                "0 0 */2 * *",
+                4..7,
+                "behind the day of the month 31 comes 1 again; for an even rhythm write `Every(\"48h\")`",
+            ),
+            ("0 0 1 */5 *", 6..9, "behind the month NOV comes JAN again; list what is meant, as in `JAN,JUN`"),
+            ("0 0 * * */2", 8..11, "behind the day of the week SAT comes SUN again"),
+            ("*/40 * * * *", 0..4, "behind the minute 40 comes 0 again"),
+            ("0,*/45 * * * *", 2..6, "behind the minute 45 comes 0 again"),
+            ("*/90 * * * *", 0..4, "`*/90` is the minute 0 alone"),
+            ("*/7 0 2 * * *", 0..3, "behind the second 56 comes 0 again"),
+            (
+                "0 1 13 * FRI",
+                4..12,
+                "it is due on every day that matches either of them; for days that match both write `+FRI`",
+            ),
+            ("0 1 1,15 JAN 5-6", 4..16, "write `+5-6` as the day of the week"),
+            (
+                "30 2 * * * *",
+                0..12,
+                "this is due in every hour, at minute 2, second 30; for 02:30 write `30 2 * * *`; for every hour `2 * * * *`",
+            ),
+            ("0 2 * * * MON", 0..13, "for 02:00 write `0 2 * * *`; for every hour `2 * * * MON`"),
+        ] {
+            let found = told(text);
+            let [(place, said)] = &found[..] else { panic!("{text}: {found:?}") };
+            assert_eq!(*place, Some(within), "{text}");
+            assert!(said.contains(message), "{text}: {said}");
+        }
+        assert_eq!(told("*/7 */5 13 * FRI").len(), 3);
     }
 
     #[test]

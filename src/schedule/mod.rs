@@ -5,14 +5,18 @@ mod calendar;
 mod cron;
 mod due;
 mod plan;
+mod remarks;
+mod timing;
 
 pub use calendar::{Firing, Moved};
 pub use due::{Calendar, seed};
 pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
+pub use remarks::{coming, remarks, rhythm};
+pub use timing::{Overlap, Priority, Timing, Window};
 
-use crate::units::Span;
+use crate::{item::RunOutcome, units::Span};
 use cron::Cron;
-use std::{ops::Range, time::Duration};
+use std::{fmt, ops::Range, time::Duration};
 
 crate::choice! {
     /// When a job is due, in its `timezone`.
@@ -63,6 +67,46 @@ crate::choice! {
         Quarantined,
         /// It was due and never started.
         Missed,
+    }
+}
+
+impl EndSpec {
+    /// The outcome of a run that it means; `None` for a time at which none was started.
+    pub fn outcome(&self) -> Option<RunOutcome> {
+        match self {
+            EndSpec::Succeeded => Some(RunOutcome::Succeeded),
+            EndSpec::Partial => Some(RunOutcome::Partial),
+            EndSpec::Failed => Some(RunOutcome::Failed),
+            EndSpec::DeadlineExceeded => Some(RunOutcome::DeadlineExceeded),
+            EndSpec::Cancelled => Some(RunOutcome::Cancelled),
+            EndSpec::Interrupted => Some(RunOutcome::Interrupted),
+            EndSpec::Quarantined => Some(RunOutcome::Quarantined),
+            EndSpec::Missed => None,
+        }
+    }
+}
+
+impl fmt::Display for ScheduleSpec {
+    /// As authors write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ScheduleSpec::Cron(text) => write!(f, "Cron({text:?})"),
+            ScheduleSpec::Every(period) => write!(f, "Every(\"{period}\")"),
+            ScheduleSpec::At(text) => write!(f, "At({text:?})"),
+            ScheduleSpec::OnBoot(delay) => write!(f, "OnBoot(\"{delay}\")"),
+            ScheduleSpec::After(after) => match &after.when {
+                None => write!(f, "After(job: {:?})", after.job),
+                Some(when) => {
+                    let when: Vec<String> = when.iter().map(|end| format!("{end:?}")).collect();
+                    write!(f, "After(job: {:?}, when: [{}])", after.job, when.join(", "))
+                }
+            },
+            ScheduleSpec::Manual => f.write_str("Manual"),
+            ScheduleSpec::AnyOf(list) => {
+                let list: Vec<String> = list.iter().map(ScheduleSpec::to_string).collect();
+                write!(f, "AnyOf([{}])", list.join(", "))
+            }
+        }
     }
 }
 
@@ -130,7 +174,7 @@ crate::choice! {
     }
 }
 
-/// A mistake in a schedule.
+/// A mistake in a schedule, or what in it is probably not meant so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     /// The field that it is about.

@@ -34,7 +34,7 @@ pub struct NewRun {
     pub job: String,
     /// What started it (`manual`, `schedule`, ..).
     pub trigger: String,
-    /// With job and trigger the identity of the firing: it is begun once. `None`: always a run of its own.
+    /// With the job the identity of the firing: it is begun once, whatever triggers it. `None`: always a run of its own.
     pub fire_key: Option<String>,
     /// Who works on it.
     pub kind: RunKind,
@@ -65,6 +65,8 @@ pub enum Begun {
     Before(RunHead),
     /// Another run of the job is worked on; asked for with [`NewRun::alone`].
     Busy(RunHead),
+    /// This firing was skipped or missed, which stands.
+    Settled,
 }
 
 /// How far a run is. `Ended` is never left.

@@ -6,6 +6,7 @@
 
 mod codec;
 mod crash;
+mod firing;
 mod forget;
 mod kept;
 pub mod memory;
@@ -17,6 +18,7 @@ mod state;
 #[cfg(test)]
 mod conformance;
 
+pub use firing::{FiringEnd, FiringRow, Mark};
 pub use kept::{
     Began, Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Resume, Retained, Retention,
     RowFilter, RowHead, RowQuery, RunDetails, RunEnd, RunEvent, RunHead, RunKind, RunPhase, StageMark, TakenOver,

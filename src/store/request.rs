@@ -1,5 +1,6 @@
 //! What can be asked of a store, as plain data.
 
+use super::firing::{FiringEnd, FiringRow, Mark};
 use super::kept::{
     Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Retained, Retention, RowHead, RowQuery,
     RunDetails, RunEnd, RunEvent, RunHead, TakenOver, Tally, Unsettled,
@@ -267,6 +268,20 @@ pub enum Request {
     Retain(Retention),
     /// The id of this store, made when it was. Answer: `Texts`, one.
     Instance,
+
+    /// The times of a job were considered: its mark, and the firings that came of it, which are written once (one that is
+    /// there, or has a run, stays as it is). Committed before the answer. Answer: `Done`.
+    Consider(Mark, Vec<FiringRow>),
+    /// A firing of a job that waits starts no run: how it ended, why, and when that was said. Committed before the answer.
+    /// Answer: `Changed`.
+    EndFiring(String, String, FiringEnd, String, i64),
+    /// The marks of all jobs, by name. Answer: `Marks`.
+    Marks,
+    /// Firings that wait, oldest first, at most so many. Answer: `Firings`.
+    WaitingFirings(usize),
+    /// Firings that started no run and do not wait, of one job or all, newest first, behind a number, at most so many.
+    /// Answer: `Firings`.
+    PastFirings(Option<String>, Option<u64>, usize),
 }
 
 impl Request {
@@ -291,6 +306,9 @@ impl Request {
                 | Request::Events(..)
                 | Request::StateOf(..)
                 | Request::Instance
+                | Request::Marks
+                | Request::WaitingFirings(_)
+                | Request::PastFirings(..)
         )
     }
 }
@@ -308,6 +326,8 @@ impl Request {
                 | Request::Interrupt(..)
                 | Request::NoticeDone(..)
                 | Request::CopyForRetry(..)
+                | Request::Consider(..)
+                | Request::EndFiring(..)
         )
     }
 
@@ -368,6 +388,10 @@ pub enum Reply {
     Forgotten(Box<Forgotten>),
     /// Of `Retain`.
     Retained(Retained),
+    /// Of `Marks`.
+    Marks(Vec<Mark>),
+    /// Of `WaitingFirings` and `PastFirings`, with their numbers.
+    Firings(Vec<(u64, FiringRow)>),
 }
 
 impl Reply {
@@ -398,6 +422,8 @@ impl Reply {
             Reply::Copied(_) => "Copied",
             Reply::Forgotten(_) => "Forgotten",
             Reply::Retained(_) => "Retained",
+            Reply::Marks(_) => "Marks",
+            Reply::Firings(_) => "Firings",
         }
     }
 }

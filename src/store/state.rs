@@ -1,8 +1,8 @@
 //! Typed questions above single runs: beginning, taking over, history, what jobs remember, what is forgotten.
 
 use super::{
-    Begun, Clocks, Copied, CopyPlan, Forgotten, NewRun, Notice, Reply, Request, Retained, Retention, RunDetails,
-    RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, defect, done, run::changed,
+    Begun, Clocks, Copied, CopyPlan, FiringEnd, FiringRow, Forgotten, Mark, NewRun, Notice, Reply, Request, Retained,
+    Retention, RunDetails, RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, defect, done, run::changed,
 };
 use crate::{
     item::{Key, Value},
@@ -131,11 +131,62 @@ impl State {
         }
     }
 
+    /// Keeps how far the times of a job were considered, and the firings that came of it: one that is there, or has a run,
+    /// stays as it is. On the disk before this returns.
+    pub async fn consider(&self, mark: Mark, firings: Vec<FiringRow>) -> Result<(), StoreError> {
+        done(self.store.call(Request::Consider(mark, firings)).await?)
+    }
+
+    /// A firing that waits starts no run. On the disk before this returns; false when none waits.
+    pub async fn end_firing(
+        &self,
+        job: &str,
+        key: &str,
+        end: FiringEnd,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let request = Request::EndFiring(job.to_owned(), key.to_owned(), end, reason.to_owned(), now_ms);
+        changed(self.store.call(request).await?)
+    }
+
+    /// How far the times of each job were considered, by name.
+    pub async fn marks(&self) -> Result<Vec<Mark>, StoreError> {
+        match self.store.call(Request::Marks).await? {
+            Reply::Marks(marks) => Ok(marks),
+            other => Err(defect(&other)),
+        }
+    }
+
+    /// The first firings that wait, oldest first.
+    pub async fn waiting_firings(&self) -> Result<Vec<FiringRow>, StoreError> {
+        let firings = firings(self.store.call(Request::WaitingFirings(PAGE_ROWS)).await?)?;
+        Ok(firings.into_iter().map(|(_, firing)| firing).collect())
+    }
+
+    /// One page of the firings that started no run, of one job or all, newest first, behind a number. An empty page is the
+    /// end.
+    pub async fn past_firings(
+        &self,
+        job: Option<&str>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, FiringRow)>, StoreError> {
+        firings(self.store.call(Request::PastFirings(job.map(str::to_owned), before, limit)).await?)
+    }
+
     async fn details_of(&self, run: Arc<str>) -> Result<Option<RunDetails>, StoreError> {
         match self.store.call(Request::Details(run)).await? {
             Reply::Details(details) => Ok(details.map(|details| *details)),
             other => Err(defect(&other)),
         }
+    }
+}
+
+fn firings(reply: Reply) -> Result<Vec<(u64, FiringRow)>, StoreError> {
+    match reply {
+        Reply::Firings(firings) => Ok(firings),
+        other => Err(defect(&other)),
     }
 }
 

@@ -69,12 +69,6 @@ struct OutageOrder {
     mode: String,
 }
 
-#[derive(Deserialize)]
-struct AckBody {
-    patient: String,
-    date: String,
-}
-
 /// Decides on a request and remembers what it changes.
 pub(super) fn answer(state: &State, request: &Request, now: Instant) -> Plan {
     let segments: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
@@ -214,9 +208,7 @@ fn acks(state: &State, request: &Request) -> Response {
         Some(key) if !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX => key,
         _ => return Response::error(400, "Idempotency-Key must have 1 to 256 bytes"),
     };
-    let what = serde_json::from_slice(&request.body)
-        .ok()
-        .map(|AckBody { patient, date }| digest(format!("{patient}|{date}").as_bytes()));
+    let what = serde_json::from_slice(&request.body).ok();
     let accepted = json!({ "key": key, "status": "accepted" });
     match state.acknowledge(key, digest(&request.body), what) {
         Ack::First => Response::json(201, &accepted),
@@ -301,6 +293,10 @@ fn control(state: &State, request: &Request, segments: &[&str], now: Instant) ->
                 // Numbers, lists and maps with text keys always become JSON.
                 Response::json(200, &serde_json::to_value(expected).unwrap_or_default())
             }
+        }),
+        ["acks"] => only(request, "GET", || match date(request) {
+            Err(refusal) => refusal,
+            Ok(date) => Response::json(200, &state.acknowledged(&date.to_string())),
         }),
         ["reset"] => only(request, "POST", || {
             state.reset();

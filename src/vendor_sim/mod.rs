@@ -19,6 +19,7 @@
 //! | POST `/v1/acks` | with `Idempotency-Key`: 201, then 200 and `Idempotency-Replayed: true`, 409 for another body |
 //! | POST `/v1/exports`, GET `/v1/exports/{id}` | 202 and `Content-Location`; 202 and `Retry-After: 1` for 3 s, then `{"id","status":"done","files":[{"type","url","count"}]}`; the files are NDJSON of patients |
 //! | GET `/_sim/stats` | counters since the reset, without the requests to `/_sim` |
+//! | GET `/_sim/acks?date=` | what was acknowledged for a date: `{"KEY":{"patient","times"}}`, by idempotency key, and how often it came |
 //! | GET `/_sim/expected?date=` | the truth of a night: [`decide::Expected`] |
 //! | POST `/_sim/reset` | forgets attempts, acknowledgements, exports, outage and counters; tokens stay good |
 //! | POST `/_sim/outage` | `{"after_s":5,"for_s":20,"mode":"503"}`, or `hang`, `refuse`, `reset`; `"for_s":0` ends it. `/_sim` itself stays up but for `refuse`, which closes the listening socket |

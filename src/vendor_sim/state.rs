@@ -9,11 +9,13 @@ use std::{
 };
 
 use event_listener::{Event, EventListener};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Faults, Options,
     decide::{Script, patient_id},
+    http::digest,
 };
 use crate::limits::{SIM_HANG_MAX, SIM_KEYS_MAX, SIM_NIGHTS_MAX};
 
@@ -57,6 +59,13 @@ pub(super) enum Ack {
     Full,
 }
 
+/// Of what an acknowledgement speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Acked {
+    pub(super) patient: String,
+    pub(super) date: String,
+}
+
 /// A pair of tokens just given out.
 #[derive(Debug)]
 pub(super) struct Grant {
@@ -75,8 +84,8 @@ pub(super) struct Counted {
 struct Memory {
     /// Attempts by date, then by patient and page. Dates sort by age.
     attempts: BTreeMap<String, BTreeMap<(u32, u32), u32>>,
-    /// Digest of the body by idempotency key.
-    acks: BTreeMap<String, u64>,
+    /// By idempotency key.
+    acks: BTreeMap<String, Known>,
     /// What has been acknowledged, by digest of patient and date.
     acked: BTreeSet<u64>,
     exports: BTreeMap<u64, Instant>,
@@ -90,6 +99,16 @@ struct Memory {
     bucket: Option<(f64, Instant)>,
     outage: Option<Outage>,
     counters: Counters,
+}
+
+/// An idempotency key that was seen.
+#[derive(Debug)]
+struct Known {
+    /// Digest of its body.
+    body: u64,
+    /// How often it came with that body.
+    times: u64,
+    what: Option<Acked>,
 }
 
 #[derive(Debug, Default)]
@@ -191,13 +210,17 @@ impl State {
         serial.is_some_and(|serial: u64| self.memory().access.get(&serial).is_some_and(|&end| now < end))
     }
 
-    /// Records an acknowledgement. `what` is the digest of patient and date, if the body names them.
-    pub(super) fn acknowledge(&self, key: &str, body: u64, what: Option<u64>) -> Ack {
+    /// Records an acknowledgement; `what` if the body says so.
+    pub(super) fn acknowledge(&self, key: &str, body: u64, what: Option<Acked>) -> Ack {
         let mut memory = self.memory();
-        let ack = match memory.acks.get(key) {
-            Some(&known) if known == body => Ack::Replayed,
+        let is_full = memory.acks.len() >= SIM_KEYS_MAX;
+        let ack = match memory.acks.get_mut(key) {
+            Some(known) if known.body == body => {
+                known.times += 1;
+                Ack::Replayed
+            }
             Some(_) => Ack::Conflict,
-            None if memory.acks.len() >= SIM_KEYS_MAX => Ack::Full,
+            None if is_full => Ack::Full,
             None => Ack::First,
         };
         let name = match ack {
@@ -208,12 +231,23 @@ impl State {
         };
         *memory.counters.acks.entry(name).or_default() += 1;
         if ack == Ack::First {
-            memory.acks.insert(key.to_owned(), body);
-            if what.is_some_and(|what| !memory.acked.insert(what)) {
+            let digest = what.as_ref().map(|what| digest(format!("{}|{}", what.patient, what.date).as_bytes()));
+            if digest.is_some_and(|digest| !memory.acked.insert(digest)) {
                 *memory.counters.acks.entry("doubled").or_default() += 1;
             }
+            memory.acks.insert(key.to_owned(), Known { body, times: 1, what });
         }
         ack
+    }
+
+    /// What was acknowledged for a date, by idempotency key.
+    pub(super) fn acknowledged(&self, date: &str) -> Value {
+        let memory = self.memory();
+        let of_date = memory.acks.iter().filter_map(|(key, known)| {
+            let what = known.what.as_ref().filter(|what| what.date == date)?;
+            Some((key.clone(), json!({ "patient": what.patient, "times": known.times })))
+        });
+        Value::Object(of_date.collect())
     }
 
     /// Starts an export that is ready after `takes`; gives its number.
@@ -411,11 +445,19 @@ mod tests {
     #[test]
     fn the_same_effect_under_another_key_is_doubled() {
         let state = state(Options::default());
-        assert_eq!(state.acknowledge("a", 1, Some(9)), Ack::First);
-        assert_eq!(state.acknowledge("a", 1, Some(9)), Ack::Replayed);
-        assert_eq!(state.acknowledge("a", 2, Some(9)), Ack::Conflict);
-        assert_eq!(state.acknowledge("b", 1, Some(9)), Ack::First);
+        let what = |date: &str| Some(Acked { patient: "P00001".into(), date: date.into() });
+        let night = what("2026-11-22");
+        assert_eq!(state.acknowledge("a", 1, night.clone()), Ack::First);
+        assert_eq!(state.acknowledge("a", 1, night.clone()), Ack::Replayed);
+        assert_eq!(state.acknowledge("a", 2, night.clone()), Ack::Conflict);
+        assert_eq!(state.acknowledge("b", 1, night), Ack::First);
+        assert_eq!(state.acknowledge("c", 3, what("2026-11-23")), Ack::First);
+        assert_eq!(state.acknowledge("d", 4, None), Ack::First);
         let acks = &state.stats()["acks"];
-        assert_eq!((&acks["first"], &acks["doubled"]), (&json!(2), &json!(1)));
+        assert_eq!((&acks["first"], &acks["doubled"]), (&json!(4), &json!(1)));
+        let once = |times| json!({"patient": "P00001", "times": times});
+        assert_eq!(state.acknowledged("2026-11-22"), json!({"a": once(2), "b": once(1)}));
+        state.reset();
+        assert_eq!(state.acknowledged("2026-11-22"), json!({}));
     }
 }

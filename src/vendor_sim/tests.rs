@@ -147,6 +147,10 @@ fn an_acknowledgement_counts_once() {
         let stats = get(address, "/_sim/stats").await.json();
         let counts = json!({"first": 2, "replayed": 1, "conflicting": 1, "refused": 0, "doubled": 1});
         assert_eq!(stats["acks"], counts);
+        let of_night = get(address, "/_sim/acks?date=2026-11-22").await.json();
+        let seen = |times| json!({"patient": "P00001", "times": times});
+        assert_eq!(of_night, json!({"run/P00001": seen(2), "other": seen(1)}));
+        assert_eq!(get(address, "/_sim/acks").await.status, 400);
     });
 }
 

@@ -6,10 +6,12 @@
 //!
 //! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
 //! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
-//! tests plant), `tests` (one contract, held against both worlds).
+//! tests plant), `failpoint` (points at which they let a process die), `tests` (one contract, held against both worlds).
 
 mod answer;
+#[macro_use]
 pub mod plant;
+pub mod failpoint;
 mod real;
 pub mod sim;
 #[cfg(test)]

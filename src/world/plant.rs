@@ -4,99 +4,103 @@
 //! our own tests turn on, [`planted`] is a constant `false` and nothing of it is built. `docs/PROOF.md` lists what finds
 //! each of them.
 
-macro_rules! bugs {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// A mistake that can be planted; see each for what the engine does then.
+/// An enum with a list of its variants and what is said of each.
+macro_rules! listed {
+    ($(#[doc = $head:literal])+ pub enum $list:ident { $($(#[doc = $doc:literal])+ $name:ident,)+ }) => {
+        $(#[doc = $head])+
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Bug {
+        pub enum $list {
             $($(#[doc = $doc])+ $name,)+
         }
 
-        impl Bug {
+        impl $list {
             /// All of them.
-            pub const ALL: &[Bug] = &[$(Bug::$name),+];
+            pub const ALL: &[$list] = &[$($list::$name),+];
 
-            /// What the engine does while it is planted.
+            /// What is said of it.
             pub const fn what(self) -> &'static str {
                 match self {
-                    $(Bug::$name => concat!($($doc),+).trim_ascii(),)+
+                    $($list::$name => concat!($($doc),+).trim_ascii(),)+
                 }
             }
         }
     };
 }
 
-bugs! {
-    /// Inboxes stay open in a cancelled run, as if somebody kept a spare receiver: senders wait for room for ever.
-    SpareReceiver,
-    /// An item whose send finds the inbox closed is forgotten instead of settled.
-    SendForgets,
-    /// A stage ends with its own workers and does not wait for those who still send to it.
-    JoinByMessages,
-    /// A worker of an ordered stage that waits for its turn never returns its work permit.
-    PermitNotReturned,
-    /// An item that waits for its retry holds its work permit.
-    RetryHoldsPermit,
-    /// A gather does not wait for the first of the stages that it reads.
-    GatherEarly,
-    /// A closed stage stops pulling instead of settling what still comes.
-    ClosedStopsPulling,
-    /// What a closed stage did not reach gets no row, and so no name in the report.
-    NotReachedUnnamed,
-    /// A second reason to cancel a run takes the place of the first.
-    LaterReasonWins,
-    /// An item that is timed out is counted twice.
-    SettledTwice,
-    /// The longest of an item's own, its stage's and the run's deadline bounds its waits, not the earliest.
-    ChildLengthens,
-    /// The timeout of an attempt goes on while the item waits without a work permit.
-    TimeoutCountsWaiting,
-    /// In an ordered stage an item leaves when the one before it is the only one that has not gone.
-    OrderSkips,
-    /// When a later action fails on one of several values, those before it flow all the same.
-    FanOutLeaks,
-    /// A worker that panics ends alone, and nobody is told.
-    PanicNotJoined,
-    /// A cancel does not reach an item that waits without a work permit.
-    CancelMissesParked,
-    /// The run's deadline stands on the clock that stands still while the machine sleeps.
-    DeadlineAwake,
-    /// Each attempt is counted twice.
-    AttemptsTwice,
-    /// An item that leaves memory for a long wait is not written into the store.
-    DeferredRowLost,
-    /// The counts that a gather sees hold stages that still run.
-    CountsOfRunning,
-    /// Fail-fast compares a share before the number of items is known.
-    FailFastEarly,
-    /// An idle worker whose permit is taken away stays listed as one that waits for a hand-over.
-    TokenNotTakenBack,
-    /// A worker that waits for room behind it keeps its work permit.
-    DeliveryKeepsPermit,
-    /// An item that gave nothing counts as missing in the list of failures.
-    EmptyIsMissing,
-    /// A key that is listed twice is accepted.
-    DuplicateKey,
-    /// A stage is closed, and the items in flight are not told.
-    CloseUnheard,
-    /// The stage's retry repeats what was given up.
-    RetriesGivenUp,
-    /// An item that waits in the store comes back before its time.
-    DeferredEarly,
-    /// The item deadline begins anew when an item comes back from the store.
-    DeadlineForgotten,
-    /// One missing item less is tolerated than was said.
-    ToleranceOffByOne,
-    /// A run that ends after its deadline is judged as if it had not.
-    LateIsFine,
-    /// A worker goes on to a new item although one that comes back from a wait wants its permit.
-    NewBeforeReturning,
-    /// A stage opens as many items as come, whatever `waiting` says.
-    OpenUnbounded,
-    /// What reads a listing that ended before its end is not told so.
-    IncompleteForgotten,
-    /// Of the senders that wait for room, the one that came last goes in first.
-    SendersOvertake,
+listed! {
+    /// A mistake that can be planted; see each for what the engine does then.
+    pub enum Bug {
+        /// Inboxes stay open in a cancelled run, as if somebody kept a spare receiver: senders wait for room for ever.
+        SpareReceiver,
+        /// An item whose send finds the inbox closed is forgotten instead of settled.
+        SendForgets,
+        /// A stage ends with its own workers and does not wait for those who still send to it.
+        JoinByMessages,
+        /// A worker of an ordered stage that waits for its turn never returns its work permit.
+        PermitNotReturned,
+        /// An item that waits for its retry holds its work permit.
+        RetryHoldsPermit,
+        /// A gather does not wait for the first of the stages that it reads.
+        GatherEarly,
+        /// A closed stage stops pulling instead of settling what still comes.
+        ClosedStopsPulling,
+        /// What a closed stage did not reach gets no row, and so no name in the report.
+        NotReachedUnnamed,
+        /// A second reason to cancel a run takes the place of the first.
+        LaterReasonWins,
+        /// An item that is timed out is counted twice.
+        SettledTwice,
+        /// The longest of an item's own, its stage's and the run's deadline bounds its waits, not the earliest.
+        ChildLengthens,
+        /// The timeout of an attempt goes on while the item waits without a work permit.
+        TimeoutCountsWaiting,
+        /// In an ordered stage an item leaves when the one before it is the only one that has not gone.
+        OrderSkips,
+        /// When a later action fails on one of several values, those before it flow all the same.
+        FanOutLeaks,
+        /// A worker that panics ends alone, and nobody is told.
+        PanicNotJoined,
+        /// A cancel does not reach an item that waits without a work permit.
+        CancelMissesParked,
+        /// The run's deadline stands on the clock that stands still while the machine sleeps.
+        DeadlineAwake,
+        /// Each attempt is counted twice.
+        AttemptsTwice,
+        /// An item that leaves memory for a long wait is not written into the store.
+        DeferredRowLost,
+        /// The counts that a gather sees hold stages that still run.
+        CountsOfRunning,
+        /// Fail-fast compares a share before the number of items is known.
+        FailFastEarly,
+        /// An idle worker whose permit is taken away stays listed as one that waits for a hand-over.
+        TokenNotTakenBack,
+        /// A worker that waits for room behind it keeps its work permit.
+        DeliveryKeepsPermit,
+        /// An item that gave nothing counts as missing in the list of failures.
+        EmptyIsMissing,
+        /// A key that is listed twice is accepted.
+        DuplicateKey,
+        /// A stage is closed, and the items in flight are not told.
+        CloseUnheard,
+        /// The stage's retry repeats what was given up.
+        RetriesGivenUp,
+        /// An item that waits in the store comes back before its time.
+        DeferredEarly,
+        /// The item deadline begins anew when an item comes back from the store.
+        DeadlineForgotten,
+        /// One missing item less is tolerated than was said.
+        ToleranceOffByOne,
+        /// A run that ends after its deadline is judged as if it had not.
+        LateIsFine,
+        /// A worker goes on to a new item although one that comes back from a wait wants its permit.
+        NewBeforeReturning,
+        /// A stage opens as many items as come, whatever `waiting` says.
+        OpenUnbounded,
+        /// What reads a listing that ended before its end is not told so.
+        IncompleteForgotten,
+        /// Of the senders that wait for room, the one that came last goes in first.
+        SendersOvertake,
+    }
 }
 
 #[cfg(feature = "plant")]

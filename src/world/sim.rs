@@ -56,6 +56,8 @@ pub struct Sim {
     shared: Arc<Shared>,
     seed: u64,
     steps_max: u64,
+    /// What happens from outside, and after how many polls.
+    outside: Mutex<BTreeMap<u64, Box<dyn FnOnce() + Send>>>,
 }
 
 /// Why a simulated run did not come to its end. Every text names the seed.
@@ -134,12 +136,19 @@ impl Sim {
             closed: AtomicBool::new(false),
             state: Mutex::new(state),
         };
-        Sim { shared: Arc::new(shared), seed, steps_max: SIM_STEPS_MAX }
+        Sim { shared: Arc::new(shared), seed, steps_max: SIM_STEPS_MAX, outside: Mutex::default() }
     }
 
     /// Ends each run after this many polls with [`Stalled::Livelock`]. It also serves as a crash at any poll.
     pub fn step_limit(mut self, polls: u64) -> Sim {
         self.steps_max = polls;
+        self
+    }
+
+    /// Calls `act` once a run has had so many polls, before the next one: what comes from outside comes at any poll. One for
+    /// each number of polls.
+    pub fn at_poll(self, polls: u64, act: impl FnOnce() + Send + 'static) -> Sim {
+        lock(&self.outside).insert(polls, Box::new(act));
         self
     }
 
@@ -261,6 +270,10 @@ impl Sim {
             if self.steps() - began >= self.steps_max {
                 let (at, steps) = self.now();
                 return value.ok_or(Stalled::Livelock { seed: self.seed, at, steps });
+            }
+            let act = lock(&self.outside).remove(&(self.steps() - began));
+            if let Some(act) = act {
+                act();
             }
             match shared.pick() {
                 Some(Ready::Main) => {

@@ -473,6 +473,26 @@ fn a_livelock_is_found() {
 }
 
 #[test]
+fn what_comes_from_outside_comes_at_its_poll() {
+    for polls in 0..10usize {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let (now, at) = (seen.clone(), Arc::new(AtomicUsize::new(usize::MAX)));
+        let (mut sim, comes) = (Sim::new(5), at.clone());
+        sim = sim.at_poll(polls as u64, move || comes.store(now.load(Ordering::Relaxed), Ordering::Relaxed));
+        let turns = async {
+            for _ in 0..7 {
+                seen.fetch_add(1, Ordering::Relaxed);
+                future::yield_now().await;
+            }
+        };
+        assert_eq!(sim.run(turns), Ok(()));
+        // One poll for each turn, one that ends; behind it nothing comes any more.
+        let then = if polls < 9 { polls.min(7) } else { usize::MAX };
+        assert_eq!(at.load(Ordering::Relaxed), then, "{polls}");
+    }
+}
+
+#[test]
 fn a_panic_comes_out_with_the_seed() {
     for in_task in [false, true] {
         let sim = Sim::new(42);

@@ -99,7 +99,7 @@ fn the_lists_of_the_json_end_at_a_hundred_and_the_totals_do_not() {
     assert_eq!(record["outputs"].as_array().map(Vec::len), Some(100));
     assert_eq!(record["stages"][1]["failed"], 75);
     assert_eq!(record["failures"].as_array().map(Vec::len), Some(75));
-    place.run(&["run", "many"]).exits(3).prints("and 205 more").prints("75 data");
+    place.run(&["run", "many"]).exits(3).prints("and 205 more").prints("75  data");
 }
 
 #[test]
@@ -335,6 +335,14 @@ fn a_secret_is_never_shown() {
                 assert!(!place.read(file).contains(CANARY), "{file}");
             }
         }
+    }
+    for name in ["state.db", "state.db-wal"] {
+        let bytes = fs::read(place.state().join(name)).unwrap_or_default();
+        assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()), "{name}");
+    }
+    for arguments in [&["show", "ask", "--items", "all"][..], &["logs", "ask"], &["logs", "ask", "--format", "json"]] {
+        let told = place.run(arguments).exits(0).stdout;
+        assert!(told.contains("ask") && !told.contains(CANARY), "{arguments:?}: {told}");
     }
     let mut dry = place.command(&["run", "ask", "--dry-run"]);
     let done = finish(dry.env("LAMPLIGHTER_LOG", "trace").env("LAMPLIGHTER_SECRET_CANARY", CANARY)).exits(0);

@@ -9,7 +9,12 @@ use lamplighter::{
     item::{RunOutcome, RunRecord, Value},
     job::{Job, JobSpec},
     problem::{Source, load},
-    run::{RunOptions, Runner, StoreChoice},
+    run::{Keeping, RunOptions, Runner, StoreChoice},
+    store::{
+        RunKind, RunPhase, State,
+        memory::Memory,
+        sqlite::{Sqlite, StateOptions},
+    },
     world::World,
 };
 use std::{
@@ -165,6 +170,78 @@ fn a_dropped_run_takes_its_items_timers_and_processes_with_it() {
     assert_eq!(begun.load(Ordering::SeqCst), 1, "work was begun after the drop");
 }
 
+/// Three items, each a child that says who it is: one goes on until it is told, one does not listen to TERM, one sleeps. When
+/// there is a second pass they are done at once.
+const STOPPED: &str = r#"Job(stages: [
+    Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b", "c"])]),
+    Stage(name: "work", workers: 3, run: [
+        Exec(sh: "echo $NAME >> begun; echo $$ > \"$NAME.child\"; test -e second && exit 0
+            case $NAME in
+                a) until test -e go; do sleep 0.01; done;;
+                b) trap '' TERM; while true; do sleep 1; done;;
+                c) sleep 3600;;
+            esac", cwd: "CWD", env: { "NAME": "{{ item }}" }),
+    ]),
+    Stage(name: "report", gather: All, run: [Jq(filter: "[items] | join(\" \")"), Write(json: "report.json")]),
+])"#;
+
+#[test]
+fn a_stopped_run_leaves_no_process_and_the_next_pass_goes_on_with_it() {
+    // A kill ends the wait, or the end of a short grace period.
+    for (grace, kill) in [(Duration::from_secs(600), true), (Duration::from_millis(200), false)] {
+        let program = Program::new();
+        let text = STOPPED.replace("CWD", program.folder.path().to_str().expect("a plain path"));
+        let options = || RunOptions { grace, ..program.options() };
+        let job = job(&text, &Handlers::new());
+        let open = |now_ms| {
+            let options =
+                StateOptions { dir: program.folder.path(), now_ms, instance: "0123456789abcdef", accept_new: false };
+            let (store, _) = Sqlite::durable(&options).expect("a state");
+            let store = Arc::new(store);
+            (State::new(store.clone()), store)
+        };
+        let (state, store) = open(1);
+        let keeping = Keeping { state, trigger: "manual".into(), fire_key: None, kind: RunKind::Serve, alone: true };
+        let run = program.drive(program.runner().begin(&job, options(), &keeping)).expect("it begins");
+        let handle = run.handle();
+        let pids = program.pids(&["a.child", "b.child", "c.child"]);
+        assert!(pids.iter().all(|pid| lives(*pid)), "{pids:?}");
+        let done = |stage: usize| handle.progress().stages[stage].counts.ok;
+        if kill {
+            // It comes to its end in the stop, and nothing follows it.
+            handle.stop();
+            fs::write(program.folder.path().join("go"), "").expect("a file");
+            program.until("what works comes to its end", || done(1) == 1);
+            assert!(lives(pids[1]) && lives(pids[2]) && !handle.is_settled());
+            handle.kill("the test");
+        } else {
+            handle.stop();
+        }
+        let record = program.drive(run);
+        assert_eq!((record.outcome, &record.unsaved), (RunOutcome::Interrupted, &None), "{record:?}");
+        assert_eq!((record.leaked, handle.is_settled()), (0, true));
+        assert!(!pids.iter().any(|pid| lives(*pid)), "a process outlives the stop: {pids:?}");
+        program.until("every task ends", || program.executor.is_empty());
+        let id = handle.id().to_owned();
+        drop((handle, keeping));
+        program.drive(store.close());
+        drop(store);
+
+        fs::write(program.folder.path().join("second"), "").expect("a file");
+        let (state, store) = open(2);
+        let head = program.drive(state.details(&id)).expect("it answers").expect("it is there").head;
+        assert_eq!((head.phase, head.outcome, head.crashes), (RunPhase::Interrupted, None, 0));
+        let run = program.drive(program.runner().resume(&job, options(), &state, &id)).expect("it goes on");
+        let record = program.drive(run);
+        assert_eq!(record.outcome, RunOutcome::Succeeded, "{record:?}");
+        let begun = fs::read_to_string(program.folder.path().join("begun")).expect("a file");
+        let times = |name: &str| begun.lines().filter(|line| *line == name).count();
+        assert_eq!([times("a"), times("b"), times("c")], if kill { [1, 2, 2] } else { [2, 2, 2] });
+        assert!(program.folder.path().join("report.json").exists());
+        program.drive(store.close());
+    }
+}
+
 #[test]
 fn an_executor_that_goes_away_takes_the_processes_with_it() {
     let program = Program::new();
@@ -216,4 +293,40 @@ fn a_run_shares_the_executor_with_the_callers_tasks_on_many_threads() {
         program.until("every task ends", || program.executor.is_empty());
         drop(stop);
     });
+}
+
+#[test]
+fn a_handler_sees_what_earlier_dues_kept() {
+    let program = Program::new();
+    let count = |call: Call| async move { Ok(Value::from(call.state.as_i64().unwrap_or(0) + 1)) };
+    let text = r#"Job(stages: [
+        Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b"])]),
+        Stage(name: "work", run: [Call(handler: "count"), Keep(filter: ".")]),
+        Stage(name: "report", gather: All, run: [Write(json: "counts.json")]),
+    ])"#;
+    let job = job(text, &Handlers::new().add("count", count).expect("a name"));
+    let state = State::new(Arc::new(Memory::new(1 << 20)));
+    let counts_at = |due: &str, kept: bool| {
+        let options = RunOptions { due: Some(due.parse().expect("an instant")), ..program.options() };
+        let record = program.drive(async {
+            if !kept {
+                return program.runner().start(&job, options).expect("it starts").await;
+            }
+            let keeping = Keeping {
+                state: state.clone(),
+                trigger: "manual".into(),
+                fire_key: None,
+                kind: RunKind::Foreground,
+                alone: true,
+            };
+            program.runner().begin(&job, options, &keeping).await.expect("it begins").await
+        });
+        assert_eq!(record.outcome, RunOutcome::Succeeded, "{record:?}");
+        let text = fs::read_to_string(program.folder.path().join("counts.json")).expect("a report");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    assert_eq!(counts_at("2026-11-23T02:00:00Z", true), serde_json::json!([1, 1]));
+    assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]));
+    assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]), "a night never sees itself");
+    assert_eq!(counts_at("2026-11-25T02:00:00Z", false), serde_json::json!([1, 1]), "nothing is kept of it");
 }

@@ -3,8 +3,17 @@
 #![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
 
 use super::util::{Done, Going, Place};
+use async_executor::Executor;
+use lamplighter::{
+    query::{Form, HistoryQuestion, Items, LogsQuestion, Piece, Runs, ShowQuestion, Unanswered},
+    store::{
+        State,
+        sqlite::{Sqlite, StateOptions},
+    },
+    world::World,
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 /// Four items, two at a time; P3 fails while the file `there` is not among the outputs.
 const NIGHTLY: &str = r#"Job(
@@ -127,6 +136,8 @@ fn a_run_is_in_the_history_and_is_shown_with_its_stages_over_its_time() {
         assert!(began <= ended && ended <= shown["ran_ms"].as_u64().expect("it ran"), "{stage}");
     }
     assert_eq!((&shown["passes"], &shown["crashes"], &shown["repeats"]), (&json!(1), &json!(0), &Value::Null));
+    let in_utc = place.run(&["show", "nightly", "--utc", "--format", "json"]).exits(0).json();
+    assert!(in_utc["started"].as_str().is_some_and(|time| time.ends_with("+00:00")), "{in_utc}");
     assert!(shown["slowest"].as_array().is_some_and(|slowest| slowest.len() == 5), "{shown}");
     let id = record["run"].as_str().expect("an id");
     let text =
@@ -156,6 +167,10 @@ fn the_log_of_a_run_has_what_its_author_children_and_items_said() {
     ] {
         assert!(text.contains(told), "no {told:?} in:\n{text}");
     }
+    let day = text.lines().next().unwrap_or_default();
+    assert!(day.len() == 17 && day.ends_with(" +08:00"), "{day}");
+    let utc = place.run(&["logs", "nightly", "--utc"]).exits(0).stdout;
+    assert!(utc.lines().next().is_some_and(|day| day.ends_with(" +00:00")), "{utc}");
     let json = place.run(&["logs", "nightly", "--item", "P3", "--format", "json", "--follow"]).exits(0).stdout;
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(lines.iter().all(|line| line["key"] == "P3" && line["stage"] == "vitals"), "{json}");
@@ -283,4 +298,107 @@ fn notices_that_a_dead_process_did_not_send_are_sent_by_the_next_run_of_the_job(
     assert_eq!(place.read("out/told"), told);
     place.run(&["run", "quick"]).exits(0);
     assert!(place.read("out/told").starts_with(&told) && place.read("out/told").matches(&*first).count() == 2);
+}
+
+/// `Interrupted` is told where it is final: when somebody runs the job anew instead of going on with the run.
+#[test]
+fn a_run_that_nobody_goes_on_with_is_told_as_interrupted_and_one_that_goes_on_is_not() {
+    let notice = |when: &str| {
+        format!(
+            r#"Notify({when}run: [Exec(argv: ["sh", "-c", "echo $0 $1 >> told; test -e sent || sleep 60", "{{{{ run.id }}}}", "{{{{ run.summary }}}}"])])"#
+        )
+    };
+    let slow = SLOW.strip_suffix("])").expect("the end of the stages");
+    for when in ["when: [Interrupted], ", ""] {
+        let place = Place::with_job("slow", &format!("{slow}], on_finish: [{}])", notice(when)));
+        let kill = |going: &mut Going| {
+            going.child.kill().expect("it can be killed");
+        };
+        let begin = || {
+            let mut going = Going::start(place.command(&["run", "slow"]).env("LAMPLIGHTER_LOG", "info"));
+            until_file_says(&place, "out/seen", "b");
+            kill(&mut going);
+            going.end();
+            runs(&place)[0]["run"].as_str().expect("an id").to_owned()
+        };
+        let first = begin();
+        place.write("out/go", "");
+        place.run(&["run", "slow", "--resume"]).exits(0);
+        assert!(!place.path("out/told").exists(), "a run that goes on is not told of");
+        std::fs::remove_file(place.path("out/go")).expect("removed");
+        place.write("out/seen", "");
+        let second = begin();
+        assert_ne!(first, second);
+        place.write("out/go", "");
+        // The process dies over the notice: that is written down with the end of the run, and sent by the next.
+        let mut going = Going::start(&mut place.command(&["run", "slow"]));
+        until_file_says(&place, "out/told", &second);
+        kill(&mut going);
+        going.end();
+        place.write("out/sent", "");
+        place.write("out/told", "");
+        place.run(&["run", "slow"]).exits(0).says(&format!("the notices of {second} were not sent"));
+        let told = place.read("out/told");
+        let expected = format!("{second} slow interrupted: its process ended before it, and nobody went on with it\n");
+        assert_eq!(told, expected, "{when}");
+        place.run(&["run", "slow"]).exits(0);
+        assert_eq!(place.read("out/told"), told, "it is sent once more only where nobody knows that it was");
+    }
+}
+
+/// Whoever has the state open gives the answers that the commands print, to the byte: a daemon, over its socket, too.
+#[test]
+fn the_library_gives_the_bytes_that_the_commands_print() {
+    let place = nightly();
+    place.run(&["run", "nightly"]).exits(3);
+    place.run(&["retry", "nightly"]).exits(3);
+    let world = World::real(Arc::new(Executor::new()));
+    let dir = place.state();
+    let options = StateOptions { dir: &dir, now_ms: 0, instance: "", accept_new: false };
+    let (store, _) = Sqlite::durable(&options).expect("a state that others read meanwhile");
+    let state = State::new(Arc::new(store));
+    let runs = Runs { state: &state, world: &world, jobs: vec!["nightly".into()] };
+    // They can be given by a task on any thread.
+    fn is_send(_: impl Send) {}
+    let ignores = async |_: Piece| Ok::<(), Infallible>(());
+    is_send(runs.history(&HistoryQuestion { job: None, number: 1, utc: false }, Form::default(), ignores));
+    is_send(runs.show(&ShowQuestion { run: String::new(), items: None, utc: false }, Form::default(), ignores));
+    let logs = LogsQuestion { run: String::new(), follow: true, item: None, utc: false };
+    is_send(runs.logs(&logs, Form::default(), ignores));
+    for json in [false, true] {
+        let form = Form { json, ..Form::default() };
+        let same = |command: &[&str], answer: &dyn Fn(&mut String) -> Result<(), Unanswered<Infallible>>| {
+            let format = if json { "json" } else { "human" };
+            let printed = place.run(&[command, &["--format", format]].concat());
+            let mut told = String::new();
+            match answer(&mut told) {
+                Ok(()) => assert_eq!(told, printed.exits(0).stdout, "{command:?}"),
+                Err(Unanswered::Refused(why)) => drop(printed.exits(2).says(&why)),
+                Err(other) => panic!("{command:?}: {other:?}"),
+            }
+        };
+        let into = |told: &mut String, piece: Piece| {
+            if let Piece::Answer(text) = piece {
+                told.push_str(&text);
+            }
+            Ok(())
+        };
+        for job in [None, Some("nightly"), Some("nigthly")] {
+            let question = HistoryQuestion { job: job.map(str::to_owned), number: 20, utc: false };
+            let command: Vec<&str> = ["history"].into_iter().chain(job).collect();
+            same(&command, &|told| {
+                smol::block_on(runs.history(&question, form, async |piece: Piece| into(told, piece)))
+            });
+        }
+        for run in ["nightly", "nigthly"] {
+            let question = ShowQuestion { run: run.into(), items: Some(Items::All), utc: true };
+            same(&["show", run, "--items", "all", "--utc"], &|told| {
+                smol::block_on(runs.show(&question, form, async |piece: Piece| into(told, piece)))
+            });
+            let question = LogsQuestion { run: run.into(), follow: false, item: Some("P3".into()), utc: false };
+            same(&["logs", run, "--item", "P3"], &|told| {
+                smol::block_on(runs.logs(&question, form, async |piece: Piece| into(told, piece)))
+            });
+        }
+    }
 }

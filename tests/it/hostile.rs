@@ -6,14 +6,17 @@
 //! `Fault 33` names a row of the catalogue in `docs/FAULTS.md`. A few faults need a tool or a right that a machine may lack
 //! (root, `strace`): then their tests say so and do nothing, but fail under `CI=true`; `.ci/run` installs what can be.
 
-mod bench;
+pub mod bench;
 mod children;
 mod commands;
 mod computing;
 mod depth;
+mod disks;
 mod escapes;
+mod files;
 mod inputs;
 mod outputs;
 mod panics;
 mod scarcity;
+mod stops;
 mod vendor;

@@ -2,12 +2,17 @@
 
 mod check;
 mod cli;
+mod damage;
+mod disk;
 mod documents;
 mod embedding;
 mod engine;
 mod examples;
+#[cfg(feature = "plant")]
+mod failpoints;
 mod history;
 mod hostile;
+mod kills;
 mod left;
 mod memory;
 mod newcomer;

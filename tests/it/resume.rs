@@ -150,7 +150,7 @@ fn a_run_that_ends_the_program_again_and_again_is_quarantined() {
     let job = r#"Job(stages: [
         Stage(name: "list", key: "{{ item }}", run: [Items(list: ["poison"])]),
         Stage(name: "work", run: [Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log; kill -9 $PPID")]),
-    ])"#;
+    ], on_finish: [Notify(run: [Exec(argv: ["sh", "-c", "echo $0 >> ../told", "{{ run.summary }}"])])])"#;
     let place = Place::with_job("night", job);
     place.run(&["run", "night"]).exits(1000 + 9);
     let mut crashes = 1;
@@ -165,6 +165,7 @@ fn a_run_that_ends_the_program_again_and_again_is_quarantined() {
     end.exits(1).says("it is quarantined and not resumed any more");
     assert!((3..=4).contains(&crashes), "{crashes} crashes, of which three without progress are too many");
     assert_eq!(worked(&place)["poison"], crashes);
+    assert_eq!(place.read("told"), "night quarantined: it ended the program too often without getting on\n", "at once");
     place.run(&["history"]).exits(0).prints("night  quarantined");
     place.run(&["show", "night"]).exits(0).prints("it ended the program too often without getting on");
     // The job is free for a new run.

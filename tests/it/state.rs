@@ -7,8 +7,8 @@ use futures_lite::future::block_on;
 use lamplighter::{
     item::{Class, Key, Lineage, Outcome, OutputRecord, RunOutcome},
     store::{
-        Begun, Clocks, EventQuery, GroupMember, Membership, NewRun, Page, Row, RowEnd, RowQuery, RunEnd, RunEvent,
-        RunKind, State, TakenOver,
+        Begun, Clocks, EventQuery, FiringEnd, FiringRow, GroupMember, Mark, Membership, NewRun, Page, Row, RowEnd,
+        RowQuery, RunEnd, RunEvent, RunKind, State, TakenOver,
         sqlite::{Sqlite, StateOptions},
     },
 };
@@ -67,7 +67,7 @@ fn ok(stage: u16, ordinal: u64) -> Row {
 
 const NOW: Clocks = Clocks { wall_ms: 9000, boot_ms: 1 << 40 };
 
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for Killed {
     }
 }
 
-fn child(part: &str, dir: &Path) -> (Killed, impl Iterator<Item = String>) {
+pub fn child(part: &str, dir: &Path) -> (Killed, impl Iterator<Item = String>) {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "state::plays_a_part_when_it_is_a_child", "--nocapture", "--test-threads=1"])
         .env(PART, format!("{part} {}", dir.display()))
@@ -216,7 +216,7 @@ fn processes_share_one_state() {
 }
 
 /// A state with one of everything.
-fn fill(dir: &Path) {
+pub fn fill(dir: &Path) {
     let (store, state) = open(dir);
     block_on(async {
         state.begin(new_run("ended")).await.unwrap();
@@ -250,12 +250,26 @@ fn fill(dir: &Path) {
             let (text, lineage) = ("ward".to_owned(), Lineage::listed(0, 0));
             rows.assign_groups(2, vec![GroupMember { text, stage: 1, lineage, index: 0, membership }]).await.unwrap();
         }
+        let waits = |key: &str| FiringRow {
+            job: "nightly".into(),
+            key: key.into(),
+            trigger: "schedule".into(),
+            due_ms: 1000,
+            last_ms: 1000,
+            count: Some(1),
+            end: FiringEnd::Waiting,
+            reason: None,
+            told_ms: 2000,
+        };
+        let mark = Mark { job: "nightly".into(), text: "{}".into() };
+        state.consider(mark, vec![waits("due 1"), waits("due 2")]).await.unwrap();
+        assert!(state.end_firing("nightly", "due 2", FiringEnd::Skipped, "overlap", 3000).await.unwrap());
         store.close().await;
     });
 }
 
-/// That a state has one of everything, and that the run in it goes on.
-fn check(dir: &Path) {
+/// That a state has one of everything that its format knows, and that the run in it goes on.
+fn check(dir: &Path, format: u32) {
     let (store, state) = open(dir);
     block_on(async {
         assert_eq!(state.instance().await.unwrap(), "fixture");
@@ -285,22 +299,26 @@ fn check(dir: &Path) {
         assert_eq!(rows.groups(2, None, 9).await.unwrap(), ["ward"]);
         let page = Page { after: None, limit: 9 };
         assert_eq!(rows.values(&[1], Some((2, "ward")), page).await.unwrap().len(), 1);
+        let firings = usize::from(format >= 2);
+        assert_eq!(state.marks().await.unwrap().len(), firings);
+        assert_eq!(state.waiting_firings().await.unwrap().len(), firings);
+        assert_eq!(state.past_firings(Some("nightly"), None, 9).await.unwrap().len(), firings);
         store.close().await;
     });
 }
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state")
 }
 
-fn schema(dir: &Path) -> Vec<String> {
+pub fn schema(dir: &Path) -> Vec<String> {
     let raw = rusqlite::Connection::open(dir.join("state.db")).expect("the file");
     let mut all = raw.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").expect("its schema");
     all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("its texts")
 }
 
-/// Of every format that was released a file is kept: it opens, says what it said, and its run goes on. The newest one has
-/// the schema that is made today; where they differ the format must be another one. A new file is made by
+/// Of every format that was released a file is kept: it opens, becomes one of today's schema, says what it said, and its run
+/// goes on. Where schemas differ the format must be another one. A new file is made by
 /// `LAMPLIGHTER_TEST_FIXTURE=format-N.db.gz`.
 #[test]
 fn a_state_of_every_format_opens() {
@@ -316,19 +334,23 @@ fn a_state_of_every_format_opens() {
         packed.write_all(&std::fs::read(fresh.path().join("state.db")).expect("the state")).expect("written");
         packed.finish().expect("written");
     }
-    check(fresh.path());
+    check(fresh.path(), u32::MAX);
     let mut names: Vec<_> =
         std::fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("one").path()).collect();
     names.sort();
-    let newest = names.last().cloned().expect("a fixture");
+    let format_of = |bytes: &[u8]| u32::from_be_bytes(bytes[60..64].try_into().expect("a header"));
+    let current = format_of(&std::fs::read(fresh.path().join("state.db")).expect("the state"));
+    let mut newest = 0;
     for path in names {
         let dir = tempfile::tempdir().expect("a folder");
         let mut bytes = Vec::new();
         GzDecoder::new(File::open(&path).expect("the fixture")).read_to_end(&mut bytes).expect("gzip");
+        let format = format_of(&bytes);
+        newest = newest.max(format);
         std::fs::write(dir.path().join("state.db"), bytes).expect("written");
-        if path == newest {
-            assert_eq!(schema(dir.path()), today, "{}", path.display());
-        }
-        check(dir.path());
+        // Made that of today as it is opened.
+        check(dir.path(), format);
+        assert_eq!(schema(dir.path()), today, "{}", path.display());
     }
+    assert_eq!(newest, current, "today's format has a fixture");
 }

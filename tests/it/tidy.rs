@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The rooms, in the order of what may use what: each uses only itself and those before it.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "limits",
     "units",
     "problem",
@@ -24,6 +24,7 @@ const ROOMS: [&str; 18] = [
     "action",
     "job",
     "run",
+    "query",
     "daemon",
     "api",
     "vendor_sim",

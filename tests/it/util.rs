@@ -45,6 +45,11 @@ impl Place {
         place
     }
 
+    /// The folder of the state.
+    pub fn state(&self) -> PathBuf {
+        self.1.path().join("lamplighter")
+    }
+
     pub fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }
@@ -230,7 +235,7 @@ impl Going {
     }
 }
 
-/// `vendor-sim` as a child process on a free port, without latency; ended when dropped.
+/// `vendor-sim` as a child process on a free port, without latency unless it is told to have one; ended when dropped.
 pub struct Sim {
     child: Child,
     /// `http://127.0.0.1:PORT`
@@ -243,7 +248,10 @@ impl Sim {
     pub fn start(patients: u32, arguments: &[&str]) -> Sim {
         let mut command = Command::new(PROGRAM);
         let patients = patients.to_string();
-        command.args(["vendor-sim", "--listen", "127.0.0.1:0", "--time-scale", "0", "--patients", &patients]);
+        command.args(["vendor-sim", "--listen", "127.0.0.1:0", "--patients", &patients]);
+        if !arguments.contains(&"--time-scale") {
+            command.args(["--time-scale", "0"]);
+        }
         let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().expect("the vendor starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut base = String::new();

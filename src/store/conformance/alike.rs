@@ -4,8 +4,9 @@ use super::{ROOM, durable, sqlite};
 use crate::{
     item::{Class, Key, Lineage, Outcome, OutputRecord, RunOutcome, Value},
     store::{
-        Clocks, CopyPlan, EventQuery, GroupMember, Membership, NewRun, Page, Reply, Request, Retention, Row, RowEnd,
-        RowFilter, RowQuery, RunEnd, RunEvent, RunKind, Store, StoreError, memory::Memory,
+        Clocks, CopyPlan, EventQuery, FiringEnd, FiringRow, GroupMember, Mark, Membership, NewRun, Page, Reply,
+        Request, Retention, Row, RowEnd, RowFilter, RowQuery, RunEnd, RunEvent, RunKind, Store, StoreError,
+        memory::Memory,
     },
 };
 use futures_lite::future::block_on;
@@ -201,6 +202,12 @@ fn above() -> impl Strategy<Value = Request> {
         .prop_map(|(key, text, stage)| RunEvent { wall_ms: 5, level: 3, stage, key, text });
     let events = (prop::option::of(key()), prop::option::of(0..3_u64), 0..4_usize)
         .prop_map(|(key, after, limit)| EventQuery { key, after, limit });
+    let firing =
+        (job(), "[ab]", 0..99_i64, 0..3_u8, prop::option::of(1..9_u64)).prop_map(|(job, key, due_ms, end, count)| {
+            let end = [FiringEnd::Waiting, FiringEnd::Skipped, FiringEnd::Missed][usize::from(end)];
+            let trigger = "schedule".into();
+            FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count, end, reason: None, told_ms: due_ms }
+        });
     let runs = prop_oneof![
         4 => new().prop_map(Request::Begin),
         4 => (run(), clocks()).prop_map(|(run, clocks)| Request::TakeOver(run, clocks)),
@@ -220,6 +227,16 @@ fn above() -> impl Strategy<Value = Request> {
             Request::Retain(Retention { max_runs, max_age_ms, max_bytes: u64::MAX, now_ms: 99 })
         }),
         1 => Just(Request::Instance),
+        3 => (job(), "[ab]", prop::collection::vec(firing, 0..3))
+            .prop_map(|(job, text, firings)| Request::Consider(Mark { job, text }, firings)),
+        1 => (job(), "[ab]", any::<bool>(), 0..99_i64).prop_map(|(job, key, missed, now_ms)| {
+            let end = if missed { FiringEnd::Missed } else { FiringEnd::Skipped };
+            Request::EndFiring(job, key, end, "why".into(), now_ms)
+        }),
+        1 => Just(Request::Marks),
+        1 => (0..4_usize).prop_map(Request::WaitingFirings),
+        1 => (prop::option::of(job()), prop::option::of(0..5_u64), 0..4_usize)
+            .prop_map(|(job, before, limit)| Request::PastFirings(job, before, limit)),
     ];
     let rows = prop_oneof![
         1 => (run(), 0..2_u16).prop_map(|(run, source)| Request::ListingDone(run, source)),

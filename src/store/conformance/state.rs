@@ -6,8 +6,9 @@ use crate::{
     item::{Key, Lineage, Outcome, OutputRecord, RunOutcome, Value},
     limits::EVENTS_BYTES_MAX,
     store::{
-        Began, Begun, Claim, Clocks, Copied, CopyPlan, EventQuery, NewRun, Retention, RowEnd, RowFilter, RowQuery,
-        RunEnd, RunEvent, RunKind, RunPhase, State, Store, TakenOver, Unsettled, memory::Memory,
+        Began, Begun, Claim, Clocks, Copied, CopyPlan, EventQuery, FiringEnd, FiringRow, Mark, NewRun, Retention,
+        RowEnd, RowFilter, RowQuery, RunEnd, RunEvent, RunKind, RunPhase, State, Store, TakenOver, Unsettled,
+        memory::Memory,
     },
 };
 use futures_lite::future::block_on;
@@ -43,6 +44,11 @@ pub(super) fn an_end(outcome: RunOutcome) -> RunEnd {
     }
 }
 
+fn firing(key: &str, due_ms: i64, end: FiringEnd) -> FiringRow {
+    let (job, trigger, key) = ("nightly".into(), "schedule".into(), key.into());
+    FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason: None, told_ms: 40 }
+}
+
 fn key(text: &str) -> Key {
     Key::parse(text).unwrap()
 }
@@ -56,11 +62,13 @@ promises! {
             let head = state.details("a").await.unwrap().unwrap().head;
             assert_eq!((head.phase, head.alive, head.pass), (RunPhase::Running, true, 1));
             assert_eq!((head.started_ms, head.due_ms, head.deadline_ms, head.budget_ms), (2000, 1000, Some(9000), Some(7000)));
-            // The same id, the same firing under another id, another trigger.
+            // The same id; the same firing under another id, whatever triggers it; another firing.
             assert_eq!(state.begin(firing.clone()).await, Ok(Begun::Before(head.clone())));
             let again = NewRun { run: "b".into(), ..firing.clone() };
             assert_eq!(state.begin(again.clone()).await, Ok(Begun::Before(head.clone())));
-            assert_eq!(state.begin(NewRun { trigger: "catch_up".into(), ..again }).await, Ok(Begun::Now));
+            let made_up = NewRun { trigger: "catch_up".into(), ..again };
+            assert_eq!(state.begin(made_up.clone()).await, Ok(Begun::Before(head.clone())));
+            assert_eq!(state.begin(NewRun { fire_key: Some("18".into()), ..made_up }).await, Ok(Begun::Now));
             // One at a time, where that is asked for.
             let alone = NewRun { alone: true, ..new_run("c", "nightly") };
             assert_eq!(state.begin(alone.clone()).await, Ok(Begun::Busy(head)));
@@ -81,6 +89,46 @@ promises! {
             assert_eq!(open, [("a".into(), 0), ("a".into(), 2)]);
             assert_eq!((rows.notice_done(0).await, rows.notice_done(0).await), (Ok(true), Ok(false)));
             assert_eq!(state.notices().await.unwrap().len(), 1);
+        });
+    }
+
+    /// A firing waits until it is a run, or ends without one; each once.
+    fn a_firing_comes_to_one_end(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        block_on(async {
+            let mark = |text: &str| Mark { job: "nightly".into(), text: text.into() };
+            let all = vec![firing("1", 10, FiringEnd::Missed), firing("3", 30, FiringEnd::Waiting), firing("2", 20, FiringEnd::Waiting)];
+            state.consider(mark("one"), all.clone()).await.unwrap();
+            // Considered once more, as after a crash: what is there stays as it is.
+            state.consider(mark("two"), vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
+            assert_eq!(state.marks().await.unwrap(), [mark("two")]);
+            let keys = |rows: Vec<FiringRow>| rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
+            assert_eq!(keys(state.waiting_firings().await.unwrap()), ["2", "3"]);
+            let past = state.past_firings(None, None, 9).await.unwrap();
+            assert_eq!(past.iter().map(|(_, row)| row).collect::<Vec<_>>(), [&all[0]]);
+
+            let of = |run: &str, key: &str| NewRun { fire_key: Some(key.into()), ..new_run(run, "nightly") };
+            assert_eq!(state.begin(of("a", "2")).await, Ok(Begun::Now));
+            assert_eq!(state.begin(of("b", "1")).await, Ok(Begun::Settled), "it was missed");
+            assert_eq!(state.end_firing("nightly", "2", FiringEnd::Skipped, "overlap", 50).await, Ok(false), "it runs");
+            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Skipped, "overlap", 50).await, Ok(true));
+            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Missed, "down", 51).await, Ok(false), "once");
+            assert_eq!(state.begin(of("c", "3")).await, Ok(Begun::Settled));
+            assert_eq!(state.waiting_firings().await.unwrap(), []);
+            // One that has a run is not considered again.
+            state.consider(mark("three"), vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
+            assert_eq!(state.waiting_firings().await.unwrap(), []);
+
+            let page = state.past_firings(Some("nightly"), None, 1).await.unwrap();
+            let (number, newest) = &page[0];
+            assert_eq!((&*newest.key, newest.end, newest.reason.as_deref(), newest.told_ms), ("3", FiringEnd::Skipped, Some("overlap"), 50));
+            let before = state.past_firings(Some("nightly"), Some(*number), 9).await.unwrap();
+            assert_eq!(before.iter().map(|(_, row)| &*row.key).collect::<Vec<_>>(), ["1"]);
+            assert_eq!(state.past_firings(Some("other"), None, 9).await.unwrap(), []);
+
+            let keep = Retention { max_runs: 9, max_age_ms: 10, max_bytes: u64::MAX, now_ms: 55 };
+            while state.retain(keep).await.unwrap().more {}
+            assert_eq!(state.past_firings(None, None, 9).await.unwrap().len(), 1, "the missed one was told at 40");
         });
     }
 

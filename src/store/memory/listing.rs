@@ -110,6 +110,9 @@ impl State {
 
     /// All of one run at once.
     pub fn retain(&mut self, keep: &Retention) -> Retained {
+        if self.firings.retain(keep) {
+            return Retained { more: true, ..Retained::default() };
+        }
         let open = self.runs.values().filter_map(|run| run.head.as_ref()).filter(|head| head.phase != RunPhase::Ended);
         let repeated: BTreeSet<Arc<str>> = open.filter_map(|head| head.parent.clone()).collect();
         let oldest_end = keep.now_ms.saturating_sub(i64::try_from(keep.max_age_ms).unwrap_or(i64::MAX));

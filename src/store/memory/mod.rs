@@ -3,6 +3,7 @@
 //! It keeps rows packed as the file does, so that values come back exactly the same from both. A process that dies is
 //! played by [`Memory::restart`].
 
+mod firing;
 mod listing;
 mod runs;
 
@@ -17,6 +18,7 @@ use crate::{
     limits::BATCH_ROWS,
     world::BoxFuture,
 };
+use firing::Firings;
 use runs::Head;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -63,6 +65,7 @@ struct State {
     runs: BTreeMap<Arc<str>, Run>,
     next_run: u64,
     kept: BTreeMap<(String, Key), BTreeMap<i64, KeptValue>>,
+    firings: Firings,
     limit_bytes: u64,
     used_bytes: u64,
     failed: Option<StoreError>,
@@ -98,6 +101,7 @@ impl Memory {
             runs: BTreeMap::new(),
             next_run: 1,
             kept: BTreeMap::new(),
+            firings: Firings::default(),
             limit_bytes,
             used_bytes: 0,
             failed: None,
@@ -247,6 +251,10 @@ impl State {
             Request::CopyForRetry(plan, new) => return Ok(Reply::Copied(self.copy_for_retry(&plan, &new, asker)?)),
             Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
             Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
+            Request::Consider(mark, firings) => self.consider(mark, firings),
+            Request::EndFiring(job, key, end, reason, now_ms) => {
+                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, now_ms)));
+            }
             _ => {}
         }
         Ok(Reply::Done)
@@ -284,6 +292,11 @@ impl State {
             Request::Events(run, query) => Ok(Reply::Events(rows_of(&run).events(&query))),
             Request::StateOf(job, key, due_ms) => self.state_of(job, key, due_ms).map(Reply::Kept),
             Request::Instance => Ok(Reply::Texts(vec![String::new()])),
+            Request::Marks => Ok(Reply::Marks(self.firings.marks())),
+            Request::WaitingFirings(limit) => Ok(Reply::Firings(self.firings.waiting(limit))),
+            Request::PastFirings(job, before, limit) => {
+                Ok(Reply::Firings(self.firings.past(job.as_deref(), before, limit)))
+            }
             _ => Ok(Reply::Done),
         }
     }

@@ -72,10 +72,8 @@ impl State {
         if let Some(head) = self.head(&new.run) {
             return Begun::Before(head.shown(asker));
         }
-        let same_firing = |head: &&Head| {
-            new.fire_key.is_some()
-                && (&head.new.job, &head.new.trigger, &head.new.fire_key) == (&new.job, &new.trigger, &new.fire_key)
-        };
+        let same_firing =
+            |head: &&Head| new.fire_key.is_some() && (&head.new.job, &head.new.fire_key) == (&new.job, &new.fire_key);
         if let Some(before) = self.in_order().filter_map(|run| run.head.as_ref()).find(same_firing) {
             return Begun::Before(before.shown(asker));
         }
@@ -83,6 +81,11 @@ impl State {
             && let Some(busy) = self.unfinished(Some(&new.job), usize::MAX, asker).into_iter().find(|head| head.alive)
         {
             return Begun::Busy(busy);
+        }
+        if let Some(key) = &new.fire_key
+            && !self.firings.start(&new.job, key)
+        {
+            return Begun::Settled;
         }
         self.run(&new.run).head = Some(Head {
             new: new.clone(),

@@ -80,6 +80,18 @@ impl Tables {
             Request::ForgetKey(key) => Reply::Forgotten(Box::new(self.forget_key(&key)?)),
             Request::Retain(retention) => Reply::Retained(self.retain(&retention)?),
             Request::Instance => Reply::Texts(vec![self.instance()?]),
+            Request::Consider(mark, firings) => {
+                self.consider(&mark, &firings)?;
+                Reply::Done
+            }
+            Request::EndFiring(job, key, end, reason, now_ms) => {
+                Reply::Changed(self.end_firing(&job, &key, end, &reason, now_ms)?)
+            }
+            Request::Marks => Reply::Marks(self.marks()?),
+            Request::WaitingFirings(limit) => Reply::Firings(self.waiting_firings(limit)?),
+            Request::PastFirings(job, before, limit) => {
+                Reply::Firings(self.past_firings(job.as_deref(), before, limit)?)
+            }
             // What is committed behind comes another way; a flush is the commit that follows it.
             Request::Put(..)
             | Request::AssignGroups(..)

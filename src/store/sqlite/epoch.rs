@@ -6,31 +6,32 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 /// This process's time with a store.
 pub(super) struct Epoch {
-    /// Its number, never used again.
+    /// Its number, never used again; 0 of who only reads.
     pub id: i64,
     /// Which start of the machine it belongs to; empty where nobody says.
     pub boot: String,
     /// Where the locks are; a private store has none: nobody else is there.
-    held: Option<Held>,
-}
-
-struct Held {
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     /// Open for as long as the epoch lives.
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Epoch {
     /// Of a store that nobody else opens.
     pub fn private() -> Epoch {
-        Epoch { id: 1, boot: String::new(), held: None }
+        Epoch { id: 1, boot: String::new(), folder: None, lock: None }
+    }
+
+    /// Of who only reads: no epoch, but it can tell which of the others live.
+    pub fn reader(folder: &Path) -> Epoch {
+        Epoch { id: 0, boot: String::new(), folder: Some(folder.to_owned()), lock: None }
     }
 
     /// Takes the lock of epoch `id`. `None` when somebody holds it.
@@ -38,24 +39,53 @@ impl Epoch {
         let lock =
             fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(lock_path(folder, id))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(Epoch { id, boot, held: Some(Held { folder: folder.to_owned(), _lock: lock }) })),
+            Ok(()) => Ok(Some(Epoch { id, boot, folder: Some(folder.to_owned()), lock: Some(lock) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
+    /// Its row is on the disk: from now on a file of it that is left says that a state without the row has lost something.
+    pub fn is_recorded(&self) {
+        if let Some(mut lock) = self.lock.as_ref() {
+            // Without it less is found out.
+            let _ = lock.write_all(format!("{}\n", std::process::id()).as_bytes());
+        }
+    }
+
     /// True while the process of epoch `id` lives, and when that cannot be told.
     pub fn is_alive(&self, id: i64) -> bool {
-        id == self.id || self.held.as_ref().is_some_and(|held| is_held(&lock_path(&held.folder, id)))
+        id == self.id || self.folder.as_ref().is_some_and(|folder| is_held(&lock_path(folder, id)))
+    }
+
+    /// True when there is nothing to end: nothing says that this process was here.
+    pub fn only_reads(&self) -> bool {
+        self.id == 0
     }
 
     /// The process is done with the store: its lock and the file go.
     pub fn end(&mut self) {
-        if let Some(held) = self.held.take() {
+        if let Some((folder, _lock)) = self.folder.as_ref().zip(self.lock.take()) {
             // A file that stays is taken away by the next who opens the state.
-            let _ = fs::remove_file(lock_path(&held.folder, self.id));
+            let _ = fs::remove_file(lock_path(folder, self.id));
         }
     }
+}
+
+/// Numbers of the epochs of which a file is left that says that they were recorded, in order.
+pub(super) fn recorded(folder: &Path) -> io::Result<Vec<i64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let id = entry.file_name().to_str().and_then(|name| name.strip_suffix(".lock")?.parse().ok());
+        if let Some(id) = id
+            && entry.metadata()?.len() > 0
+        {
+            found.push(id);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// The lock of an epoch.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod epoch;
+mod firing;
 mod listing;
 mod open;
 mod query;
@@ -33,7 +34,10 @@ use super::{
 };
 use crate::{
     limits::{BATCH_BYTES, BATCH_ROWS, TURNS_PER_COMMIT},
-    world::BoxFuture,
+    world::{
+        BoxFuture,
+        failpoint::{Point, pass},
+    },
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
 use std::{collections::VecDeque, path::Path, sync::Arc, thread};
@@ -80,6 +84,20 @@ impl Sqlite {
         let (tables, remarks) = open::durable(options)?;
         let store = Sqlite::start(tables).map_err(|error| StateError::Io(error.to_string()))?;
         Ok((store, remarks))
+    }
+
+    /// Opens the durable state for questions only, where there is one: nothing is written, so that it also works on a disk
+    /// that is full or read-only, and costs flash nothing. What would change it fails.
+    ///
+    /// Blocks for as long as it takes to read the state's log. A state of an older format is opened as [`Sqlite::durable`]
+    /// does, which makes the format of today of it.
+    ///
+    /// # Errors
+    /// As [`Sqlite::durable`].
+    pub fn reading(options: &StateOptions<'_>) -> Result<Option<(Sqlite, Remarks)>, StateError> {
+        let Some((tables, remarks)) = open::reading(options)? else { return Ok(None) };
+        let store = Sqlite::start(tables).map_err(|error| StateError::Io(error.to_string()))?;
+        Ok(Some((store, remarks)))
     }
 
     /// The same with a connection that a test has spoilt.
@@ -189,6 +207,7 @@ impl Server {
         self.commit();
         // After a failure the epoch is left as if the process had been killed: whoever comes next looks the file through.
         if self.failed.is_none() {
+            pass(Point::EpochEnds);
             self.tables.end();
         }
     }
@@ -249,7 +268,11 @@ impl Server {
     }
 
     fn try_commit(&mut self) -> Result<(), StoreError> {
-        self.tables.commit().map_err(|error| self.tables.error(error))?;
+        if self.tables.is_open() {
+            pass(Point::CommitBegins);
+            self.tables.commit().map_err(|error| self.tables.error(error))?;
+            pass(Point::Committed);
+        }
         self.turns = 0;
         self.queue.committed(std::mem::take(&mut self.open));
         Ok(())

@@ -2,25 +2,31 @@
 
 use super::{
     Remarks,
-    epoch::{Epoch, is_held, lock_path},
-    schema::{APPLICATION_ID, FORMAT, SCHEMA},
+    epoch::{Epoch, is_held, lock_path, recorded},
+    schema::{APPLICATION_ID, FORMAT, SCHEMA, STEPS},
     tables::{Home, Tables},
 };
 use crate::{
     limits::{
-        STATE_BUSY_TIMEOUT, STATE_LOG_BYTES, STATE_LOG_PAGES, STATE_PAGE_BYTES, STORE_CACHE_KIB, STORE_PAGE_BYTES,
+        STATE_BUSY_TIMEOUT, STATE_LOG_ALARM_BYTES, STATE_LOG_BYTES, STATE_LOG_PAGES, STATE_PAGE_BYTES, STORE_CACHE_KIB,
+        STORE_PAGE_BYTES,
     },
     store::StoreError,
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
     fmt,
     fs::{self, DirBuilder, File},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 /// Where the durable state is and how it is opened.
@@ -96,7 +102,10 @@ pub(super) fn durable(options: &StateOptions<'_>) -> Result<(Tables, Remarks), S
     let _door = place.lock("open.lock")?;
     let mut remarks = place.remarks.clone();
     match place.look().and_then(|found| if found { place.connect(options).map(Some) } else { Ok(None) }) {
-        Ok(Some(tables)) => return Ok((tables, remarks)),
+        Ok(Some(tables)) => {
+            remarks.extend(place.cut_log(&tables.connection));
+            return Ok((tables, remarks));
+        }
         Ok(None) => {}
         Err(error @ (StateError::Unusable { .. } | StateError::Newer { .. })) => {
             if !options.accept_new {
@@ -108,6 +117,36 @@ pub(super) fn durable(options: &StateOptions<'_>) -> Result<(Tables, Remarks), S
     }
     place.create(options)?;
     Ok((place.connect(options)?, remarks))
+}
+
+/// Opens the durable tables for questions only; `None` where there is no state.
+pub(super) fn reading(options: &StateOptions<'_>) -> Result<Option<(Tables, Remarks)>, StateError> {
+    let place = match options.dir.canonicalize() {
+        Ok(dir) => Place::at(dir, Remarks::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StateError::Io(format!("the folder {}: {error}", options.dir.display()))),
+    };
+    if !place.look()? {
+        return Ok(None);
+    }
+    let mut remarks = Remarks::new();
+    let (connection, format) = match place.connect_to_read(false) {
+        Ok(opened) => opened,
+        // The index of the log cannot be written: no room, or a file system that takes no writes any more. Where nobody is
+        // at work the log is read without one.
+        Err(error @ StateError::Io(_)) if !place.is_in_use() => {
+            let opened = place.connect_to_read(true)?;
+            remarks.push(format!("the state is only read, its disk takes no writes now ({error})"));
+            opened
+        }
+        Err(error) => return Err(error),
+    };
+    if format < FORMAT {
+        drop(connection);
+        return durable(options).map(Some);
+    }
+    let home = Home::Durable { path: place.file.clone(), turn: None };
+    Ok(Some((Tables::new(connection, Epoch::reader(&place.epochs), home), remarks)))
 }
 
 /// The folder of the state.
@@ -136,9 +175,21 @@ impl Place {
         if lies_in_memory(&dir) {
             remarks.push(format!("the state lies in memory and goes with the power: {} is a tmpfs", dir.display()));
         }
-        let epochs = dir.join("epochs");
-        DirBuilder::new().recursive(true).mode(0o700).create(&epochs).map_err(refuse)?;
-        Ok(Place { file: dir.join("state.db"), epochs, dir, remarks })
+        let place = Place::at(dir, remarks);
+        DirBuilder::new().recursive(true).mode(0o700).create(&place.epochs).map_err(refuse)?;
+        Ok(place)
+    }
+
+    fn at(dir: PathBuf, remarks: Remarks) -> Place {
+        Place { file: dir.join("state.db"), epochs: dir.join("epochs"), dir, remarks }
+    }
+
+    /// A process works with the state, or that cannot be told.
+    fn is_in_use(&self) -> bool {
+        match fs::read_dir(&self.epochs) {
+            Ok(locks) => locks.flatten().any(|lock| is_held(&lock.path())),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// Waits for a lock on a file of its own.
@@ -164,11 +215,14 @@ impl Place {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let log = self.beside("-wal");
-                return match fs::metadata(&log) {
-                    Ok(found) if found.len() > 0 => {
-                        Err(self.unusable(format!("it is gone, and its log {} is there", log.display())))
-                    }
-                    _ => Ok(false),
+                let has_log = fs::metadata(&log).is_ok_and(|found| found.len() > 0);
+                return match self.recorded()?.first() {
+                    _ if has_log => Err(self.unusable(format!("it is gone, and its log {} is there", log.display()))),
+                    Some(id) => Err(self.unusable(format!(
+                        "it is gone, and {} says that a process worked with it and did not end by itself",
+                        lock_path(&self.epochs, *id).display()
+                    ))),
+                    None => Ok(false),
                 };
             }
             Err(error) => return Err(self.io("state.db", &error)),
@@ -185,7 +239,7 @@ impl Place {
 
     fn judge(&self, format: u32) -> Result<bool, StateError> {
         match format {
-            FORMAT => Ok(true),
+            1..=FORMAT => Ok(true),
             0 => Err(self.unusable("it has no format".into())),
             format => Err(StateError::Newer { path: self.file.clone(), format }),
         }
@@ -217,15 +271,23 @@ impl Place {
             connection.close().map_err(|(_, error)| error)
         });
         made.map_err(|error| self.sql(error))?;
+        pass(Point::StateMade);
         let named = file.sync_all().and_then(|()| fs::rename(&new, &self.file)).and_then(|()| self.sync_dir());
-        named.map_err(|error| self.io("state.db", &error))
+        named.map_err(|error| self.io("state.db", &error))?;
+        pass(Point::StateNamed);
+        Ok(())
     }
 
     fn connect(&self, options: &StateOptions<'_>) -> Result<Tables, StateError> {
         let sql = |error| self.sql(error);
         let connection = open_connection(&self.file).map_err(sql)?;
-        // The answer counts: where the log cannot be used the call succeeds and nothing is changed.
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(sql)?;
+        // The answer counts: where the log cannot be used the call succeeds and nothing is changed. So does what comes
+        // behind it: the change is committed after the answer is given, and a disk that fails then leaves the old mode.
+        let modes: Vec<String> = connection
+            .prepare("PRAGMA journal_mode = WAL")
+            .and_then(|mut change| change.query_map([], |row| row.get(0))?.collect())
+            .map_err(sql)?;
+        let mode = modes.concat();
         if mode != "wal" {
             let cause = format!("{}: its file system takes no log (journal_mode is {mode})", self.file.display());
             return Err(StateError::Io(cause));
@@ -240,21 +302,114 @@ impl Place {
         // A newer format may stand in the log only.
         self.judge(connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?)?;
         self.settle_dead_epochs(&connection)?;
+        self.make_current(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
+        // The log may be a new file since then.
+        self.sync_dir().map_err(|error| self.io("state.db-wal", &error))?;
         let turn = self.open_lock("turn.lock")?;
-        Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn }))
+        Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn: Some(turn) }))
+    }
+
+    /// Cuts a log that has grown beyond measure. What to tell the operator when that cannot be done.
+    fn cut_log(&self, connection: &Connection) -> Option<String> {
+        let log = || fs::metadata(self.beside("-wal")).map_or(0, |found| found.len());
+        if log() <= STATE_LOG_ALARM_BYTES {
+            return None;
+        }
+        // Nobody waits for a reader that takes its time. Where it fails the log stays as it is.
+        let _ = connection.busy_timeout(Duration::ZERO);
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let _ = connection.busy_timeout(STATE_BUSY_TIMEOUT);
+        let bytes = log();
+        (bytes > STATE_LOG_ALARM_BYTES).then(|| {
+            let log = self.beside("-wal");
+            format!("{} has {bytes} bytes: another program keeps reading it, so that it cannot be cut", log.display())
+        })
+    }
+
+    /// Makes the format of today of an older one: all of it or nothing.
+    fn make_current(&self, connection: &Connection) -> Result<(), StateError> {
+        let sql = |error| self.sql(error);
+        let format: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(sql)?;
+        if format == FORMAT {
+            return Ok(());
+        }
+        if self.is_in_use() {
+            let cause = "a process of an older version works with it: end that first";
+            return Err(StateError::Io(format!("{}: {cause}", self.file.display())));
+        }
+        let steps = STEPS[format.saturating_sub(1) as usize..].concat();
+        let made = format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;");
+        // A step that fails leaves its transaction open: it goes with the connection.
+        connection.execute_batch(&made).map_err(sql)
+    }
+
+    /// A connection that only reads, and the format that it found. `alone`: without the index of the log that processes
+    /// share, and without their locks.
+    fn connect_to_read(&self, alone: bool) -> Result<(Connection, u32), StateError> {
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let has_log = fs::metadata(self.beside("-wal")).is_ok_and(|found| found.len() > 0);
+        let opened = match (alone, has_log) {
+            (false, _) => Connection::open_with_flags(&self.file, flags),
+            (true, true) => Connection::open_with_flags_and_vfs(&self.file, flags, c"unix-none"),
+            // Without a log one would be made.
+            (true, false) => Connection::open_with_flags(unchanging(&self.file), flags | OpenFlags::SQLITE_OPEN_URI),
+        };
+        let found = opened.and_then(|connection| {
+            connection.busy_timeout(STATE_BUSY_TIMEOUT)?;
+            // With it the index is in memory.
+            let mode = if alone { "EXCLUSIVE" } else { "NORMAL" };
+            connection.execute_batch(&format!(
+                "PRAGMA locking_mode = {mode}; PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF;
+                 PRAGMA cache_size = -{STORE_CACHE_KIB};"
+            ))?;
+            // The first that is read: the log is looked through.
+            let format = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((connection, format))
+        });
+        let (connection, format) = found.map_err(|error| self.sql(error))?;
+        self.judge(format)?;
+        self.misses_nothing(&connection)?;
+        Ok((connection, format))
+    }
+
+    /// Epochs whose processes recorded them and did not end by themselves.
+    fn recorded(&self) -> Result<Vec<i64>, StateError> {
+        match recorded(&self.epochs) {
+            Ok(found) => Ok(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(self.io("epochs", &error)),
+        }
+    }
+
+    /// Refuses a state that lacks what a process had committed: its log is gone, or it is an older copy.
+    fn misses_nothing(&self, connection: &Connection) -> Result<(), StateError> {
+        // In this order: an epoch is recorded behind its commit.
+        let recorded = self.recorded()?;
+        let last = last_epoch(connection).map_err(|error| self.sql(error))?;
+        match recorded.into_iter().find(|id| *id > last && !is_held(&lock_path(&self.epochs, *id))) {
+            None => Ok(()),
+            Some(id) => Err(self.unusable(format!(
+                "what the process of {} committed is not in it: its log is gone, or it is an older copy. To go on with what \
+                 it has, remove that file",
+                lock_path(&self.epochs, id).display()
+            ))),
+        }
     }
 
     /// After an epoch that did not end by itself the whole file is looked through, once. Epochs that no unfinished run
     /// belongs to go.
     fn settle_dead_epochs(&self, connection: &Connection) -> Result<(), StateError> {
         let sql = |error| self.sql(error);
+        self.misses_nothing(connection)?;
         let running: Vec<i64> = connection
             .prepare("SELECT id FROM epoch WHERE is_over = 0")
             .and_then(|mut running| running.query_map([], |row| row.get(0))?.collect())
             .map_err(sql)?;
         let dead: Vec<i64> = running.into_iter().filter(|id| !is_held(&lock_path(&self.epochs, *id))).collect();
         if !dead.is_empty() {
+            pass(Point::DeadEpochFound);
             let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(sql)?;
             if found != "ok" {
                 return Err(self.unusable(found));
@@ -264,6 +419,7 @@ impl Place {
             connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [id]).map_err(sql)?;
             // One that stays does no harm: nobody holds it.
             let _ = fs::remove_file(lock_path(&self.epochs, *id));
+            pass(Point::DeadEpochOver);
         }
         connection
             .execute(
@@ -280,10 +436,7 @@ impl Place {
         let sql = |error| self.sql(error);
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         connection.execute_batch("BEGIN IMMEDIATE").map_err(sql)?;
-        let last: i64 = connection
-            .query_row("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'epoch'", [], |row| row.get(0))
-            .map_err(sql)?;
-        let mut id = last + 1;
+        let mut id = last_epoch(connection).map_err(sql)? + 1;
         let epoch = loop {
             // Somebody may still work with a file that was set aside.
             match Epoch::take(&self.epochs, id, boot.clone()).map_err(|error| self.io("epochs", &error))? {
@@ -298,13 +451,14 @@ impl Place {
             )
             .and_then(|_| connection.execute_batch("COMMIT"))
             .map_err(sql)?;
+        pass(Point::EpochBegun);
+        epoch.is_recorded();
         Ok(epoch)
     }
 
     /// Gives the file another name, with its log: SQLite opens both by it. What to tell the operator.
     fn set_aside(&self, now_ms: i64, error: &StateError) -> Result<String, StateError> {
-        let held = fs::read_dir(&self.epochs).map_err(|error| self.io("epochs", &error))?;
-        if held.flatten().any(|lock| is_held(&lock.path())) {
+        if self.is_in_use() {
             return Err(StateError::InUse { path: self.file.clone() });
         }
         let what = if matches!(error, StateError::Newer { .. }) { "newer" } else { "corrupt" };
@@ -321,6 +475,10 @@ impl Place {
                 _ => {}
             }
         }
+        // They tell of the old one.
+        for lock in fs::read_dir(&self.epochs).map_err(|error| self.io("epochs", &error))?.flatten() {
+            fs::remove_file(lock.path()).map_err(|error| self.io("epochs", &error))?;
+        }
         self.sync_dir().map_err(|error| self.io("state.db", &error))?;
         Ok(format!("the old state was set aside as {}: a new one begins", self.dir.join(aside).display()))
     }
@@ -336,6 +494,14 @@ impl Place {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// Whether a file can be made and written here.
+    fn takes_a_file(&self) -> io::Result<()> {
+        let path = self.dir.join(format!("state.try-{}", process::id()));
+        let taken = fs::write(&path, [0; STATE_PAGE_BYTES as usize]);
+        let _ = fs::remove_file(&path);
+        taken
+    }
+
     fn io(&self, name: &str, error: &io::Error) -> StateError {
         StateError::Io(format!("{}: {error}", self.dir.join(name).display()))
     }
@@ -347,9 +513,32 @@ impl Place {
     fn sql(&self, error: rusqlite::Error) -> StateError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => self.unusable(error.to_string()),
+            Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => match self.takes_a_file() {
+                // SQLite keeps the cause for itself.
+                Err(cause) => StateError::Io(format!("{}: {error} ({cause})", self.file.display())),
+                Ok(()) => StateError::Io(format!("{}: {error}", self.file.display())),
+            },
             _ => StateError::Io(format!("{}: {error}", self.file.display())),
         }
     }
+}
+
+/// The name of a file that does not change while it is open, as SQLite understands it.
+fn unchanging(file: &Path) -> String {
+    let mut name = "file:".to_owned();
+    for byte in file.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => name.push(char::from(*byte)),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name + "?immutable=1"
+}
+
+/// The last epoch that began.
+fn last_epoch(connection: &Connection) -> rusqlite::Result<i64> {
+    let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'epoch'";
+    connection.query_row(last, [], |row| row.get(0))
 }
 
 /// A connection to a new file in `dir` whose name is gone again.

@@ -1,6 +1,6 @@
 //! That every question walks an index, in a private file and in a durable one: their schema is one.
 
-use super::{listing, open, query, resume, retain, runs, tables, tables::Tables};
+use super::{firing, listing, open, query, resume, retain, runs, tables, tables::Tables};
 
 /// A sort in memory would grow with the run, a scan with the state: every question must walk an index from its place to its
 /// end.
@@ -67,6 +67,14 @@ fn no_question_scans_a_table_or_sorts() {
         retain::OLDER,
         retain::OLDEST_WITH_ROWS,
         retain::REPEATED,
+        firing::END_OF,
+        firing::SETTLE,
+        firing::WAITING,
+        firing::PAST,
+        firing::PAST_OF_JOB,
+        firing::OLD,
+        firing::NEXT_JOB_OF_FIRINGS,
+        firing::TOO_MANY,
     ]
     .into_iter()
     .chain(resume::FORGET_MISSING);

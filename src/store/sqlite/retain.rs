@@ -12,6 +12,7 @@ use crate::{
         codec::{self, HELD, Packed, is_below},
         forget::without_failures_of,
     },
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{OptionalExtension, params};
 use std::{collections::BTreeSet, sync::Arc};
@@ -104,6 +105,7 @@ impl Tables {
         // What was done by the parent was done by an earlier pass of the repetition.
         self.connection.prepare_cached("UPDATE head SET pass = 2 WHERE run = ?1")?.execute([copy.id])?;
         self.look_again();
+        pass(Point::CopyWritten);
         Ok(Copied::Now(copied))
     }
 }
@@ -293,7 +295,9 @@ impl Tables {
     pub fn retain(&mut self, keep: &Retention) -> Result<Retained, Fault> {
         let mut retained = Retained::default();
         let repeated: BTreeSet<i64> = self.repeated()?;
-        if let Some(run) = self.beyond(keep, &repeated)? {
+        if self.retain_firings(keep)? {
+            retained.more = true;
+        } else if let Some(run) = self.beyond(keep, &repeated)? {
             retained.more = true;
             if !self.strip_some(run)? {
                 self.begin()?;

@@ -29,7 +29,7 @@ macro_rules! heads {
 }
 
 pub(super) const HEAD: &str = heads!("head h CROSS JOIN run r ON r.id = h.run WHERE h.run = ?1");
-pub(super) const FIRING: &str = "SELECT run FROM head WHERE job = ?1 AND cause = ?2 AND fire_key = ?3";
+pub(super) const FIRING: &str = "SELECT run FROM head WHERE job = ?1 AND fire_key = ?2";
 pub(super) const OPEN: &str = heads!(
     "head h INDEXED BY head_open CROSS JOIN run r ON r.id = h.run WHERE h.run >= 0 AND h.phase < 2
     AND (?1 IS NULL OR h.job = ?1) ORDER BY h.run LIMIT ?2"
@@ -94,7 +94,7 @@ impl Tables {
             let firing = self
                 .connection
                 .prepare_cached(FIRING)?
-                .query_row(params![new.job, new.trigger, key], |row| row.get(0))
+                .query_row(params![new.job, key], |row| row.get(0))
                 .optional()?;
             if let Some(id) = firing
                 && let Some(found) = self.head(id)?
@@ -106,6 +106,11 @@ impl Tables {
             && let Some(busy) = self.open_heads(Some(&new.job), usize::MAX)?.into_iter().find(|head| head.alive)
         {
             return Ok(Begun::Busy(busy));
+        }
+        if let Some(key) = &new.fire_key
+            && !self.start_firing(&new.job, key)?
+        {
+            return Ok(Begun::Settled);
         }
         let def = self.definition(&new.definition)?;
         let Known { id, .. } = self.writable_run(&new.run)?;

@@ -2,13 +2,30 @@
 //! one, and a stored file of the old one in the tests.
 
 /// `PRAGMA user_version` of this schema.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// `PRAGMA application_id`: "Lamp".
 pub(super) const APPLICATION_ID: u32 = 0x4c61_6d70;
 
+/// What is kept of schedules, from format 2.
+macro_rules! of_schedules {
+    () => {
+        "
+CREATE TABLE mark(job TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE firing(
+    id INTEGER PRIMARY KEY, job TEXT NOT NULL, key TEXT NOT NULL, cause TEXT NOT NULL, due_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL, count INTEGER, end INTEGER NOT NULL, reason TEXT, told_ms INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX firing_key ON firing(job, key);
+CREATE INDEX firing_waits ON firing(due_ms, id) WHERE end = 0;
+CREATE INDEX firing_past ON firing(job, id) WHERE end > 0;
+CREATE INDEX firing_told ON firing(told_ms) WHERE end > 0;
+"
+    };
+}
+
 /// `state` of an item: see `codec`; below 0 it is not terminal, above 1 missing. `phase` of a head: see `runs`.
 /// `has_rows` of one is 2 while retention takes its rows. `width` of an item is the number of its values, which stand in one row of `value`.
-pub(super) const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = concat!("
 CREATE TABLE meta(instance TEXT NOT NULL) STRICT;
 CREATE TABLE epoch(
     id INTEGER PRIMARY KEY AUTOINCREMENT, boot TEXT NOT NULL, pid INTEGER NOT NULL, started_ms INTEGER NOT NULL,
@@ -28,7 +45,7 @@ CREATE TABLE head(
     record TEXT, ended_ms INTEGER, progress INTEGER NOT NULL, progress_at_crash INTEGER NOT NULL,
     crashes INTEGER NOT NULL, counted TEXT NOT NULL, has_rows INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX head_firing ON head(job, cause, fire_key) WHERE fire_key IS NOT NULL;
+CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;
 CREATE INDEX head_job ON head(job, run);
 CREATE INDEX head_open ON head(run) WHERE phase < 2;
 CREATE INDEX head_ended ON head(ended_ms, run) WHERE phase = 2;
@@ -82,7 +99,15 @@ CREATE TABLE kept(
     job TEXT NOT NULL, key TEXT NOT NULL, due_ms INTEGER NOT NULL, run TEXT NOT NULL, json TEXT NOT NULL,
     PRIMARY KEY(job, key, due_ms)
 ) STRICT, WITHOUT ROWID;
-";
+", of_schedules!());
+
+/// What makes the format at its place, from 2, of the one before.
+pub(super) const STEPS: [&str; 1] = [concat!(
+    "DROP INDEX head_firing; CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;",
+    of_schedules!()
+)];
+
+const _: () = assert!(STEPS.len() as u32 + 1 == FORMAT);
 
 /// Tables that grow with a run, with what tells its rows apart; `item` and `value`, which belong together, are forgotten by
 /// themselves, marks of stages and notices with the head.

@@ -11,6 +11,7 @@ use crate::{
     item::{Key, Lineage, OutputRecord},
     limits::STATE_BUSY_TIMEOUT,
     store::{Claim, GroupMember, Membership, StoreError, codec::Packed},
+    world::failpoint::{Point, pass},
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, named_params, params};
 use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
@@ -83,8 +84,8 @@ pub(super) enum Home {
         /// The file.
         path: PathBuf,
         /// Who wants to write takes this lock and waits with it for its transaction to begin. SQLite's own waiting is a
-        /// poll, so that a process which begins again at once would keep the others out for ever.
-        turn: File,
+        /// poll, so that a process which begins again at once would keep the others out for ever. Who only reads has none.
+        turn: Option<File>,
     },
 }
 
@@ -139,6 +140,13 @@ impl Tables {
                 path.display(),
                 STATE_BUSY_TIMEOUT.as_secs()
             )),
+            (Home::Durable { path, .. }, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+                StoreError::Io(format!(
+                    "{}: {error}. Restore it from a copy, or say `run --accept-new-state`, which sets it aside and begins \
+                     anew",
+                    path.display()
+                ))
+            }
             (Home::Durable { path, .. }, _) => StoreError::Io(format!("{}: {error}", path.display())),
         }
     }
@@ -158,12 +166,13 @@ impl Tables {
 
     /// The last act: everything is committed, the process is done with the file.
     pub fn end(mut self) {
-        if matches!(self.home, Home::Durable { .. }) {
+        if matches!(self.home, Home::Durable { .. }) && !self.epoch.only_reads() {
             // Where this fails the next who opens finds the lock free and looks the file through.
             let _ = self
                 .begin()
                 .and_then(|()| self.connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [self.epoch.id]))
                 .and_then(|_| self.commit());
+            pass(Point::EpochOver);
         }
         self.epoch.end();
     }
@@ -180,7 +189,7 @@ impl Tables {
         }
         let turn = match &self.home {
             Home::Private { .. } => None,
-            Home::Durable { turn, .. } => Some(turn),
+            Home::Durable { turn, .. } => turn.as_ref(),
         };
         // Without the lock it is only less fair.
         let has_turn = turn.filter(|turn| turn.lock().is_ok());

@@ -6,9 +6,9 @@ use lamplighter::{
     action::{Call, CallError, Handlers},
     item::{RunOutcome, Value},
     job::{Job, Surroundings},
-    run::{Keeping, RunOptions, Runner, StartError, StoreChoice, kept_job},
+    run::{Keeping, RunHandle, RunOptions, Runner, StartError, StoreChoice, kept_job},
     store::{Clocks, Copied, CopyPlan, NewRun, Reply, Request, RunKind, State, Store, StoreError, memory::Memory},
-    world::{BoxFuture, sim::Sim},
+    world::{Awake, BoxFuture, sim::Sim},
 };
 use serde_json::json;
 use std::{
@@ -19,38 +19,55 @@ use std::{
 
 /// What the outside has seen: it does not crash with us.
 #[derive(Default)]
-struct Outside {
+pub struct Outside {
     /// Attempts by stage and key.
-    effects: BTreeMap<(String, String), u32>,
+    pub effects: BTreeMap<(String, String), u32>,
+    /// Those of them that came to their end.
+    pub ended: BTreeMap<(String, String), u32>,
     /// Idempotency keys by stage and key.
     names: BTreeMap<(String, String), String>,
-    reports: Vec<Value>,
+    pub reports: Vec<Value>,
 }
 
-type Seen = Arc<Mutex<Outside>>;
+pub type Seen = Arc<Mutex<Outside>>;
 
-fn lock(seen: &Seen) -> std::sync::MutexGuard<'_, Outside> {
+pub fn lock(seen: &Seen) -> std::sync::MutexGuard<'_, Outside> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn handlers(seen: &Seen) -> Handlers {
+pub fn handlers(seen: &Seen) -> Handlers {
     let (a, b) = (seen.clone(), seen.clone());
     let work = move |call: Call| {
         let seen = a.clone();
         async move {
             let place = (call.stage().to_string(), call.key.to_string());
+            let number = |name: &str| call.value.get(name).and_then(Value::as_u64);
+            let _place = match call.value.get("admit") {
+                Some(_) => Some(call.admit("vendor").await?),
+                None => None,
+            };
+            let times;
             {
                 let mut seen = lock(&seen);
-                *seen.effects.entry(place.clone()).or_default() += 1;
+                let effects = seen.effects.entry(place.clone()).or_default();
+                *effects += 1;
+                times = *effects;
                 let name = call.idempotency_key();
                 assert_eq!(
-                    *seen.names.entry(place).or_insert_with(|| name.clone()),
+                    *seen.names.entry(place.clone()).or_insert_with(|| name.clone()),
                     name,
                     "{:?}: not the same over crashes",
                     call.key
                 );
             }
             call.sleep(ms(call.world().random() % 4)).await;
+            if let Some(slow) = number("slow") {
+                call.sleep(ms(slow)).await;
+            }
+            if call.value.get("hang").is_some() && times == 1 {
+                std::future::pending::<()>().await;
+            }
+            *lock(&seen).ended.entry(place).or_default() += 1;
             match (call.value.get("bad"), call.value.get("once")) {
                 (Some(_), _) => Err(CallError::give_up("bad")),
                 (None, Some(_)) if call.attempt == 1 => Err(CallError::retry("once")),
@@ -68,16 +85,85 @@ fn handlers(seen: &Seen) -> Handlers {
     Handlers::new().add("work", work).and_then(|handlers| handlers.add("report", report)).expect("new names")
 }
 
-/// One job, run until it has ended, its process dying at each of these polls of its passes.
-struct Night {
-    record: Value,
-    outside: Outside,
-    crashes: usize,
-    /// Polls of the pass that came to its end.
-    steps: u64,
+/// What comes over the process of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// It dies at this poll.
+    Crash(u64),
+    /// It stops at this poll.
+    Stop(u64),
+    /// It stops at this poll, is asked to stop once more so many polls later, and is killed after as many again.
+    StopAndKill(u64, u64),
+    /// It stops at this poll, and dies so many polls later.
+    StopAndCrash(u64, u64),
+    /// It stops at this poll, and somebody cancels the run so many polls later.
+    StopAndCancel(u64, u64),
 }
 
-const STORE_BYTES: u64 = 64 << 20;
+/// One job, run until it has ended, whatever comes over the processes of its passes.
+pub struct Night {
+    pub record: Value,
+    pub outside: Outside,
+    pub crashes: usize,
+    /// Passes that let the run go in a stop.
+    pub stops: usize,
+    /// Polls of the pass that came to its end.
+    pub steps: u64,
+    /// What it has left in the state.
+    pub memory: Memory,
+}
+
+/// Who steers a run while somebody else awaits it.
+#[derive(Clone, Default)]
+struct FromOutside {
+    run: Arc<Mutex<Option<RunHandle>>>,
+    stopped_at: Arc<Mutex<Option<Awake>>>,
+}
+
+impl FromOutside {
+    fn knows(&self, run: RunHandle) {
+        *self.run.lock().expect("one thread") = Some(run);
+    }
+
+    fn stopped_at(&self) -> Option<Awake> {
+        *self.stopped_at.lock().expect("one thread")
+    }
+
+    fn at(&self, sim: Sim, polls: u64, act: impl Fn(&RunHandle) + Send + 'static) -> Sim {
+        let run = self.run.clone();
+        sim.at_poll(polls, move || {
+            if let Some(run) = &*run.lock().expect("one thread") {
+                act(run);
+            }
+        })
+    }
+
+    fn stops(&self, sim: Sim, polls: u64) -> Sim {
+        let (world, at) = (sim.world(), self.stopped_at.clone());
+        self.at(sim, polls, move |run| {
+            at.lock().expect("one thread").get_or_insert(world.awake());
+            run.stop();
+        })
+    }
+
+    fn hits(&self, sim: Sim, hit: Option<Hit>) -> Sim {
+        match hit {
+            None => sim,
+            Some(Hit::Crash(polls)) => sim.step_limit(polls),
+            Some(Hit::Stop(polls)) => self.stops(sim, polls),
+            Some(Hit::StopAndCrash(polls, more)) => self.stops(sim.step_limit(polls + more), polls),
+            Some(Hit::StopAndKill(polls, more)) => {
+                let sim = self.stops(self.stops(sim, polls), polls + more);
+                self.at(sim, polls + 2 * more, |run| run.kill("the test"))
+            }
+            Some(Hit::StopAndCancel(polls, more)) => {
+                self.at(self.stops(sim, polls), polls + more, |run| run.cancel("a person"))
+            }
+        }
+    }
+}
+
+pub const STORE_BYTES: u64 = 64 << 20;
 /// 2026-01-01, in seconds since 1970.
 const WALL_START: i64 = 1_767_225_600;
 
@@ -87,21 +173,25 @@ fn night(text: &str, seed: u64, crash_at: &[u64]) -> Night {
 
 /// The night that is due on that day, with the state that the nights before have left.
 fn night_of(memory: &mut Memory, text: &str, day: i64, seed: u64, crash_at: &[u64]) -> Night {
+    let hits: Vec<Hit> = crash_at.iter().map(|polls| Hit::Crash(*polls)).collect();
+    hit_night(memory, text, day, seed, &hits)
+}
+
+/// The same, hit by something in each of its first passes.
+pub fn hit_night(memory: &mut Memory, text: &str, day: i64, seed: u64, hits: &[Hit]) -> Night {
     let seen = Seen::default();
     let handlers = handlers(&seen);
     let due = Timestamp::from_second(WALL_START + day * 86_400).expect("a day");
     let options = || RunOptions { due: Some(due), ..RunOptions::default() };
     let job = Arc::new(Job::from_ron("night", text, Path::new("."), &handlers).expect("a good job").job);
-    let mut crashes = 0;
-    let mut crash_at = crash_at.iter();
+    let (mut crashes, mut stops) = (0, 0);
+    let mut hits = hits.iter().copied();
     for pass in 0.. {
         assert!(pass < 200, "it never comes to an end");
-        let limit = crash_at.next();
-        let sim = Sim::new(seed * 1000 + pass);
-        let sim = match limit {
-            Some(polls) => sim.step_limit(*polls),
-            None => sim,
-        };
+        let hit = hits.next();
+        let outside = FromOutside::default();
+        let sim = outside.hits(Sim::new(seed * 1000 + pass), hit);
+        let world = sim.world();
         let store: Arc<dyn Store> = Arc::new(memory.restart("boot"));
         let state = State::new(store);
         let runner = Runner::new(sim.world());
@@ -109,7 +199,7 @@ fn night_of(memory: &mut Memory, text: &str, day: i64, seed: u64, crash_at: &[u6
         let story = async {
             let unfinished = state.unfinished(Some("night")).await.expect("the state answers");
             if unfinished.is_empty()
-                && crashes > 0
+                && crashes + stops > 0
                 && let Some(details) = state.details("night").await.expect("the state answers")
                 && details.head.due_ms == due.as_millisecond()
             {
@@ -134,7 +224,15 @@ fn night_of(memory: &mut Memory, text: &str, day: i64, seed: u64, crash_at: &[u6
                 }
             };
             match run {
-                Ok(run) => serde_json::to_value(run.await).expect("JSON"),
+                Ok(run) => {
+                    outside.knows(run.handle());
+                    let record = serde_json::to_value(run.await).expect("JSON");
+                    if let Some(asked) = outside.stopped_at() {
+                        let took = world.awake().since(asked);
+                        assert!(took <= RunOptions::default().grace, "the stop took {took:?}");
+                    }
+                    record
+                }
                 Err(StartError::Poison(run)) => {
                     let details = state.details(&run).await.expect("the state answers").expect("it is there");
                     serde_json::from_str(&details.record.expect("it has ended")).expect("a record")
@@ -143,13 +241,20 @@ fn night_of(memory: &mut Memory, text: &str, day: i64, seed: u64, crash_at: &[u6
             }
         };
         match sim.run(story) {
+            Ok(record) if record["outcome"] == "interrupted" => {
+                assert_eq!(sim.leaked(), 0);
+                stops += 1;
+                *memory = memory.restart("boot");
+                super::stop::was_let_go(memory, &record, crashes);
+            }
             Ok(record) => {
                 assert_eq!(sim.leaked(), 0);
                 let outside = std::mem::take(&mut *lock(&seen));
-                return Night { record, outside, crashes, steps: sim.steps() };
+                let memory = memory.restart("boot");
+                return Night { record, outside, crashes, stops, steps: sim.steps(), memory };
             }
             Err(_) => {
-                assert!(limit.is_some(), "seed {seed}: it hangs");
+                assert!(matches!(hit, Some(Hit::Crash(_) | Hit::StopAndCrash(..))), "seed {seed}: it hangs");
                 crashes += 1;
                 *memory = memory.restart("boot");
             }
@@ -158,7 +263,7 @@ fn night_of(memory: &mut Memory, text: &str, day: i64, seed: u64, crash_at: &[u6
     unreachable!("the loop ends by itself");
 }
 
-fn job(items: usize, source: &str, work: &str) -> String {
+pub fn job(items: usize, source: &str, work: &str) -> String {
     let list: Vec<String> = (0..items)
         .map(|at| format!("{{\"id\": \"P{at}\", \"g\": {}{}}}", at % 3, if at % 5 == 4 { ", \"bad\": 1" } else { "" }))
         .collect();
@@ -177,9 +282,9 @@ fn job(items: usize, source: &str, work: &str) -> String {
     )
 }
 
-/// A night that crashed ends as one that did not, and repeats no more than it may.
-fn holds(night: &Night, whole: &Night, crash_at: &[u64], workers: u32) {
-    let context = || format!("crashes at {crash_at:?}: {:?}", night.record);
+/// A night that was hit ends as one that was not, and repeats no more than it may.
+pub fn holds(night: &Night, whole: &Night, hits: &dyn std::fmt::Debug) {
+    let context = || format!("hit by {hits:?}: {:?}", night.record);
     for field in ["outcome", "reason", "stages", "failures", "unsaved"] {
         assert_eq!(night.record[field], whole.record[field], "{field}: {}", context());
     }
@@ -191,9 +296,9 @@ fn holds(night: &Night, whole: &Night, crash_at: &[u64], workers: u32) {
     // O5: what ran again was in flight or not committed when a process died.
     assert_eq!(night.outside.effects.len(), whole.outside.effects.len());
     for (place, times) in &night.outside.effects {
-        assert!(*times <= 1 + night.crashes as u32, "{place:?} ran {times} times: {}", context());
+        let passes = 1 + (night.crashes + night.stops) as u32;
+        assert!(*times <= passes * whole.outside.effects[place], "{place:?} ran {times} times: {}", context());
     }
-    let _ = workers;
 }
 
 #[test]
@@ -206,7 +311,7 @@ fn a_process_that_dies_at_any_poll_is_followed_by_one_that_ends_the_night() {
         for polls in 1..whole.steps {
             let crashed = night(&text, 1, &[polls]);
             assert_eq!(crashed.crashes, 1);
-            holds(&crashed, &whole, &[polls], 3);
+            holds(&crashed, &whole, &[polls]);
         }
     }
 }
@@ -226,14 +331,14 @@ fn a_night_that_dies_again_and_again_comes_to_its_end_or_is_quarantined() {
             quarantined += 1;
             continue;
         }
-        holds(&crashed, &whole, &crash_at, 3);
+        holds(&crashed, &whole, &crash_at);
         ended += 1;
     }
     assert!(ended > 100 && quarantined > 0, "{ended} came to their end, {quarantined} were quarantined");
 }
 
 /// Items of the stage `work` that must not run twice.
-fn hold(extra: &str) -> String {
+pub fn hold(extra: &str) -> String {
     let list: Vec<String> = (0..5).map(|at| format!("{{\"id\": \"P{at}\"}}")).collect();
     format!(
         "Job(stages: [
@@ -280,7 +385,7 @@ fn an_item_that_was_worked_on_when_the_process_died_is_held_and_the_night_goes_o
             assert_eq!(failures.len() as u64, held);
             for failure in failures {
                 assert_eq!((&failure["stage"], &failure["class"]), (&json!("work"), &json!("held")));
-                let why = "it was worked on when the process died, and its stage says `on_crash: Hold`";
+                let why = "it was worked on when the process died or stopped, and its stage says `on_crash: Hold`";
                 assert_eq!(failure["message"], why);
             }
             let report = &crashed.outside.reports[0];

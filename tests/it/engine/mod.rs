@@ -21,4 +21,5 @@ mod planted;
 mod retries;
 mod rows;
 mod small;
+mod stop;
 mod swarm;

@@ -2,7 +2,11 @@
 
 use crate::left::{nothing_of, temporary_folder};
 use serde_json::Value;
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use tempfile::TempDir;
 
 /// A run that takes longer is a hang, in seconds.
@@ -118,6 +122,64 @@ pub fn skip(why: &str) {
 pub fn there_is(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A small file system; `None` where it cannot be mounted (that needs root).
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    pub fn mount(at: &Path, options: &str) -> Option<Tmpfs> {
+        fs::create_dir_all(at).expect("a folder");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
+        if mounted.is_ok_and(|mounted| mounted.status.success()) {
+            return Some(Tmpfs(at.to_owned()));
+        }
+        eprintln!("skipped: a tmpfs cannot be mounted here");
+        None
+    }
+
+    /// Mounts it anew with these options, what is in it stays.
+    pub fn remount(&self, options: &str) {
+        let mounted = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
+        assert!(mounted.expect("mount").success(), "{options}");
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A memory controller of its own; gone when dropped.
+pub struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    /// `None` where there is none to be had (it needs root and a mounted controller).
+    pub fn new(name: &str, bytes: u64) -> Option<MemoryGroup> {
+        let name = format!("lamplighter-test-{name}-{}", std::process::id());
+        for (root, limit) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
+            let path = Path::new(root).join(&name);
+            if Path::new(root).join("cgroup.procs").exists() && fs::create_dir(&path).is_ok() {
+                let group = MemoryGroup(path);
+                if fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
+                    return Some(group);
+                }
+            }
+        }
+        None
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 impl Ended {

@@ -1,13 +1,8 @@
 //! Names that would leave the output folder, folders that take nothing, disks that are full.
 
-use super::bench::Night;
+use super::bench::{Night, Tmpfs};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, os::unix::fs::symlink};
 
 /// One item for each name, with the name's place as its key, each written under its name.
 fn written(names: &[&str]) -> Night {
@@ -105,27 +100,6 @@ fn a_report_that_fails_leaves_the_old_one_whole() {
     fs::write(night.out("x.json"), "old").expect("a file");
     night.run().is(1, "failed").fails("all", "data jq: no");
     assert_eq!(night.read("x.json"), "old");
-}
-
-/// A small file system; `None` where it cannot be mounted (that needs root).
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(at: &Path, options: &str) -> Option<Tmpfs> {
-        fs::create_dir_all(at).expect("a folder");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Tmpfs(at.to_owned()));
-        }
-        eprintln!("skipped: a tmpfs cannot be mounted here");
-        None
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 fn ten_large_files() -> Night {

@@ -1,12 +1,8 @@
 //! Machines that have no process, descriptor or memory left.
 
-use super::bench::{Night, skip, there_is};
+use super::bench::{MemoryGroup, Night, skip, there_is};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
 fn items(count: usize) -> Value {
     (0..count).map(|k| json!({"k": k.to_string()})).collect()
@@ -112,36 +108,10 @@ fn a_child_over_its_memory_fails_its_item_and_nobody_else() {
     assert_eq!(ended.count("w", "ok"), 1);
 }
 
-/// A memory controller of its own; gone when dropped.
-struct MemoryGroup(PathBuf);
-
-impl MemoryGroup {
-    /// `None` where there is none to be had (it needs root and a mounted controller).
-    fn new(bytes: u64) -> Option<MemoryGroup> {
-        let name = format!("lamplighter-test-{}", std::process::id());
-        for (root, limit) in [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")] {
-            let path = Path::new(root).join(&name);
-            if Path::new(root).join("cgroup.procs").exists() && fs::create_dir(&path).is_ok() {
-                let group = MemoryGroup(path);
-                if fs::write(group.0.join(limit), bytes.to_string()).is_ok() {
-                    return Some(group);
-                }
-            }
-        }
-        None
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 /// Fault 45: the kernel runs out of memory and takes the child, not the program.
 #[test]
 fn when_memory_runs_out_a_child_is_taken_and_the_run_goes_on() {
-    let Some(group) = MemoryGroup::new(200_000_000) else {
+    let Some(group) = MemoryGroup::new("child", 200_000_000) else {
         // See docs/DESIGN.md, "Faults that tests do not produce".
         eprintln!("skipped: there is no memory controller that can be written to");
         return;
@@ -150,7 +120,7 @@ fn when_memory_runs_out_a_child_is_taken_and_the_run_goes_on() {
     let items: Vec<Value> = scripts.iter().enumerate().map(|(k, p)| json!({"k": k.to_string(), "p": p})).collect();
     let exec = r#"Exec(argv: ["bash", "-e", "-o", "pipefail", "-c", "{{ item.p }}"], stdout: Text)"#;
     let mut night = Night::of(&json!(items), &format!(r#"workers: 2, run: [{exec}, Write(json: "{{{{ key }}}}")]"#));
-    night.before = format!("echo $$ > {}/cgroup.procs", group.0.display());
+    night.before = format!("echo $$ > {}/cgroup.procs", group.path().display());
     let ended = night.run();
     ended.is(1, "failed").fails("0", "exit `bash` ended with code 137");
     assert_eq!(night.read("1"), "\"500\\n\"\n");

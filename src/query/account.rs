@@ -1,10 +1,10 @@
 //! What the state knows of one run, whether it has ended or not, as `show` tells it.
 
-use super::kept::{Outline, millis, record_so_far};
 use crate::{
     item::{RunOutcome, RunRecord, StoredRecord},
     limits::SLOWEST_MAX,
-    report::{Account, NotReached, SlowItem, StageBar, Standing},
+    report::{Account, NotReached, SlowItem, StageBar, Standing, span},
+    run::{Outline, record_so_far},
     store::{RowEnd, RunDetails, RunHead, RunPhase, State, StoreError},
     world::World,
 };
@@ -31,7 +31,7 @@ pub async fn account(
         }
         None => {
             let ended_ms = head.ended_ms.unwrap_or(now_ms);
-            let mut record = record_so_far(&rows, head, outline, head.reason.clone(), ended_ms).await?;
+            let mut record = record_so_far(&rows, details, outline, head.reason.clone(), ended_ms).await?;
             record.outcome = head.outcome.unwrap_or(RunOutcome::Interrupted);
             (record, Vec::new())
         }
@@ -95,19 +95,21 @@ fn not_reached(record: &RunRecord, outline: &Outline, bars: &[StageBar]) -> Vec<
     let stages = record.stages.iter().zip(bars).filter(|(stage, _)| stage.counts.not_reached > 0);
     let why = |name: &str, bar: &StageBar| {
         let planned = outline.stages.iter().find(|stage| stage.name == name).and_then(|stage| stage.deadline_ms);
-        let worked = bar.began.zip(bar.ended).map(|(began, ended)| millis(ended.saturating_sub(began)));
+        let planned = planned.map(Duration::from_millis);
+        let worked = bar.began.zip(bar.ended).map(|(began, ended)| ended.saturating_sub(began));
         if let (Some(deadline), Some(worked)) = (planned, worked)
             && worked >= deadline
         {
-            return format!(
-                "the stage was at its deadline of {}",
-                crate::report::span(Duration::from_millis(deadline))
-            );
+            return format!("the stage was at its deadline of {}", span(deadline));
         }
-        match (record.outcome, &record.reason) {
-            (RunOutcome::Succeeded | RunOutcome::Partial, _) | (_, None) => "what follows it took no more".to_owned(),
-            (_, Some(reason)) => format!("the run ended before: {reason}"),
-        }
+        let why = match record.outcome {
+            RunOutcome::Succeeded | RunOutcome::Partial => "what follows it took no more",
+            RunOutcome::DeadlineExceeded => "a deadline passed before they were taken",
+            RunOutcome::Cancelled => "the run was cancelled before they were taken",
+            RunOutcome::Failed => "the run failed before they were taken",
+            RunOutcome::Interrupted | RunOutcome::Quarantined => "the run did not come to its end",
+        };
+        why.to_owned()
     };
     let told = stages.map(|(stage, bar)| NotReached {
         stage: stage.name.clone(),

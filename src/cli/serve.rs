@@ -1,0 +1,235 @@
+//! `lamplighter serve`: all jobs of the folder, always.
+
+use super::{
+    Global,
+    exit::Exit,
+    logging,
+    run::lost,
+    runtime::{self, Signals},
+    screen::complain,
+    service_manager::ServiceManager,
+    settings::Settings,
+    state::Opened,
+    watch_files,
+};
+use async_executor::Executor;
+use lamplighter::{
+    daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
+    job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
+    limits::CLOCK_WAIT_MAX_DEFAULT,
+    run::RunOptions,
+    units::Span,
+    world::World,
+};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Arguments of `serve`.
+#[derive(clap::Args)]
+pub struct ServeArguments {
+    /// Set a state that cannot be used aside, and begin a new one
+    #[arg(long)]
+    accept_new_state: bool,
+}
+
+/// Runs the command.
+pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
+    let settings = match Settings::read(global) {
+        Ok(settings) => Arc::new(settings),
+        Err(exit) => return exit,
+    };
+    if !settings.jobs.is_dir() {
+        complain(&format!("there is no job folder {}: name it with `--jobs DIR`", settings.jobs.display()));
+        return Exit::Usage;
+    }
+    if let Err(error) = runtime::has_means() {
+        complain(&format!("{error}: nothing was done"));
+        return Exit::Io;
+    }
+    logging::install_for_serve();
+    let executor = Arc::new(Executor::new());
+    let threads = settings.threads();
+    let story = serve(executor.clone(), settings, arguments.accept_new_state);
+    runtime::block_on(&executor, threads, story).unwrap_or_else(|exit| exit)
+}
+
+async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept_new: bool) -> Result<Exit, Exit> {
+    let world = World::real(executor.clone());
+    let opened = Opened::open(&settings, &world, accept_new)?;
+    // Held until the program ends, however it ends.
+    let _place = place(&opened.folder)?;
+    let signals = Signals::take().map_err(|error| {
+        complain(&format!("signals cannot be received: {error}"));
+        Exit::Io
+    })?;
+    // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let manager = ServiceManager::find();
+    let jobs = Arc::new(Folder { settings: settings.clone(), side_files: Mutex::default(), manager: manager.clone() });
+    let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs, options(&settings));
+    let beside = [
+        world.spawn(steer(signals, handle.clone())),
+        world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
+        world.spawn(manager.feed(world.clone(), handle)),
+    ];
+    let served = daemon.serve().await;
+    for task in beside {
+        task.cancel().await;
+    }
+    opened.close().await;
+    match served {
+        Ok(()) => Ok(Exit::Done),
+        Err(DaemonError::State(error)) => Err(lost(error)),
+    }
+}
+
+/// The one place of a `serve` at a state: a lock on a file that says who has it.
+fn place(folder: &Path) -> Result<fs::File, Exit> {
+    let path = folder.join("serve.lock");
+    let refuse = |error: &dyn std::fmt::Display| {
+        complain(&format!("{}: {error}", path.display()));
+        Exit::Io
+    };
+    let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+    let mut file = options.open(&path).map_err(|error| refuse(&error))?;
+    match file.try_lock() {
+        Ok(()) => {
+            let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            written.map_err(|error| refuse(&error))?;
+            Ok(file)
+        }
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            complain(&format!(
+                "another `serve` (pid {}) has the state {}: nothing was done",
+                pid.trim(),
+                folder.display()
+            ));
+            Err(Exit::Held)
+        }
+        Err(fs::TryLockError::Error(error)) => Err(refuse(&error)),
+    }
+}
+
+/// What the configuration and the machine say.
+fn options(settings: &Settings) -> DaemonOptions {
+    let config = &settings.config;
+    let default = DaemonOptions::default();
+    // What made this file was not later than the file.
+    let built = fs::metadata("/proc/self/exe").ok().and_then(|exe| jiff::Timestamp::from_second(exe.mtime()).ok());
+    DaemonOptions {
+        machine: Settings::machine(),
+        boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        max_running_jobs: config.max_running_jobs.map_or(default.max_running_jobs, |jobs| jobs as usize),
+        catch_up_delay: config.catch_up_delay.map_or(default.catch_up_delay, Span::get),
+        clock: match &config.clock {
+            None | Some(ClockSpec::Auto) => ClockPolicy::Auto,
+            Some(ClockSpec::Trusted) => ClockPolicy::Trusted,
+            Some(ClockSpec::WaitForSync(wait)) => {
+                ClockPolicy::WaitForSync(wait.max_wait.map_or(CLOCK_WAIT_MAX_DEFAULT, Span::get))
+            }
+        },
+        built: built.unwrap_or(default.built),
+        retention: config.retention(0),
+    }
+}
+
+/// Signals: reload, stop, end now.
+async fn steer(mut signals: Signals, handle: Handle) {
+    let mut stopping = false;
+    loop {
+        match signals.next().await {
+            1 => handle.files_changed().await,
+            _ if stopping => handle.kill().await,
+            _ => {
+                stopping = true;
+                handle.stop().await;
+            }
+        }
+    }
+}
+
+/// The job folder.
+struct Folder {
+    settings: Arc<Settings>,
+    /// What each job reads besides its own file.
+    side_files: Mutex<BTreeMap<String, Vec<PathBuf>>>,
+    manager: ServiceManager,
+}
+
+impl Folder {
+    fn side_files(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<PathBuf>>> {
+        // Plain data, whole between statements.
+        self.side_files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Jobs for Folder {
+    fn list(&self) -> Result<BTreeMap<String, String>, String> {
+        let jobs = &self.settings.jobs;
+        fs::read_dir(jobs).map_err(|error| format!("{}: {error}", jobs.display()))?;
+        let read = self.side_files();
+        let stamped = self.settings.job_files().into_iter().filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.to_owned();
+            let mut all = stamp(&path);
+            read.get(&name).into_iter().flatten().for_each(|side| all.push_str(&stamp(side)));
+            Some((name, all))
+        });
+        Ok(stamped.collect())
+    }
+
+    fn load(&self, name: &str) -> Result<CheckedJob, JobProblems> {
+        let path = self.settings.jobs.join(format!("{name}.ron"));
+        let checked = Job::from_file_in(&path, &self.settings.surroundings());
+        let named = checked.as_ref().map(|checked| {
+            checked.job.side_files.keys().map(|side| checked.job.base_dir.join(side)).collect::<Vec<_>>()
+        });
+        if let Ok(named) = named {
+            self.side_files().insert(name.to_owned(), named);
+        }
+        checked
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        self.settings.surroundings()
+    }
+
+    fn options(&self, job: &Job) -> Result<RunOptions, String> {
+        self.settings.run_options(job)
+    }
+
+    fn clock(&self) -> ClockSigns {
+        // Who sets the clock leaves its word here: systemd-timesyncd by itself, others by a hook (docs/OPERATING.md).
+        let words = ["/run/systemd/timesync/synchronized", "/run/lamplighter/clock-synchronized"];
+        ClockSigns {
+            is_synchronised: words.iter().any(|word| Path::new(word).exists()),
+            has_battery: Path::new("/dev/rtc0").exists(),
+        }
+    }
+
+    fn tell(&self, news: &News<'_>) {
+        self.manager.tell(news);
+    }
+}
+
+/// What tells one version of a file from another.
+fn stamp(path: &Path) -> String {
+    let mut stamp = String::new();
+    match fs::metadata(path) {
+        Ok(meta) => {
+            let _ = write!(stamp, "{}.{} {} {};", meta.mtime(), meta.mtime_nsec(), meta.size(), meta.ino());
+        }
+        Err(error) => {
+            let _ = write!(stamp, "{};", error.kind());
+        }
+    }
+    stamp
+}

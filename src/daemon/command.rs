@@ -1,0 +1,205 @@
+//! What can be asked of a daemon that serves, and how it is told of what happens.
+
+use super::status::Overview;
+use crate::{
+    item::{RunRecord, Value},
+    run::RunHandle,
+};
+use async_channel::{Receiver, Sender};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+
+/// What happens to a daemon.
+pub(super) enum Event {
+    /// A run of its own has ended.
+    Ended(String, Box<RunRecord>),
+    /// Somebody asks something.
+    Ask(Question),
+    /// Job files may have changed.
+    FilesChanged,
+    /// Somebody wants to know that the loop goes round: the sender is dropped then.
+    Hello(Sender<()>),
+    /// It shall let its runs go and end.
+    Stop,
+    /// It shall end now.
+    Kill,
+}
+
+/// A question, and where its answer goes.
+pub(super) enum Question {
+    Overview(Sender<Overview>),
+    Run(RunWish, Sender<Result<RunHandle, Refusal>>),
+    Retry(String, bool, Sender<Result<RunHandle, Refusal>>),
+    Cancel(String, String, Sender<Result<(), Refusal>>),
+    Pause(Which, Option<Timestamp>, Sender<Result<Vec<String>, Refusal>>),
+    Resume(Which, Sender<Result<Vec<String>, Refusal>>),
+    Reload(Sender<BTreeMap<String, String>>),
+    Find(String, Sender<Option<RunHandle>>),
+}
+
+/// A run that is wished for now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunWish {
+    /// Name of a watched job.
+    pub job: String,
+    /// Replaces params, as texts of a command line: see [`crate::job::Job::param`].
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Replaces params.
+    #[serde(default)]
+    pub params: BTreeMap<String, Value>,
+    /// Replaces the deadline, in milliseconds.
+    #[serde(default)]
+    pub deadline_ms: Option<u64>,
+    /// Runs as if due then.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
+    /// What it is told as: `manual`, `api`.
+    pub trigger: String,
+}
+
+/// Which jobs are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// One.
+    Job(String),
+    /// All that are watched.
+    All,
+}
+
+/// Why something that was asked was not done. Nothing has been done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// No such job is watched, or it cannot be used: a sentence.
+    NoJob(String),
+    /// There is no such run, or none that this can be done with: a sentence.
+    NoRun(String),
+    /// What was asked cannot be understood: a sentence.
+    Wrong(String),
+    /// The job runs already, or is not to be started now: a sentence.
+    Busy(String),
+    /// The daemon stops, or has ended.
+    Stopping,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoJob(why) | Refusal::NoRun(why) | Refusal::Wrong(why) | Refusal::Busy(why) => f.write_str(why),
+            Refusal::Stopping => f.write_str("the daemon is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Asks a daemon, stops it, tells it of changes. Cheap to clone; it outlives the daemon and answers [`Refusal::Stopping`] then.
+#[derive(Clone)]
+pub struct Handle {
+    events: Sender<Event>,
+}
+
+impl Handle {
+    pub(super) fn new(events: Sender<Event>) -> Handle {
+        Handle { events }
+    }
+
+    /// A run has ended.
+    pub(super) async fn ended(&self, run: String, record: RunRecord) {
+        // A daemon that is gone has no use for it.
+        let _ = self.events.send(Event::Ended(run, Box::new(record))).await;
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Option<T> {
+        let (sender, answer): (Sender<T>, Receiver<T>) = async_channel::bounded(1);
+        self.events.send(Event::Ask(question(sender))).await.ok()?;
+        answer.recv().await.ok()
+    }
+
+    /// All jobs, and how they are.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub async fn overview(&self) -> Result<Overview, Refusal> {
+        self.ask(Question::Overview).await.ok_or(Refusal::Stopping)
+    }
+
+    /// Runs a job now. Its beginning is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn run(&self, wish: RunWish) -> Result<RunHandle, Refusal> {
+        self.ask(|sender| Question::Run(wish, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Repeats a run that has ended: what was done is taken over. `held` repeats held items too.
+    ///
+    /// # Errors
+    /// When it cannot be repeated.
+    pub async fn retry(&self, run: &str, held: bool) -> Result<RunHandle, Refusal> {
+        self.ask(|sender| Question::Retry(run.to_owned(), held, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Cancels a run of the daemon, by its id or the name of its job. `by` completes "cancelled by …".
+    ///
+    /// # Errors
+    /// When no such run lives.
+    pub async fn cancel(&self, run: &str, by: &str) -> Result<(), Refusal> {
+        let (run, by) = (run.to_owned(), by.to_owned());
+        self.ask(|sender| Question::Cancel(run, by, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// A run of the daemon that lives, by its id or the name of its job.
+    pub async fn find(&self, run: &str) -> Option<RunHandle> {
+        self.ask(|sender| Question::Find(run.to_owned(), sender)).await.flatten()
+    }
+
+    /// From now on nothing of these jobs starts by schedule, until then or until they are resumed. Their names.
+    ///
+    /// # Errors
+    /// When no such job is watched.
+    pub async fn pause(&self, which: Which, until: Option<Timestamp>) -> Result<Vec<String>, Refusal> {
+        self.ask(|sender| Question::Pause(which, until, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// The schedules of these jobs count again. Their names.
+    ///
+    /// # Errors
+    /// When no such job is watched.
+    pub async fn resume(&self, which: Which) -> Result<Vec<String>, Refusal> {
+        self.ask(|sender| Question::Resume(which, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Reads changed job files now. The jobs with errors, and what is wrong with them.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub async fn reload(&self) -> Result<BTreeMap<String, String>, Refusal> {
+        self.ask(Question::Reload).await.ok_or(Refusal::Stopping)
+    }
+
+    /// Job files may have changed.
+    pub async fn files_changed(&self) {
+        let _ = self.events.send(Event::FilesChanged).await;
+    }
+
+    /// Returns when the loop has come round: what a watchdog waits for. False when the daemon has ended.
+    pub async fn is_alive(&self) -> bool {
+        let (sender, answer) = async_channel::bounded(1);
+        let asked = self.events.send(Event::Hello(sender)).await.is_ok();
+        // The loop answers by letting go of the sender.
+        let _ = answer.recv().await;
+        asked
+    }
+
+    /// Lets runs go, to be resumed, and ends.
+    pub async fn stop(&self) {
+        let _ = self.events.send(Event::Stop).await;
+    }
+
+    /// Ends now; what runs is killed, and resumed by the next daemon.
+    pub async fn kill(&self) {
+        let _ = self.events.send(Event::Kill).await;
+    }
+}

@@ -1,0 +1,129 @@
+//! Which of the firings that wait may start now, which never will, and why.
+
+use super::{
+    Daemon,
+    watched::{CATCH_UP, Moment, NextDue},
+};
+use crate::{
+    schedule::{Overlap, Priority},
+    store::FiringEnd,
+    world::Boot,
+};
+use jiff::Timestamp;
+
+/// A firing that has neither a run nor an end.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub job: String,
+    /// With the job its identity.
+    pub key: String,
+    pub trigger: String,
+    pub due: Timestamp,
+    /// Its splay is over then.
+    pub not_before: Timestamp,
+    pub priority: Priority,
+    /// In the order in which they came.
+    pub number: u64,
+    /// Since when only other runs keep it from starting.
+    pub held_since: Option<Boot>,
+    /// Somebody else works on its job: it is tried again then.
+    pub look_again: Option<Boot>,
+}
+
+impl Waiting {
+    /// Who goes first.
+    pub fn rank(&self) -> (Priority, Timestamp, u64) {
+        (self.priority, self.due, self.number)
+    }
+}
+
+/// What becomes of a firing that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    Start,
+    /// Until then, or until something else happens.
+    Wait(Option<NextDue>),
+    /// The runs of its job are cancelled, and it waits for their end.
+    Replace,
+    End(FiringEnd, &'static str),
+}
+
+impl Daemon {
+    /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, splay,
+    /// catch-up, blackout, overlap, places.
+    pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
+        let waiting = &self.waiting[place];
+        let Some(watched) = self.watched.get(&waiting.job) else {
+            return match self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job) {
+                // It may come back with the next edit; else its time is over.
+                true if now.wall.duration_since(waiting.due) < WAIT_FOR_FILE => Judgement::Wait(Some(NextDue::Wall(
+                    waiting.due.checked_add(WAIT_FOR_FILE).unwrap_or(Timestamp::MAX),
+                ))),
+                _ => Judgement::End(FiringEnd::Missed, "its job is gone"),
+            };
+        };
+        let timing = &watched.job.timing;
+        if watched.is_paused(now.wall) {
+            return Judgement::End(FiringEnd::Skipped, "paused");
+        }
+        if waiting.not_before > now.wall {
+            return Judgement::Wait(Some(NextDue::Wall(waiting.not_before)));
+        }
+        if waiting.trigger == CATCH_UP {
+            if self.live.iter().any(|live| live.trigger == CATCH_UP) {
+                return Judgement::Wait(None);
+            }
+            if now.boot < self.next_catch_up {
+                return Judgement::Wait(Some(NextDue::Boot(self.next_catch_up)));
+            }
+        }
+        if let Some(end) = timing.blackout_end(now.wall, &watched.job.zone) {
+            return match timing.blackout_delays {
+                true => Judgement::Wait(Some(NextDue::Wall(end))),
+                false => Judgement::End(FiringEnd::Skipped, "blackout"),
+            };
+        }
+        if let Some(held_up) = self.overlapped(place, timing.overlap) {
+            return held_up;
+        }
+        if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {
+            return Judgement::Wait(Some(NextDue::Boot(at)));
+        }
+        if self.live.len() >= self.options.max_running_jobs {
+            let since = waiting.held_since.unwrap_or(now.boot);
+            let until = since + timing.lateness.start_window + timing.wait_window;
+            self.waiting[place].held_since = Some(since);
+            return match now.boot < until {
+                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                false => Judgement::End(FiringEnd::Skipped, "overload"),
+            };
+        }
+        Judgement::Start
+    }
+
+    /// What the runs of the same job mean for a firing; `None`: nothing.
+    fn overlapped(&self, place: usize, overlap: Overlap) -> Option<Judgement> {
+        let waiting = &self.waiting[place];
+        let running = self.live.iter().filter(|live| live.job == waiting.job).count();
+        if running == 0 {
+            return None;
+        }
+        // One that makes up for something comes after another, and waits for it.
+        let is_newer =
+            |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
+        let has_newer = self.waiting.iter().any(is_newer);
+        match overlap {
+            Overlap::Allow(max) if running < max as usize => None,
+            Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
+            Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
+            Overlap::Queue => Some(Judgement::Wait(None)),
+            Overlap::Replace => {
+                let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
+                Some(if all_told { Judgement::Wait(None) } else { Judgement::Replace })
+            }
+        }
+    }
+}
+
+/// A firing whose job cannot be read waits so long for a version that can.
+const WAIT_FOR_FILE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);

@@ -1,0 +1,637 @@
+//! All jobs, always: what `serve` is.
+//!
+//! One loop owns every schedule and every run that lives. It sleeps until something is due, or something happens: an
+//! [`Event`]. Each event has one function, and who asked is answered behind its effect. Time comes in through the
+//! [`World`], jobs through [`Jobs`], everything else through [`Handle`]; nothing else here touches the outside, so that years
+//! of nights run in the simulated world.
+//!
+//! The files: `trust` (may the clock be believed), `watched` (what one job is due), `gates` (which firings that wait may start), `recover` (what an
+//! earlier process left), `reload` (job files that change), `command` (what can be asked), `status` (what is
+//! told), and this one: the loop.
+
+mod command;
+mod gates;
+mod recover;
+mod reload;
+mod status;
+mod trust;
+mod watched;
+
+pub use command::{Handle, Refusal, RunWish, Which};
+pub use status::{JobStatus, LastRun, Overview, Running, Waiting as WaitingFiring};
+pub use trust::{ClockPolicy, ClockSigns};
+
+use crate::{
+    item::{RunOutcome, RunRecord},
+    job::{CheckedJob, Config, Job, JobProblems, Surroundings},
+    limits::{
+        CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
+    },
+    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError, kept_job},
+    store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
+    world::{Awake, Boot, Due, Task, World},
+};
+use command::Event;
+use futures_lite::FutureExt;
+use gates::{Judgement, Waiting};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use trust::Trust;
+use watched::{AfterEnd, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, Watched};
+
+/// Where jobs come from. Everything here may block: it is called on the blocking pool.
+pub trait Jobs: Send + Sync + 'static {
+    /// The jobs that are there, by name, with what their files are like: a stamp that differs says that a job must be read
+    /// again.
+    ///
+    /// # Errors
+    /// Why they cannot be listed; what is watched stays as it is.
+    fn list(&self) -> Result<BTreeMap<String, String>, String>;
+    /// Reads and checks one.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    fn load(&self, name: &str) -> Result<CheckedJob, JobProblems>;
+    /// What job files may name.
+    fn surroundings(&self) -> Surroundings;
+    /// Options of a run: its secrets, folders, environment.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    fn options(&self, job: &Job) -> Result<RunOptions, String>;
+    /// What the system says of its clock.
+    fn clock(&self) -> ClockSigns;
+    /// Something worth telling whoever started the daemon: it is ready, it stops, how many run.
+    fn tell(&self, news: &News<'_>);
+}
+
+/// What is told to whoever started the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// Everything of an earlier process is settled or goes on, and all jobs are watched.
+    Ready,
+    /// What it does now, in one line.
+    Does(&'a str),
+    /// It starts nothing more, and ends.
+    Stopping,
+}
+
+/// How a daemon is set up.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    /// Tells this machine from others: what its jobs are spread by.
+    pub machine: String,
+    /// Tells this start of the machine from others.
+    pub boot: String,
+    /// Runs at a time; what is due beyond waits.
+    pub max_running_jobs: usize,
+    /// Between two runs that make up for missed times.
+    pub catch_up_delay: Duration,
+    /// When the wall clock is believed.
+    pub clock: ClockPolicy,
+    /// A time that has been when this program was made.
+    pub built: Timestamp,
+    /// How much is kept of what has ended; `now_ms` is set here.
+    pub retention: Retention,
+}
+
+impl Default for DaemonOptions {
+    fn default() -> DaemonOptions {
+        DaemonOptions {
+            machine: String::new(),
+            boot: String::new(),
+            max_running_jobs: RUNNING_JOBS_DEFAULT,
+            catch_up_delay: CATCH_UP_DELAY_DEFAULT,
+            clock: ClockPolicy::Auto,
+            built: Timestamp::UNIX_EPOCH,
+            retention: Config::default().retention(0),
+        }
+    }
+}
+
+/// The daemon. Made with its [`Handle`], and served once.
+pub struct Daemon {
+    world: World,
+    state: State,
+    jobs: Arc<dyn Jobs>,
+    options: DaemonOptions,
+    instance: String,
+    events: async_channel::Receiver<Event>,
+    /// For the tasks that wait for runs.
+    handle: Handle,
+    watched: BTreeMap<String, Watched>,
+    /// Marks of jobs that are not watched; since when, where they were.
+    unwatched: BTreeMap<String, (Mark, Option<Boot>)>,
+    /// Files of jobs that cannot be used, and why: those that never could.
+    broken: BTreeMap<String, String>,
+    waiting: Vec<Waiting>,
+    next_number: u64,
+    live: Vec<Live>,
+    /// Notices of an earlier process on their way.
+    errands: Vec<Task<()>>,
+    /// Runs of an earlier process, until the clock is believed.
+    to_resume: Vec<RunHead>,
+    trust: Trust,
+    ready: Boot,
+    last_look: Option<(Timestamp, Boot, Awake)>,
+    /// Makes up for missed times again from then on.
+    next_catch_up: Boot,
+    stopping: bool,
+}
+
+/// A run of this daemon.
+struct Live {
+    handle: RunHandle,
+    job: String,
+    trigger: String,
+    due: Timestamp,
+    /// It was cancelled to make room for the next one.
+    is_replaced: bool,
+    _task: Task<()>,
+}
+
+/// Why a daemon ended before it was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DaemonError {
+    /// The state cannot be read or written: nothing more can be promised. Its runs were killed, and are resumed by the next.
+    State(StoreError),
+}
+
+impl std::fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let DaemonError::State(error) = self;
+        error.fmt(f)
+    }
+}
+
+impl std::error::Error for DaemonError {}
+
+impl From<StoreError> for DaemonError {
+    fn from(error: StoreError) -> DaemonError {
+        DaemonError::State(error)
+    }
+}
+
+impl Daemon {
+    /// A daemon over what `state` keeps, and the handle by which it is asked, stopped and told of changes. Nobody else may
+    /// serve the same state.
+    pub fn new(world: World, state: State, jobs: Arc<dyn Jobs>, options: DaemonOptions) -> (Daemon, Handle) {
+        let (sender, events) = async_channel::bounded(DAEMON_EVENTS);
+        let handle = Handle::new(sender);
+        let ready = world.boot();
+        let daemon = Daemon {
+            trust: Trust::new(options.clock, options.built),
+            instance: String::new(),
+            handle: handle.clone(),
+            watched: BTreeMap::new(),
+            unwatched: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            waiting: Vec::new(),
+            next_number: 0,
+            live: Vec::new(),
+            errands: Vec::new(),
+            to_resume: Vec::new(),
+            next_catch_up: ready,
+            last_look: None,
+            stopping: false,
+            ready,
+            events,
+            world,
+            state,
+            jobs,
+            options,
+        };
+        (daemon, handle)
+    }
+
+    /// Serves until it is stopped and all its runs have let go.
+    ///
+    /// # Errors
+    /// When the state fails.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops its runs: they are cancelled.
+    pub async fn serve(mut self) -> Result<(), DaemonError> {
+        let served = self.story().await;
+        if served.is_err() {
+            for live in &self.live {
+                live.handle.kill("the failure of the state");
+            }
+            while !self.live.is_empty() {
+                if let Ok(Event::Ended(run, _)) = self.events.recv().await {
+                    self.live.retain(|live| live.handle.id() != run);
+                }
+            }
+        }
+        served
+    }
+
+    async fn story(&mut self) -> Result<(), DaemonError> {
+        self.recover().await?;
+        self.jobs.tell(&News::Ready);
+        loop {
+            let wake = if self.stopping { Wake::default() } else { self.turn().await? };
+            if self.stopping && self.live.is_empty() {
+                return Ok(());
+            }
+            match self.next(wake).await {
+                Some(Event::Ended(run, record)) => self.handle_ended(&run, *record).await?,
+                Some(Event::Ask(ask)) => self.handle_ask(ask).await?,
+                Some(Event::FilesChanged) => self.handle_files().await?,
+                Some(Event::Hello(answer)) => drop(answer),
+                Some(Event::Stop) => self.handle_stop(),
+                Some(Event::Kill) => self.handle_kill(),
+                None => {}
+            }
+        }
+    }
+
+    /// The next event, or nothing when it is time to look again.
+    async fn next(&self, wake: Wake) -> Option<Event> {
+        let event = async { self.events.recv().await.ok() };
+        let by_wall = async {
+            match wake.wall {
+                // It also comes back when the clock was set: then everything is looked at anew.
+                Some(at) => drop(self.world.until_wall(at).await),
+                None => std::future::pending().await,
+            }
+            None
+        };
+        let by_boot = async {
+            match wake.boot {
+                Some(at) => self.world.until(Due::Boot(at)).await,
+                None => std::future::pending().await,
+            }
+            None
+        };
+        event.or(by_wall).or(by_boot).await
+    }
+
+    /// What time it is, and what happened to the clocks meanwhile. `why` outlives it.
+    fn look(&mut self) -> (Timestamp, Boot, &'static str) {
+        /// Clocks that differ by less moved together.
+        const SLACK: Duration = Duration::from_secs(2);
+        let now = (self.world.wall(), self.world.boot(), self.world.awake());
+        let why = match self.last_look {
+            None => "down",
+            Some((wall, boot, awake)) => {
+                let slept = now.1.since(boot).saturating_sub(now.2.since(awake));
+                let by_wall = Duration::try_from(now.0.duration_since(wall)).unwrap_or_default();
+                if by_wall > now.1.since(boot) + SLACK {
+                    "clock"
+                } else if slept > SLACK {
+                    "asleep"
+                } else {
+                    "busy"
+                }
+            }
+        };
+        self.last_look = Some(now);
+        let signs = if self.trust.is_trusted() { ClockSigns::default() } else { self.jobs.clock() };
+        if !self.trust.is_trusted() && self.trust.look(now.0, now.1, signs) {
+            log::info!(target: "lamplighter::daemon", "the wall clock is believed: it is {}", now.0);
+        }
+        (now.0, now.1, why)
+    }
+
+    /// Everything that is due now is begun, or has its end written.
+    async fn turn(&mut self) -> Result<Wake, DaemonError> {
+        let (wall, boot, why_late) = self.look();
+        let boot_id = self.options.boot.clone();
+        let is_trusted = self.trust.is_trusted();
+        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
+        if is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT {
+            for head in std::mem::take(&mut self.to_resume) {
+                self.resume(&head).await?;
+            }
+        }
+        let mut missed = Vec::new();
+        let names: Vec<String> = self.watched.keys().cloned().collect();
+        for name in names {
+            let Some(watched) = self.watched.get_mut(&name) else { continue };
+            let considered = watched.consider(&now);
+            if !considered.is_changed {
+                continue;
+            }
+            let mark = watched.kept_mark();
+            self.state.consider(mark, considered.firings.clone()).await?;
+            for firing in considered.firings {
+                match firing.end {
+                    FiringEnd::Waiting => self.wait(firing),
+                    FiringEnd::Missed | FiringEnd::Skipped => missed.push(firing),
+                }
+            }
+        }
+        for firing in missed {
+            self.tell_missed(&firing, &now).await?;
+        }
+        let mut wake = self.start_waiting(&now).await?;
+        for watched in self.watched.values() {
+            watched.next_dues(&now).for_each(|next| wake.add(next));
+        }
+        if !is_trusted {
+            wake.add(NextDue::Boot(boot + CLOCK_RECHECK));
+        }
+        Ok(wake)
+    }
+
+    /// A firing that is written down as waiting.
+    fn wait(&mut self, firing: FiringRow) {
+        let due = Timestamp::from_millisecond(firing.due_ms).unwrap_or_default();
+        if self.waiting.iter().any(|other| other.job == firing.job && other.key == firing.key) {
+            return;
+        }
+        let not_before = self.watched.get(&firing.job).map_or(due, |watched| watched.starts_at(&firing.trigger, due));
+        let priority = self
+            .watched
+            .get(&firing.job)
+            .map_or(crate::schedule::Priority::Normal, |watched| watched.job.timing.priority);
+        self.next_number += 1;
+        self.waiting.push(Waiting {
+            job: firing.job,
+            key: firing.key,
+            trigger: firing.trigger,
+            due,
+            not_before,
+            priority,
+            number: self.next_number,
+            held_since: None,
+            look_again: None,
+        });
+        self.waiting.sort_by_key(Waiting::rank);
+    }
+
+    /// Starts what may start of the firings that wait, ends what never will, and says when to look again.
+    async fn start_waiting(&mut self, now: &Moment<'_>) -> Result<Wake, DaemonError> {
+        let mut wake = Wake::default();
+        let mut place = 0;
+        while place < self.waiting.len() {
+            match self.judge(place, now) {
+                Judgement::Wait(until) => {
+                    until.into_iter().for_each(|next| wake.add(next));
+                    place += 1;
+                }
+                Judgement::Replace => {
+                    let job = self.waiting[place].job.clone();
+                    for live in self.live.iter_mut().filter(|live| live.job == job && !live.is_replaced) {
+                        live.is_replaced = true;
+                        live.handle.cancel("its next run");
+                    }
+                    place += 1;
+                }
+                Judgement::End(end, reason) => {
+                    let waiting = self.waiting.remove(place);
+                    self.end_firing(&waiting, end, reason, now).await?;
+                }
+                Judgement::Start => match self.start(place, now).await? {
+                    true => {
+                        self.waiting.remove(place);
+                        // What was judged before may be judged otherwise now.
+                        place = 0;
+                    }
+                    false => place += 1,
+                },
+            }
+        }
+        Ok(wake)
+    }
+
+    async fn end_firing(
+        &mut self,
+        waiting: &Waiting,
+        end: FiringEnd,
+        reason: &str,
+        now: &Moment<'_>,
+    ) -> Result<(), DaemonError> {
+        let told_ms = now.wall.as_millisecond();
+        self.state.end_firing(&waiting.job, &waiting.key, end, reason, told_ms).await?;
+        let due = waiting.due;
+        match end {
+            FiringEnd::Skipped => {
+                log::info!(target: "lamplighter::daemon", job = waiting.job.as_str(), due:%, reason; "firing skipped");
+            }
+            FiringEnd::Missed | FiringEnd::Waiting => {
+                let due_ms = due.as_millisecond();
+                let firing = FiringRow {
+                    job: waiting.job.clone(),
+                    key: waiting.key.clone(),
+                    trigger: waiting.trigger.clone(),
+                    due_ms,
+                    last_ms: due_ms,
+                    count: Some(1),
+                    end,
+                    reason: Some(reason.to_owned()),
+                    told_ms,
+                };
+                self.tell_missed(&firing, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A time of a job at which nothing was started, and nothing will be.
+    async fn tell_missed(&mut self, firing: &FiringRow, now: &Moment<'_>) -> Result<(), DaemonError> {
+        let due = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default();
+        let count = firing.count.map_or("very many".to_owned(), |count| count.to_string());
+        log::warn!(
+            target: "lamplighter::daemon",
+            job = firing.job.as_str(), due:%, count = count.as_str(), reason = firing.reason.as_deref().unwrap_or_default();
+            "firing missed"
+        );
+        let id = due.to_string();
+        self.fire_after(&firing.job, AfterEnd::Missed, &id, due.as_millisecond(), now).await
+    }
+
+    /// Begins the run of a firing. False when it has to wait on.
+    async fn start(&mut self, place: usize, now: &Moment<'_>) -> Result<bool, DaemonError> {
+        let waiting = self.waiting[place].clone();
+        let Some(watched) = self.watched.get(&waiting.job) else { return Ok(true) };
+        let job = watched.job.clone();
+        let mut options = match self.options_of(&job).await {
+            Ok(options) => options,
+            Err(why) => {
+                self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await?;
+                return Ok(true);
+            }
+        };
+        options.due = Some(waiting.due);
+        if waiting.trigger == DEPENDENCY {
+            options.after = self.after_of(&waiting.key).await?;
+        }
+        let keeping = self.keeping(&job, &waiting.trigger, Some(waiting.key.clone()));
+        match Runner::new(self.world.clone()).begin(&job, options, &keeping).await {
+            Ok(run) => self.follow(run, &job.name, &waiting.trigger, waiting.due),
+            // It has its run, or its end.
+            Err(StartError::Begun(_) | StartError::Settled) => {}
+            Err(StartError::Busy(_)) => return self.held_elsewhere(place, &waiting, now).await,
+            Err(StartError::State(error)) => return Err(error.into()),
+            Err(error) => {
+                self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {error}"), now).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A command in the foreground works on the job.
+    async fn held_elsewhere(&mut self, place: usize, waiting: &Waiting, now: &Moment<'_>) -> Result<bool, DaemonError> {
+        let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.timing.overlap);
+        if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
+            self.waiting[place].look_again = Some(now.boot + FOREIGN_RECHECK);
+            return Ok(false);
+        }
+        self.end_firing(waiting, FiringEnd::Skipped, "overlap", now).await?;
+        Ok(true)
+    }
+
+    fn keeping(&self, job: &Job, trigger: &str, fire_key: Option<String>) -> Keeping {
+        Keeping {
+            state: self.state.clone(),
+            trigger: trigger.to_owned(),
+            fire_key,
+            kind: RunKind::Serve,
+            alone: job.runs_at_once() == 1,
+        }
+    }
+
+    /// The job that a run began with.
+    async fn kept_job(&self, details: &RunDetails) -> Result<Arc<Job>, JobProblems> {
+        let (jobs, of) = (self.jobs.clone(), details.clone());
+        let kept = self.world.unblock(move || kept_job(&of, &jobs.surroundings())).await;
+        kept.map(|checked| Arc::new(checked.job))
+    }
+
+    async fn options_of(&self, job: &Arc<Job>) -> Result<RunOptions, String> {
+        let (jobs, of) = (self.jobs.clone(), job.clone());
+        let mut options = self.world.unblock(move || jobs.options(&of)).await?;
+        options.instance.clone_from(&self.instance);
+        Ok(options)
+    }
+
+    /// What `run.after` says, from the identity of the firing.
+    async fn after_of(&self, key: &str) -> Result<Option<After>, DaemonError> {
+        let Some((job, id)) = key.strip_prefix("after ").and_then(|rest| rest.split_once(' ')) else { return Ok(None) };
+        let details = self.state.details(id).await?;
+        let outcome = details.and_then(|details| details.head.outcome).map_or("missed", RunOutcome::name);
+        Ok(Some(After { job: job.to_owned(), id: id.to_owned(), outcome: outcome.to_owned() }))
+    }
+
+    /// From now on this daemon waits for the run.
+    fn follow(&mut self, run: crate::run::Run, job: &str, trigger: &str, due: Timestamp) {
+        let (handle, sender) = (run.handle(), self.handle.clone());
+        let id = run.id().to_owned();
+        let task = self.world.spawn(async move {
+            let record = run.await;
+            sender.ended(id, record).await;
+        });
+        self.live.push(Live {
+            handle,
+            job: job.to_owned(),
+            trigger: trigger.to_owned(),
+            due,
+            is_replaced: false,
+            _task: task,
+        });
+        self.tell_what_runs();
+    }
+
+    fn tell_what_runs(&self) {
+        let text = match self.live.len() {
+            0 => format!("{} jobs, idle", self.watched.len()),
+            running => {
+                let names: BTreeSet<&str> = self.live.iter().map(|live| live.job.as_str()).collect();
+                format!(
+                    "{} jobs, {running} running: {}",
+                    self.watched.len(),
+                    names.into_iter().collect::<Vec<_>>().join(", ")
+                )
+            }
+        };
+        self.jobs.tell(&News::Does(&text));
+    }
+
+    async fn handle_ended(&mut self, run: &str, record: RunRecord) -> Result<(), DaemonError> {
+        let Some(place) = self.live.iter().position(|live| live.handle.id() == run) else { return Ok(()) };
+        let live = self.live.remove(place);
+        if let Some(why) = &record.unsaved {
+            return Err(DaemonError::State(StoreError::Io(why.clone())));
+        }
+        let (wall, boot, why_late) = self.look();
+        if live.trigger == CATCH_UP {
+            self.next_catch_up = boot + self.options.catch_up_delay;
+        }
+        self.tell_what_runs();
+        if self.stopping {
+            return Ok(());
+        }
+        let boot_id = self.options.boot.clone();
+        let now =
+            Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
+        self.fire_after(&live.job, AfterEnd::Run(record.outcome), run, live.due.as_millisecond(), &now).await?;
+        self.retain(now.wall.as_millisecond()).await
+    }
+
+    /// What is due after an end.
+    async fn fire_after(
+        &mut self,
+        job: &str,
+        end: AfterEnd,
+        id: &str,
+        due_ms: i64,
+        now: &Moment<'_>,
+    ) -> Result<(), DaemonError> {
+        let due: Vec<_> = self
+            .watched
+            .values()
+            .filter_map(|watched| Some((watched.kept_mark(), watched.after(job, end, id, due_ms, now)?)))
+            .collect();
+        for (mark, firing) in due {
+            self.state.consider(mark, vec![firing.clone()]).await?;
+            self.wait(firing);
+        }
+        Ok(())
+    }
+
+    /// Lets go what is not kept; what is left is the next run's.
+    async fn retain(&self, now_ms: i64) -> Result<(), DaemonError> {
+        for _ in 0..RETAIN_STEPS {
+            if !self.state.retain(Retention { now_ms, ..self.options.retention }).await?.more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_stop(&mut self) {
+        if !self.stopping {
+            self.stopping = true;
+            self.jobs.tell(&News::Stopping);
+            log::info!(target: "lamplighter::daemon", running = self.live.len(); "stopping");
+            self.live.iter().for_each(|live| live.handle.stop());
+        }
+    }
+
+    fn handle_kill(&mut self) {
+        self.handle_stop();
+        self.live.iter().for_each(|live| live.handle.kill("a second signal"));
+    }
+}
+
+/// When to look again at the latest.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wake {
+    wall: Option<Timestamp>,
+    boot: Option<Boot>,
+}
+
+impl Wake {
+    fn add(&mut self, next: NextDue) {
+        match next {
+            NextDue::Wall(at) => self.wall = Some(self.wall.map_or(at, |wall| wall.min(at))),
+            NextDue::Boot(at) => self.boot = Some(self.boot.map_or(at, |boot| boot.min(at))),
+        }
+    }
+}

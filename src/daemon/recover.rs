@@ -1,0 +1,126 @@
+//! What an earlier process left: runs to go on with, notices to send, firings to start.
+
+use super::{
+    Daemon, DaemonError,
+    trust::Trust,
+    watched::{AfterEnd, Mark, Moment},
+};
+use crate::{
+    limits::PAGE_ROWS,
+    run::{Runner, StartError, give_up},
+    store::{Notice, RunHead, RunKind, RunPhase},
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+impl Daemon {
+    pub(super) async fn recover(&mut self) -> Result<(), DaemonError> {
+        self.instance = self.state.instance().await?;
+        let mut newest = self.options.built;
+        for kept in self.state.marks().await? {
+            let mark = Mark::read(&kept);
+            newest = newest.max(Timestamp::from_millisecond(mark.newest_ms()).unwrap_or_default());
+            self.unwatched.insert(kept.job, (mark, None));
+        }
+        if let Some(head) = self.state.history(None, None, 1).await?.first() {
+            let ms = head.ended_ms.unwrap_or(head.started_ms);
+            newest = newest.max(Timestamp::from_millisecond(ms).unwrap_or_default());
+        }
+        self.trust = Trust::new(self.options.clock, newest);
+        let left = self.state.unfinished(None).await?;
+        self.to_resume = left.into_iter().filter(|head| head.kind == RunKind::Serve && !head.alive).collect();
+        self.ready = self.world.boot();
+        self.next_catch_up = self.ready + self.options.catch_up_delay;
+        self.handle_files().await?;
+        for firing in self.state.waiting_firings().await? {
+            self.wait(firing);
+        }
+        self.send_notices().await?;
+        self.fire_what_ended().await
+    }
+
+    /// Goes on with a run of an earlier process.
+    pub(super) async fn resume(&mut self, head: &RunHead) -> Result<(), DaemonError> {
+        let Some(details) =
+            self.state.details(&head.run).await?.filter(|details| details.head.phase != RunPhase::Ended)
+        else {
+            return Ok(());
+        };
+        let started = match self.kept_job(&details).await {
+            Ok(job) => match self.options_of(&job).await {
+                Ok(options) => {
+                    let runner = Runner::new(self.world.clone());
+                    runner.resume(&job, options, &self.state, &head.run).await
+                }
+                Err(why) => Err(StartError::Out(why)),
+            },
+            Err(problems) => Err(StartError::Out(problems.to_string())),
+        };
+        match started {
+            Ok(run) => {
+                let due = Timestamp::from_millisecond(head.due_ms).unwrap_or_default();
+                self.follow(run, &head.job, &head.trigger, due);
+            }
+            Err(StartError::State(error)) => return Err(error.into()),
+            // It is settled, and whoever wants to know of it was told.
+            Err(StartError::Poison(_)) => {}
+            Err(why) => {
+                log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
+                give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notices of runs whose process died, or was stopped, before they were sent.
+    async fn send_notices(&mut self) -> Result<(), DaemonError> {
+        let mut left: BTreeMap<Arc<str>, Vec<u16>> = BTreeMap::new();
+        for Notice { run, place, alive } in self.state.notices().await? {
+            if !alive {
+                left.entry(run).or_default().push(place);
+            }
+        }
+        for (run, places) in left {
+            let Some(details) = self.state.details(&run).await?.filter(|details| details.head.kind == RunKind::Serve)
+            else {
+                continue;
+            };
+            let Ok(job) = self.kept_job(&details).await else { continue };
+            let Ok(options) = self.options_of(&job).await else { continue };
+            let (runner, state) = (Runner::new(self.world.clone()), self.state.clone());
+            self.errands.retain(|errand| !errand.is_finished());
+            self.errands.push(self.world.spawn(async move {
+                // What is not sent now is asked for again by the next start.
+                if let Err(error) = runner.send_notices(&job, options, &state, &details, &places).await {
+                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {error}");
+                }
+            }));
+        }
+        Ok(())
+    }
+
+    /// Ends of runs that came when nobody looked: what is due after them.
+    async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
+        let (wall, boot, why_late) = self.look();
+        let boot_id = self.options.boot.clone();
+        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
+        let before: BTreeSet<(String, i64)> = self
+            .watched
+            .values()
+            .flat_map(|watched| watched.jobs_before().map(|job| (job.to_owned(), watched.mark().newest_ms())))
+            .collect();
+        for (job, considered_ms) in before {
+            for head in self.state.history(Some(&job), None, PAGE_ROWS).await? {
+                if let (Some(outcome), Some(ended_ms)) = (head.outcome, head.ended_ms)
+                    && ended_ms > considered_ms
+                {
+                    self.fire_after(&job, AfterEnd::Run(outcome), &head.run, head.due_ms, &now).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

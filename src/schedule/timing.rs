@@ -1,0 +1,235 @@
+//! All that a checked job says about when it starts: its schedule and what holds a firing up.
+
+use super::{CatchUp, Lateness, ScheduleSpec};
+use jiff::{
+    Timestamp, ToSpan,
+    civil::{DateTime, Time},
+    tz::TimeZone,
+};
+use std::time::Duration;
+
+/// When a job starts.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// When it is due, as written.
+    pub schedule: ScheduleSpec,
+    /// A firing starts later by a part of this that is always the same for a machine and a job: [`Timing::offset`].
+    pub splay: Duration,
+    /// What becomes of times that have passed.
+    pub lateness: Lateness,
+    /// A firing that waits for its turn starts within this beyond the start window.
+    pub wait_window: Duration,
+    /// What happens when it is due while it runs.
+    pub overlap: Overlap,
+    /// Windows in which it does not start.
+    pub blackout: Vec<Window>,
+    /// A firing inside one waits for its end; else it is skipped.
+    pub blackout_delays: bool,
+    /// Who goes first.
+    pub priority: Priority,
+}
+
+/// What happens when a job is due while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlap {
+    /// The new one is skipped.
+    Skip,
+    /// One waits, the newest.
+    Queue,
+    /// The running one is cancelled.
+    Replace,
+    /// So many run at once.
+    Allow(u32),
+}
+
+/// Who goes first when more jobs are due than may run. High is the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// The default.
+    Normal,
+    /// After the others.
+    Low,
+}
+
+/// A window of local time, each day; it may go past midnight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    begin: Time,
+    /// Midnight where `None`: 24:00.
+    end: Option<Time>,
+}
+
+impl Timing {
+    /// How much later than due a firing starts: in [0, splay), from the [`super::seed`] of the machine and the job.
+    pub fn offset(&self, seed: u64) -> Duration {
+        let nanos = u64::try_from(self.splay.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(seed.checked_rem(nanos).unwrap_or(0))
+    }
+
+    /// The end of the blackout that holds at an instant; `None` outside of all. Windows that meet are one.
+    pub fn blackout_end(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut end = None;
+        // Each window can carry on once; more often they cover the day.
+        for _ in 0..=self.blackout.len() {
+            let now = end.unwrap_or(at);
+            match self.blackout.iter().filter_map(|window| window.end_at(now, zone)).max() {
+                Some(later) if later > now => end = Some(later),
+                _ => break,
+            }
+        }
+        end
+    }
+}
+
+impl Timing {
+    /// When a run that is due at an instant starts at the latest, and the beginning of the blackout that it may last into.
+    /// `None` when it ends before, or starts none.
+    pub(super) fn reaches_into_a_blackout(
+        &self,
+        due: Timestamp,
+        zone: &TimeZone,
+        deadline: Duration,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let later = |at: Timestamp, by: Duration| at.checked_add(jiff::SignedDuration::try_from(by).ok()?).ok();
+        let start = match self.blackout_end(due, zone) {
+            None => due,
+            Some(end) if self.blackout_delays => end,
+            Some(_) => return None,
+        };
+        let start = later(start, self.splay)?;
+        let begin = self.blackout.iter().filter_map(|window| window.next_begin(start, zone)).min()?;
+        (begin < later(start, deadline)?).then_some((start, begin))
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            schedule: ScheduleSpec::Manual,
+            splay: Duration::ZERO,
+            lateness: Lateness {
+                start_window: crate::limits::START_WINDOW_DEFAULT,
+                catch_up: CatchUp::Latest,
+                catch_up_window: None,
+            },
+            wait_window: crate::limits::WAIT_WINDOW_DEFAULT,
+            overlap: Overlap::Skip,
+            blackout: Vec::new(),
+            blackout_delays: false,
+            priority: Priority::Normal,
+        }
+    }
+}
+
+impl Window {
+    /// Reads `"07:00"` and `"19:00"`; `"24:00"` is the end of the day. `None` when one of them is no local time.
+    pub fn read(begin: &str, end: &str) -> Option<Window> {
+        let begin = local_time(begin)?.unwrap_or(Time::midnight());
+        Some(Window { begin, end: local_time(end)?.filter(|end| *end != Time::midnight()) })
+    }
+
+    /// When it begins next.
+    fn next_begin(self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut date = zone.to_datetime(after).date();
+        // Where a day is missing its window is too.
+        for _ in 0..3 {
+            let begin = DateTime::from_parts(date, self.begin);
+            let begin = zone.to_ambiguous_timestamp(begin).compatible().ok()?;
+            if begin > after {
+                return Some(begin);
+            }
+            date = date.tomorrow().ok()?;
+        }
+        None
+    }
+
+    /// When it ends, at an instant inside it.
+    fn end_at(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let local = zone.to_datetime(at);
+        let (date, time) = (local.date(), local.time());
+        let past_midnight = self.end.is_none_or(|end| end <= self.begin);
+        let is_inside = match self.end {
+            None => time >= self.begin,
+            Some(end) if past_midnight => time >= self.begin || time < end,
+            Some(end) => time >= self.begin && time < end,
+        };
+        let on_next_day = past_midnight && time >= self.begin;
+        let last = if on_next_day { date.checked_add(1.day()).ok()? } else { date };
+        let end = DateTime::from_parts(last, self.end.unwrap_or(Time::midnight()));
+        let end = zone.to_ambiguous_timestamp(end).compatible().ok()?;
+        is_inside.then_some(end)
+    }
+}
+
+/// `Some(None)` for 24:00; `None` for what is no local time.
+#[expect(clippy::option_option, reason = "no time, the end of the day, a time of the day")]
+fn local_time(text: &str) -> Option<Option<Time>> {
+    let two = |part: &str| -> Option<i8> {
+        (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse().ok())?
+    };
+    let (hour, minute) = text.split_once(':')?;
+    match (two(hour)?, two(minute)?) {
+        (24, 0) => Some(None),
+        (hour, minute) => Time::new(hour, minute, 0, 0).ok().map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dark(windows: &[(&str, &str)], at: &str) -> Option<String> {
+        let blackout = windows.iter().map(|(begin, end)| Window::read(begin, end).expect("a window")).collect();
+        let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+        let timing = Timing { blackout, ..Timing::default() };
+        let local = zone.to_ambiguous_timestamp(at.parse().expect("local")).compatible().expect("an instant");
+        timing.blackout_end(local, &zone).map(|end| zone.to_datetime(end).strftime("%d %H:%M").to_string())
+    }
+
+    #[test]
+    fn a_window_holds_from_its_begin_to_before_its_end() {
+        let day = [("07:00", "19:00")];
+        assert_eq!(dark(&day, "2026-11-23T06:59:59"), None);
+        assert_eq!(dark(&day, "2026-11-23T07:00"), Some("23 19:00".into()));
+        assert_eq!(dark(&day, "2026-11-23T19:00"), None);
+    }
+
+    #[test]
+    fn a_window_past_midnight_ends_on_the_next_day() {
+        let night = [("22:00", "06:00")];
+        assert_eq!(dark(&night, "2026-11-23T23:00"), Some("24 06:00".into()));
+        assert_eq!(dark(&night, "2026-11-24T05:59"), Some("24 06:00".into()));
+        assert_eq!(dark(&night, "2026-11-24T06:00"), None);
+        assert_eq!(dark(&[("20:00", "24:00")], "2026-11-23T23:00"), Some("24 00:00".into()));
+        assert_eq!(dark(&[("20:00", "00:00")], "2026-11-23T23:00"), Some("24 00:00".into()));
+    }
+
+    #[test]
+    fn windows_that_meet_are_one_and_some_cover_the_day() {
+        assert_eq!(dark(&[("20:00", "24:00"), ("00:00", "06:00")], "2026-11-23T23:00"), Some("24 06:00".into()));
+        assert!(dark(&[("00:00", "12:00"), ("12:00", "24:00")], "2026-11-23T23:00").is_some());
+    }
+
+    #[test]
+    fn an_end_inside_a_gap_is_the_first_instant_behind_it() {
+        assert_eq!(dark(&[("01:00", "02:30")], "2027-03-28T01:30"), Some("28 03:30".into()));
+    }
+
+    #[test]
+    fn what_is_no_local_time_is_no_window() {
+        for (begin, end) in [("7:00", "19:00"), ("07:00", "25:00"), ("07:60", "19:00"), ("", "19:00"), ("07", "19:00")]
+        {
+            assert_eq!(Window::read(begin, end), None, "{begin} {end}");
+        }
+    }
+
+    #[test]
+    fn the_offset_is_below_the_splay() {
+        let timing = Timing { splay: Duration::from_secs(600), ..Timing::default() };
+        let offsets = [1, 77, u64::MAX].map(|seed| timing.offset(seed));
+        assert!(offsets.iter().all(|offset| *offset < timing.splay));
+        assert_eq!(Timing::default().offset(u64::MAX), Duration::ZERO);
+    }
+}

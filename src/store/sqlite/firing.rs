@@ -1,0 +1,166 @@
+//! How far the times of jobs were considered, and what became of those that started no run.
+//!
+//! `end` of a firing: 0 waits, 1 was skipped, 2 was missed. One that waits goes when its run begins, in the same transaction.
+
+use super::tables::{Fault, Tables, stored};
+use crate::{
+    limits::{FIRINGS_KEPT_MAX, RETAIN_FIRINGS},
+    store::{FiringEnd, FiringRow, Mark, Retention},
+};
+use rusqlite::{OptionalExtension, Row, named_params, params};
+
+const SET_MARK: &str = "INSERT INTO mark(job, text) VALUES(?1, ?2) ON CONFLICT(job) DO UPDATE SET text = excluded.text";
+const INSERT: &str = "INSERT OR IGNORE INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms)
+    SELECT :job, :key, :cause, :due_ms, :last_ms, :count, :end, :reason, :told_ms
+    WHERE NOT EXISTS (SELECT 1 FROM head WHERE job = :job AND fire_key = :key)";
+pub(super) const END_OF: &str = "SELECT end FROM firing WHERE job = ?1 AND key = ?2";
+const DROP: &str = "DELETE FROM firing WHERE job = ?1 AND key = ?2";
+pub(super) const SETTLE: &str =
+    "UPDATE firing SET end = ?3, reason = ?4, told_ms = ?5 WHERE job = ?1 AND key = ?2 AND end = 0";
+const MARKS: &str = "SELECT job, text FROM mark ORDER BY job";
+
+/// Firings, with what comes behind `FROM`.
+macro_rules! firings {
+    ($rest:literal) => {
+        concat!("SELECT id, job, key, cause, due_ms, last_ms, count, end, reason, told_ms FROM firing ", $rest)
+    };
+}
+
+pub(super) const WAITING: &str =
+    firings!("INDEXED BY firing_waits WHERE end = 0 AND due_ms > -9223372036854775807 ORDER BY due_ms, id LIMIT ?1");
+pub(super) const PAST: &str = firings!("WHERE id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
+pub(super) const PAST_OF_JOB: &str =
+    firings!("INDEXED BY firing_past WHERE job = ?3 AND id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
+pub(super) const OLD: &str =
+    "SELECT id FROM firing INDEXED BY firing_told WHERE end > 0 AND told_ms < ?1 ORDER BY told_ms LIMIT ?2";
+pub(super) const NEXT_JOB_OF_FIRINGS: &str =
+    "SELECT job FROM firing INDEXED BY firing_past WHERE job > ?1 AND end > 0 ORDER BY job LIMIT 1";
+pub(super) const TOO_MANY: &str =
+    "SELECT id FROM firing INDEXED BY firing_past WHERE job = ?1 AND end > 0 ORDER BY id DESC LIMIT ?3 OFFSET ?2";
+
+impl Tables {
+    /// Keeps a mark and what came of it, in an open transaction.
+    pub fn consider(&mut self, mark: &Mark, firings: &[FiringRow]) -> Result<(), Fault> {
+        self.begin()?;
+        self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+        for firing in firings {
+            self.connection.prepare_cached(INSERT)?.execute(named_params! {
+                ":job": firing.job, ":key": firing.key, ":cause": firing.trigger, ":due_ms": firing.due_ms,
+                ":last_ms": firing.last_ms, ":count": firing.count.map(stored), ":end": code(firing.end),
+                ":reason": firing.reason, ":told_ms": firing.told_ms,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Settles a firing that waits, in an open transaction.
+    pub fn end_firing(
+        &mut self,
+        job: &str,
+        key: &str,
+        end: FiringEnd,
+        reason: &str,
+        now_ms: i64,
+    ) -> Result<bool, Fault> {
+        self.begin()?;
+        let ended = self.connection.prepare_cached(SETTLE)?.execute(params![job, key, code(end), reason, now_ms])?;
+        Ok(ended == 1)
+    }
+
+    /// The firing is a run from now on, in an open transaction. False when it was skipped or missed.
+    pub fn start_firing(&self, job: &str, key: &str) -> Result<bool, Fault> {
+        let end: Option<i64> =
+            self.connection.prepare_cached(END_OF)?.query_row([job, key], |row| row.get(0)).optional()?;
+        match end {
+            None => Ok(true),
+            Some(0) => Ok(self.connection.prepare_cached(DROP)?.execute([job, key])? == 1),
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// Every mark.
+    pub fn marks(&self) -> Result<Vec<Mark>, Fault> {
+        let mut statement = self.connection.prepare_cached(MARKS)?;
+        let marks = statement.query_map([], |row| Ok(Mark { job: row.get(0)?, text: row.get(1)? }))?;
+        Ok(marks.collect::<Result<_, _>>()?)
+    }
+
+    /// Firings that wait, oldest first.
+    pub fn waiting_firings(&self, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
+        let mut statement = self.connection.prepare_cached(WAITING)?;
+        let found = statement.query_map([stored(limit as u64)], firing)?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Firings that started no run, newest first.
+    pub fn past_firings(
+        &self,
+        job: Option<&str>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, FiringRow)>, Fault> {
+        let (before, limit) = (before.map_or(i64::MAX, stored), stored(limit as u64));
+        let mut statement = self.connection.prepare_cached(if job.is_some() { PAST_OF_JOB } else { PAST })?;
+        let found = match job {
+            None => statement.query_map(params![before, limit], firing)?,
+            Some(job) => statement.query_map(params![before, limit, job], firing)?,
+        };
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Lets go some firings that are too old, or too many of a job. False when there are none.
+    pub fn retain_firings(&mut self, keep: &Retention) -> Result<bool, Fault> {
+        let oldest = keep.now_ms.saturating_sub(stored(keep.max_age_ms));
+        let step = i64::from(RETAIN_FIRINGS);
+        let mut gone: Vec<i64> = self
+            .connection
+            .prepare_cached(OLD)?
+            .query_map(params![oldest, step], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut job = String::new();
+        while gone.is_empty() {
+            let next: Option<String> =
+                self.connection.prepare_cached(NEXT_JOB_OF_FIRINGS)?.query_row([&job], |row| row.get(0)).optional()?;
+            let Some(next) = next else { return Ok(false) };
+            gone = self
+                .connection
+                .prepare_cached(TOO_MANY)?
+                .query_map(params![next, i64::from(FIRINGS_KEPT_MAX), step], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            job = next;
+        }
+        self.begin()?;
+        for id in gone {
+            self.connection.prepare_cached("DELETE FROM firing WHERE id = ?1")?.execute([id])?;
+        }
+        self.commit()?;
+        Ok(true)
+    }
+}
+
+fn firing(row: &Row<'_>) -> rusqlite::Result<(u64, FiringRow)> {
+    let firing = FiringRow {
+        job: row.get(1)?,
+        key: row.get(2)?,
+        trigger: row.get(3)?,
+        due_ms: row.get(4)?,
+        last_ms: row.get(5)?,
+        count: row.get::<_, Option<i64>>(6)?.map(i64::unsigned_abs),
+        end: match row.get::<_, i64>(7)? {
+            0 => FiringEnd::Waiting,
+            1 => FiringEnd::Skipped,
+            _ => FiringEnd::Missed,
+        },
+        reason: row.get(8)?,
+        told_ms: row.get(9)?,
+    };
+    Ok((row.get::<_, i64>(0)?.unsigned_abs(), firing))
+}
+
+fn code(end: FiringEnd) -> i64 {
+    match end {
+        FiringEnd::Waiting => 0,
+        FiringEnd::Skipped => 1,
+        FiringEnd::Missed => 2,
+    }
+}
