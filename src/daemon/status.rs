@@ -3,6 +3,7 @@
 use super::{
     Daemon, DaemonError,
     command::{Question, Refusal, RunWish, Which},
+    dormant::Dormant,
     watched::{Mark, Moment, Pause, Watched},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// All jobs of a daemon, or of a folder that none looks after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +151,8 @@ impl Daemon {
             }
             Question::Reload(answer) => {
                 self.handle_files().await?;
-                let mut wrong = self.broken.clone();
+                let mut wrong: BTreeMap<String, String> =
+                    self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone())).collect();
                 let kept =
                     self.watched.iter().filter_map(|(name, watched)| Some((name.clone(), watched.problem.clone()?)));
                 wrong.extend(kept);
@@ -168,7 +170,7 @@ impl Daemon {
     }
 
     fn no_job(&self, name: &str) -> Refusal {
-        if let Some(why) = self.broken.get(name) {
+        if let Some((_, why)) = self.broken.get(name) {
             return Refusal::NoJob(format!("the file of `{name}` has errors:\n{why}"));
         }
         let near = closest(name, self.watched.keys().map(String::as_str));
@@ -196,11 +198,14 @@ impl Daemon {
         }
         // Whoever asks for a run has just saved the file, more often than not.
         self.handle_files().await?;
-        let Some(watched) = self.watched.get(&wish.job) else { return Ok(Err(self.no_job(&wish.job))) };
-        if let Some(problem) = &watched.problem {
+        if let Some(problem) = self.watched.get(&wish.job).and_then(|watched| watched.problem.as_ref()) {
             return Ok(Err(Refusal::NoJob(format!("the file of `{}` has errors:\n{problem}", wish.job))));
         }
-        let job = watched.job.clone();
+        let job = match self.wake(&wish.job).await {
+            Some(Ok(job)) => job,
+            Some(Err(why)) => return Ok(Err(Refusal::Wrong(why))),
+            None => return Ok(Err(self.no_job(&wish.job))),
+        };
         let mut options = match self.options_of(&job).await {
             Ok(options) => options,
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
@@ -305,7 +310,7 @@ impl Daemon {
             let Some(watched) = self.watched.get_mut(name) else { continue };
             watched.set_paused(pause.cloned());
             let mark = watched.kept_mark();
-            self.state.consider(mark, Vec::new()).await?;
+            self.state.consider(vec![mark], Vec::new()).await?;
         }
         Ok(Ok(names))
     }
@@ -336,7 +341,7 @@ impl Daemon {
             status.waiting = told.collect();
             jobs.push(status);
         }
-        jobs.extend(self.broken.iter().map(|(name, why)| JobStatus::broken(name, why.clone())));
+        jobs.extend(self.broken.iter().map(|(name, (_, why))| JobStatus::broken(name, why.clone())));
         jobs.sort_by(|one, other| one.job.cmp(&other.job));
         Ok(Overview {
             served: true,
@@ -398,8 +403,14 @@ pub async fn look_at(
     for (name, read) in files {
         let mark = marks.iter().find(|kept| kept.job == name).map(Mark::read);
         let watched = match read {
-            Ok(checked) => Watched::new(Arc::new(checked.job), String::new(), mark, machine, &now)
-                .map_err(|mistake| mistake.message),
+            Ok(checked) => Watched::new(
+                Dormant::of(&checked.job, checked.job.base_dir.as_path().into()),
+                String::new(),
+                mark,
+                machine,
+                &now,
+            )
+            .map_err(|mistake| mistake.message),
             Err(problems) => Err(problems.to_string()),
         };
         jobs.push(match watched {
@@ -430,7 +441,7 @@ pub async fn set_kept_pause(
     for job in jobs {
         let mut mark = marks.iter().find(|kept| kept.job == *job).map(Mark::read).unwrap_or_default();
         mark.paused = paused.then(|| Pause { until_ms: until.map(Timestamp::as_millisecond) });
-        state.consider(mark.kept(job), Vec::new()).await?;
+        state.consider(vec![mark.kept(job)], Vec::new()).await?;
     }
     Ok(())
 }
@@ -458,7 +469,7 @@ async fn status_of(
     });
     Ok(JobStatus {
         job: job.name.to_string(),
-        description: job.description.clone(),
+        description: job.description.as_deref().map(str::to_owned),
         schedule: job.timing.schedule.to_string(),
         zone: zone.iana_name().unwrap_or("the system's").to_owned(),
         next: None,
