@@ -1,7 +1,7 @@
 //! All jobs, always: what `serve` is.
 //!
 //! One loop owns every schedule and every run that lives. It sleeps until something is due, or something happens: an
-//! [`Event`]. Each event has one function, and who asked is answered behind its effect. Time comes in through the
+//! `Event`. Each event has one function, and who asked is answered behind its effect. Time comes in through the
 //! [`World`], jobs through [`Jobs`], everything else through [`Handle`]; nothing else here touches the outside, so that years
 //! of nights run in the simulated world.
 //!
