@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{
     schedule::{Overlap, Priority},
-    store::FiringEnd,
+    store::{FiringEnd, FiringRow},
     world::Boot,
 };
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// A firing that has neither a run nor an end.
 #[derive(Clone, Debug)]
@@ -20,7 +21,9 @@ pub(super) struct Waiting {
     pub trigger: String,
     pub due: Timestamp,
     /// Its splay is over then.
-    pub not_before: Timestamp,
+    pub not_before: Boot,
+    /// This process knows of it since then.
+    pub since: Boot,
     pub priority: Priority,
     /// In the order in which they came.
     pub number: u64,
@@ -34,6 +37,22 @@ impl Waiting {
     /// Who goes first.
     pub fn rank(&self) -> (Priority, Timestamp, u64) {
         (self.priority, self.due, self.number)
+    }
+
+    /// How it is told when it comes to its end.
+    pub fn row(&self, end: FiringEnd, reason: &str, told_ms: i64) -> FiringRow {
+        let due_ms = self.due.as_millisecond();
+        FiringRow {
+            job: self.job.clone(),
+            key: self.key.clone(),
+            trigger: self.trigger.clone(),
+            due_ms,
+            last_ms: due_ms,
+            count: Some(1),
+            end,
+            reason: Some(reason.to_owned()),
+            told_ms,
+        }
     }
 }
 
@@ -49,25 +68,29 @@ pub(super) enum Judgement {
 }
 
 impl Daemon {
-    /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, splay,
-    /// catch-up, blackout, overlap, places.
+    /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, what an
+    /// earlier process left, splay, catch-up, blackout, overlap, places.
     pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
         let waiting = &self.waiting[place];
         let Some(watched) = self.watched.get(&waiting.job) else {
-            return match self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job) {
-                // It may come back with the next edit; else its time is over.
-                true if now.wall.duration_since(waiting.due) < WAIT_FOR_FILE => Judgement::Wait(Some(NextDue::Wall(
-                    waiting.due.checked_add(WAIT_FOR_FILE).unwrap_or(Timestamp::MAX),
-                ))),
-                _ => Judgement::End(FiringEnd::Missed, "its job is gone"),
+            // It may come back with the next edit; else its time is over.
+            let may_come_back = self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job);
+            let until = waiting.since + WAIT_FOR_FILE;
+            return match may_come_back && now.boot < until {
+                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                false => Judgement::End(FiringEnd::Missed, "its job is gone"),
             };
         };
         let timing = &watched.job.timing;
         if watched.is_paused(now.wall) {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
-        if waiting.not_before > now.wall {
-            return Judgement::Wait(Some(NextDue::Wall(waiting.not_before)));
+        // What an earlier process left goes first.
+        if self.to_resume.iter().any(|head| head.job == waiting.job) {
+            return Judgement::Wait(None);
+        }
+        if waiting.not_before > now.boot {
+            return Judgement::Wait(Some(NextDue::Boot(waiting.not_before)));
         }
         if waiting.trigger == CATCH_UP {
             if self.live.iter().any(|live| live.trigger == CATCH_UP) {
@@ -126,4 +149,4 @@ impl Daemon {
 }
 
 /// A firing whose job cannot be read waits so long for a version that can.
-const WAIT_FOR_FILE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+const WAIT_FOR_FILE: Duration = Duration::from_secs(3600);

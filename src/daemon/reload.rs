@@ -2,12 +2,9 @@
 
 use super::{
     Daemon, DaemonError,
-    watched::{Moment, Watched},
+    watched::{Mark, Moment, Watched},
 };
-use crate::{
-    job::{CheckedJob, JobProblems},
-    limits::JOB_GONE_AFTER,
-};
+use crate::job::{CheckedJob, JobProblems};
 use std::sync::Arc;
 
 impl Daemon {
@@ -34,8 +31,14 @@ impl Daemon {
         let gone: Vec<String> = self.watched.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(watched) = self.watched.remove(&name) {
-                self.unwatched.insert(name.clone(), (watched.mark().clone(), Some(boot)));
+                self.unwatch(watched.mark().clone(), &name, &now).await?;
                 log::info!(target: "lamplighter::daemon", job = name.as_str(); "job removed");
+            }
+        }
+        // An earlier process has watched those.
+        for name in self.unwatched.keys().filter(|name| !found.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            if let Some(mark) = self.unwatched.remove(&name) {
+                self.unwatch(mark, &name, &now).await?;
             }
         }
         self.broken.retain(|name, _| found.contains_key(name));
@@ -64,13 +67,10 @@ impl Daemon {
         let is_new = !self.watched.contains_key(&name);
         let mark = match (self.watched.get(&name), self.unwatched.remove(&name)) {
             (Some(watched), _) => Some(watched.mark().clone()),
-            // An editor's save takes a file away for a moment; a job that was gone for longer is a new one.
-            (None, Some((mark, gone))) => {
-                gone.is_none_or(|gone| now.boot.since(gone) <= JOB_GONE_AFTER).then_some(mark)
-            }
-            (None, None) => None,
+            (None, kept) => kept,
         };
-        match Watched::new(Arc::new(checked.job), stamp, mark.clone(), &self.options.machine, now) {
+        let old = mark.clone().map(|mark| mark.back(now));
+        match Watched::new(Arc::new(checked.job), stamp, old, &self.options.machine, now) {
             Ok(watched) => {
                 if mark.as_ref() != Some(watched.mark()) {
                     self.state.consider(watched.kept_mark(), Vec::new()).await?;
@@ -84,6 +84,15 @@ impl Daemon {
             }
             Err(mistake) => self.note_broken(name, mistake.message),
         }
+        Ok(())
+    }
+
+    /// The file of a job is gone. When that was is kept: it may be back in a moment, or be another one in a year.
+    pub(super) async fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Result<(), DaemonError> {
+        if mark.goes(now) {
+            self.state.consider(mark.kept(name), Vec::new()).await?;
+        }
+        self.unwatched.insert(name.to_owned(), mark);
         Ok(())
     }
 
