@@ -7,7 +7,10 @@ use super::{
 use crate::{
     schedule::{Overlap, Priority},
     store::{FiringEnd, FiringRow},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use jiff::Timestamp;
 use std::time::Duration;
@@ -36,7 +39,8 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Who goes first.
     pub fn rank(&self) -> (Priority, Timestamp, u64) {
-        (self.priority, self.due, self.number)
+        let priority = if planted(Bug::PriorityIgnored) { Priority::Normal } else { self.priority };
+        (priority, self.due, self.number)
     }
 
     /// How it is told when it comes to its end.
@@ -86,7 +90,7 @@ impl Daemon {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
         // What an earlier process left goes first.
-        if self.to_resume.iter().any(|head| head.job == waiting.job) {
+        if self.to_resume.iter().any(|head| head.job == waiting.job) && !planted(Bug::ResumeLast) {
             return Judgement::Wait(None);
         }
         if waiting.not_before > now.boot {
@@ -100,7 +104,11 @@ impl Daemon {
                 return Judgement::Wait(Some(NextDue::Boot(self.next_catch_up)));
             }
         }
-        if let Some(end) = timing.blackout_end(now.wall, &watched.job.zone) {
+        let dark_at = match planted(Bug::BlackoutShort) {
+            true => now.wall.checked_add(jiff::SignedDuration::from_hours(1)).unwrap_or(now.wall),
+            false => now.wall,
+        };
+        if let Some(end) = timing.blackout_end(dark_at, &watched.job.zone) {
             return match timing.blackout_delays {
                 true => Judgement::Wait(Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
@@ -112,7 +120,8 @@ impl Daemon {
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {
             return Judgement::Wait(Some(NextDue::Boot(at)));
         }
-        if self.live.len() >= self.options.max_running_jobs {
+        let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
+        if self.live.len() >= places {
             let since = waiting.held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
@@ -142,7 +151,11 @@ impl Daemon {
             Overlap::Queue => Some(Judgement::Wait(None)),
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
-                Some(if all_told { Judgement::Wait(None) } else { Judgement::Replace })
+                match all_told {
+                    true if planted(Bug::ReplaceAtOnce) => None,
+                    true => Some(Judgement::Wait(None)),
+                    false => Some(Judgement::Replace),
+                }
             }
         }
     }

@@ -30,7 +30,10 @@ use crate::{
     run::{After, Keeping, RunHandle, RunOptions, Runner, StartError, kept_job},
     schedule::Verdict,
     store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
-    world::{Awake, Boot, Due, Task, World},
+    world::{
+        Awake, Boot, Due, Task, World,
+        plant::{Bug, planted},
+    },
 };
 use command::Event;
 use futures_lite::{FutureExt, future::poll_once};
@@ -264,7 +267,9 @@ impl Daemon {
                 // since the last look would not be told of.
                 Some(at) => {
                     let mut wait = std::pin::pin!(self.world.until_wall(at));
-                    if poll_once(&mut wait).await.is_none() && looked_at.is_none_or(|looked| looked <= self.world.wall()) {
+                    if poll_once(&mut wait).await.is_none()
+                        && looked_at.is_none_or(|looked| looked <= self.world.wall())
+                    {
                         wait.await;
                     }
                 }
@@ -308,7 +313,8 @@ impl Daemon {
         let boot_id = self.options.boot.clone();
         let is_trusted = self.trust.is_trusted();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
-        if is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT {
+        let nothing_else = !planted(Bug::ResumeLast) || self.live.is_empty() && self.waiting.is_empty();
+        if (is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT) && nothing_else {
             while !self.to_resume.is_empty() {
                 let head = self.to_resume.remove(0);
                 self.resume(&head, &now).await?;
@@ -326,7 +332,8 @@ impl Daemon {
                 continue;
             }
             let mark = watched.kept_mark();
-            self.state.consider(mark, considered.firings.clone()).await?;
+            let firings = if planted(Bug::MarkBeforeFirings) { Vec::new() } else { considered.firings.clone() };
+            self.state.consider(mark, firings).await?;
             for firing in considered.firings {
                 match firing.end {
                     FiringEnd::Waiting => self.wait(firing),
@@ -470,7 +477,8 @@ impl Daemon {
         if waiting.trigger == DEPENDENCY {
             options.after = self.after_of(&waiting.key).await?;
         }
-        let keeping = self.keeping(&job, &waiting.trigger, Some(waiting.key.clone()));
+        let fire_key = (!planted(Bug::FiringUnnamed)).then(|| waiting.key.clone());
+        let keeping = self.keeping(&job, &waiting.trigger, fire_key);
         match Runner::new(self.world.clone()).begin(&job, options, &keeping).await {
             Ok(run) => self.follow(run, &job.name, &waiting.trigger, waiting.due),
             // It has its run, or its end.
@@ -644,7 +652,9 @@ impl Daemon {
             self.stopping = true;
             self.jobs.tell(&News::Stopping);
             log::info!(target: "lamplighter::daemon", running = self.live.len(); "stopping");
-            self.live.iter().for_each(|live| live.handle.stop());
+            if !planted(Bug::StopWaits) {
+                self.live.iter().for_each(|live| live.handle.stop());
+            }
         }
     }
 

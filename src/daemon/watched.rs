@@ -7,7 +7,10 @@ use crate::{
     limits::JOB_GONE_AFTER,
     schedule::{Calendar, CatchUp, EndSpec, Mistake, ScheduleSpec, Verdict, plan, seed},
     store::{self, FiringEnd, FiringRow},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -93,7 +96,12 @@ pub(super) struct Pause {
 impl Mark {
     /// As it was kept; nothing where that cannot be read.
     pub fn read(kept: &store::Mark) -> Mark {
-        serde_json::from_str(&kept.text).unwrap_or_default()
+        let mark: Mark = serde_json::from_str(&kept.text).unwrap_or_default();
+        Mark {
+            paused: mark.paused.filter(|_| !planted(Bug::PauseForgotten)),
+            booted: mark.booted.filter(|_| !planted(Bug::BootForgotten)),
+            ..mark
+        }
     }
 
     /// To be kept.
@@ -173,7 +181,7 @@ impl Watched {
         let considered_ms = now.wall.as_millisecond();
         let fresh = Mark { schedule, considered_ms, unsure, heard_ms: Some(considered_ms), ..Mark::default() };
         let mark = match mark {
-            Some(mark) if mark.schedule == fresh.schedule => mark,
+            Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => mark,
             Some(mark) => Mark { paused: mark.paused, booted: mark.booted, ..fresh },
             None => fresh,
         };
@@ -220,6 +228,7 @@ impl Watched {
         for (place, period) in self.everies.iter().enumerate() {
             self.mark.rhythms.push(match old.get(place) {
                 Some(beat) if beat.boot == now.boot_id => beat.clone(),
+                Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
                     let passed = beat.age_ms(now).clamp(0, millis(*period));
                     Beat { boot_ms: fresh.boot_ms - passed, wall_ms: fresh.wall_ms - passed, ..fresh.clone() }
@@ -318,6 +327,10 @@ impl Watched {
 
     fn consider_calendar(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
         let considered = self.considered();
+        if planted(Bug::BackAgain) && considered > now.wall {
+            self.mark.considered_ms = now.wall.as_millisecond();
+            self.find_next();
+        }
         if considered.duration_since(now.wall) > REPAIR {
             // The clock was wrong when that was written: the next night must not be lost to it.
             log::warn!(
@@ -331,7 +344,14 @@ impl Watched {
         if self.next.is_none_or(|next| next > now.wall) {
             return;
         }
-        let plan = plan(&self.calendar, &self.job.timing.lateness, considered, now.wall);
+        let mut lateness = self.job.timing.lateness;
+        if planted(Bug::WindowIgnored) {
+            lateness.catch_up_window = Some(Duration::MAX);
+        }
+        if planted(Bug::Burst) && lateness.catch_up != CatchUp::Never {
+            lateness.catch_up = CatchUp::All(usize::MAX);
+        }
+        let plan = plan(&self.calendar, &lateness, considered, now.wall);
         if let Some((from, to)) = plan.unseen {
             let first = self.calendar.next(from).map_or(from, |firing| firing.at);
             let row = self.row(format!("until {to}"), SCHEDULE, first, FiringEnd::Missed, now);
@@ -346,6 +366,7 @@ impl Watched {
             // One that was missed only because the clock was wrong may still come: its name is not taken.
             let key = match end {
                 FiringEnd::Missed => format!("missed {}", firing.at),
+                _ if planted(Bug::IdentityOfNow) => format!("{DUE} {}", now.wall),
                 _ => format!("{DUE} {}", firing.at),
             };
             let row = self.row(key, trigger, firing.at, end, now);
@@ -433,7 +454,8 @@ impl Watched {
         };
         if now.boot >= now.ready + *delay {
             self.mark.booted = Some(now.boot_id.to_owned());
-            rows.push(self.row(format!("boot {}", now.boot_id), BOOT, now.wall, FiringEnd::Waiting, now));
+            let of = if planted(Bug::BootForgotten) { now.wall.to_string() } else { now.boot_id.to_owned() };
+            rows.push(self.row(format!("boot {of}"), BOOT, now.wall, FiringEnd::Waiting, now));
         }
     }
 

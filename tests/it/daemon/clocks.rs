@@ -67,7 +67,13 @@ fn a_clock_that_is_set_back_repeats_nothing_and_loses_no_night() {
         // What was there before it began was missed by nobody.
         assert!(lab.rows().is_empty(), "{back}: {:?}", lab.rows());
         let nights: Vec<String> = lab.told("a");
-        let next = if back.starts_with("1970") { "01 02:30" } else if is_far { "09 02:30" } else { "24 02:30" };
+        let next = if back.starts_with("1970") {
+            "01 02:30"
+        } else if is_far {
+            "09 02:30"
+        } else {
+            "24 02:30"
+        };
         assert!(nights.iter().any(|told| told.starts_with(next)), "{back}: {nights:?}");
         assert!(effects.iter().filter(|effect| effect.job == "b").count() > 90, "{back}: {}", effects.len());
     }
@@ -109,7 +115,8 @@ fn a_clock_that_is_set_while_the_daemon_is_at_work_is_noticed() {
             p.set("2026-11-09T03:30:00Z");
             p.pass(2 * HOUR).await;
         });
-        let hours = lab.effects().into_iter().filter(|effect| effect.job == "b" && effect.began < at("2026-11-10T00:00:00Z"));
+        let hours =
+            lab.effects().into_iter().filter(|effect| effect.job == "b" && effect.began < at("2026-11-10T00:00:00Z"));
         assert_eq!(hours.count(), 2, "polls {polls}");
     }
 }

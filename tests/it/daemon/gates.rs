@@ -90,16 +90,23 @@ fn what_an_earlier_process_left_goes_first() {
         assert!(p.run("a").await.is_err(), "it runs");
         p.pass(HOUR).await;
     });
-    let runs: std::collections::BTreeSet<String> =
-        lab.effects()[..2].iter().map(|effect| effect.run.clone()).collect();
+    let runs: std::collections::BTreeSet<String> = lab.effects()[..2].iter().map(|effect| effect.run.clone()).collect();
     assert_eq!(runs.len(), 1, "the old one went on: {:?}", lab.effects());
 }
 
 #[test]
 fn a_blackout_skips_or_delays() {
     for (policy, told, began) in [
-        ("Skip", ["22 13:00 schedule succeeded", "22 14:00 Skipped blackout", "22 15:00 schedule succeeded"], vec!["22 13:00:00", "22 15:00:00"]),
-        ("Delay", ["22 13:00 schedule succeeded", "22 14:00 schedule succeeded", "22 15:00 schedule succeeded"], vec!["22 13:00:00", "22 14:30:00", "22 15:00:00"]),
+        (
+            "Skip",
+            ["22 13:00 schedule succeeded", "22 14:00 Skipped blackout", "22 15:00 schedule succeeded"],
+            vec!["22 13:00:00", "22 15:00:00"],
+        ),
+        (
+            "Delay",
+            ["22 13:00 schedule succeeded", "22 14:00 schedule succeeded", "22 15:00 schedule succeeded"],
+            vec!["22 13:00:00", "22 14:30:00", "22 15:00:00"],
+        ),
     ] {
         let mut lab = Lab::new(4);
         lab.write("a", &hourly(&format!("blackout: [(\"13:50\", \"14:30\")], blackout_policy: {policy}")), MINUTE);

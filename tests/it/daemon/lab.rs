@@ -264,9 +264,13 @@ impl Lab {
         let store = Arc::new(self.memory.restart(&self.options.boot));
         let (memory, desk) = (store.clone(), self.desk.clone());
         // What it does from here on reaches neither the state nor the outside.
+        let number = desk.process.load(Ordering::SeqCst);
         self.sim.act_at(polls, move || {
-            desk.dies();
-            let _ = memory.restart("dead");
+            // Another one may have come before that.
+            if desk.process.load(Ordering::SeqCst) == number {
+                desk.dies();
+                let _ = memory.restart("dead");
+            }
             drop(sender);
         });
         self.serve_on(store, async |p| {

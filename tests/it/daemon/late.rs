@@ -20,7 +20,10 @@ fn after_days_of_downtime_the_newest_night_is_made_up_for() {
     let mut lab = Lab::new(1);
     lab.write("a", &nightly(""), MINUTE);
     down_until(&mut lab, "2026-11-26T04:00:00Z");
-    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded", "24 02:30 x2 Missed down", "26 02:30 catch_up succeeded"]);
+    assert_eq!(
+        lab.told("a"),
+        ["23 02:30 schedule succeeded", "24 02:30 x2 Missed down", "26 02:30 catch_up succeeded"]
+    );
     assert_eq!(lab.began("a")[1..], ["26 04:00:30"], "some time behind the start");
 }
 
@@ -48,7 +51,8 @@ fn all_are_made_up_for_in_their_order_one_at_a_time() {
         ["24 02:30 Missed down", "25 02:30 catch_up succeeded", "26 02:30 catch_up succeeded"],
         "{told:?}"
     );
-    let mut effects: Vec<_> = lab.effects().into_iter().filter(|effect| effect.began > super::lab::at("2026-11-26T04:00:00Z")).collect();
+    let mut effects: Vec<_> =
+        lab.effects().into_iter().filter(|effect| effect.began > super::lab::at("2026-11-26T04:00:00Z")).collect();
     effects.sort_by_key(|effect| effect.began);
     assert_eq!(effects.len(), 3);
     for pair in effects.windows(2) {

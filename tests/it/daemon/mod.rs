@@ -4,6 +4,7 @@
 //! hold one subject each, `swarm` all of them under seeds.
 
 mod lab;
+pub mod oracles;
 
 mod clocks;
 mod ends;
@@ -11,3 +12,4 @@ mod files;
 mod gates;
 mod late;
 mod once;
+pub mod swarm;

@@ -108,7 +108,11 @@ fn on_boot_is_due_once_for_each_boot() {
 #[test]
 fn any_of_is_the_union_and_equal_instants_are_one_firing() {
     let mut lab = Lab::new(6);
-    lab.write("a", "schedule: AnyOf([Cron(\"0 14 * * *\"), Cron(\"0 */2 * * *\"), At(\"2026-11-22T14:00\"), OnBoot(\"10m\")])", MINUTE);
+    lab.write(
+        "a",
+        "schedule: AnyOf([Cron(\"0 14 * * *\"), Cron(\"0 */2 * * *\"), At(\"2026-11-22T14:00\"), OnBoot(\"10m\")])",
+        MINUTE,
+    );
     lab.serve(async |p| p.until("2026-11-22T17:00:00Z").await);
     assert_eq!(lab.began("a"), ["22 12:10:00", "22 14:00:00", "22 16:00:00"]);
 }
