@@ -35,7 +35,7 @@ pub use rows::StoreChoice;
 pub use state::CancelReason;
 
 use crate::{
-    action::{Journal, Leftovers, Line, Outputs, RunContext},
+    action::{Journal, KeepOut, Leftovers, Line, Outputs, RunContext},
     flow::{Group, Latch, panic_text},
     item::{FailureRecord, Lineage, RunOutcome, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
@@ -442,6 +442,7 @@ impl RunState {
         self.context.leftovers.join().await;
         self.settle_left().await;
         let mut record = self.record().await;
+        self.note_dated().await;
         pass(Point::SettleBegins);
         let kept = match record.outcome {
             RunOutcome::Interrupted => self.release().await,
@@ -455,9 +456,42 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
         self.context.leftovers.join().await;
+        self.remove_dated(record.outcome).await;
         self.answered(self.store.end()).await;
         self.let_go().await;
         record
+    }
+
+    /// What was written into dated folders is noted there, where it will be removed one day.
+    async fn note_dated(&self) {
+        if self.job.keep_out.is_none() || self.dry.is_some() {
+            return;
+        }
+        if let Some(Err(why)) = self.answered(self.context.outputs.note_dated(&self.job.name)).await {
+            let text = format!("what `keep_out` is to remove one day is not all noted: {why}");
+            self.context.journal.write(&Line::of_run(Level::Warn, &text));
+        }
+    }
+
+    /// Dated folders of earlier runs go when their time is over (`keep_out`).
+    async fn remove_dated(&self, outcome: RunOutcome) {
+        let Some(after) = self.job.keep_out.filter(|_| self.options.removes_old && self.dry.is_none()) else { return };
+        if outcome == RunOutcome::Interrupted || self.killed.is_settled() || self.stop.is_settled() {
+            return;
+        }
+        let (zone, now) = (self.job.zone.clone(), self.world().wall());
+        let keep = KeepOut { job: self.job.name.to_string(), after, zone, now };
+        let Some((removed, left)) = self.answered(self.context.outputs.remove_dated(keep)).await else { return };
+        let say = |level, text: &str| self.context.journal.write(&Line::of_run(level, text));
+        if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
+            say(
+                Level::Info,
+                &format!("dated folders that are over were removed: {}, {first} to {last}", removed.len()),
+            );
+        }
+        for why in left {
+            say(Level::Warn, &format!("a dated folder that is over cannot be removed: {why}"));
+        }
     }
 
     /// Tasks that were cut and blocking work that nobody waited for any more end before the run does: what they opened is
