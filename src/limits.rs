@@ -124,8 +124,8 @@ pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// Files of one run that are noted for `keep_out`, some 100 bytes each; those beyond stay.
-pub const KEEP_OUT_FILES_MAX: usize = 100_000;
+/// Files of one run that are noted for `keep_out`, some 400 bytes each while they are; those beyond stay.
+pub const KEEP_OUT_FILES_MAX: usize = 20_000;
 /// What is read of the notes of one dated folder, in bytes: hourly runs of a day write into the same one.
 pub const KEEP_OUT_NOTES_BYTES_MAX: u64 = 64 << 20;
 /// Dated folders that are removed after one run; what is left is the next one's.

@@ -3,7 +3,7 @@
 //! Read as cronie and Vixie cron read it. Pure: a text in, texts out; files and messages are those of `new`.
 
 use jiff::tz::TimeZone;
-use lamplighter::schedule::Calendar;
+use lamplighter::{schedule::Calendar, units::Span};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a crontab is read.
@@ -162,9 +162,7 @@ fn entry(line: &str, reading: &Reading<'_>) -> Result<Entry, Refused> {
         match (word, every) {
             ("@reboot", _) => "OnBoot(\"1s\")".to_owned(),
             (_, Some((at, span))) => {
-                span.parse::<lamplighter::units::Span>().map_err(|why| {
-                    (at, format!("{span:?} is no duration: {why}"), "such as `@every 15m`".to_owned())
-                })?;
+                span.parse::<Span>().map_err(|why| (at, why.to_string(), "as in `@every 15m`".to_owned()))?;
                 format!("Every({span:?})")
             }
             _ => match Calendar::cron(word, TimeZone::UTC, 0) {
@@ -176,7 +174,7 @@ fn entry(line: &str, reading: &Reading<'_>) -> Result<Entry, Refused> {
             },
         }
     } else {
-        format!("Cron({:?})", fields(&mut rest, &mut remarks)?)
+        fields(&mut rest, &mut remarks)?
     };
     let user = match reading.system {
         true => {
@@ -222,11 +220,10 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// The five fields as an expression that means the same here.
+/// The five fields as a schedule that means the same here, in RON.
 fn fields(rest: &mut Rest<'_>, remarks: &mut Vec<String>) -> Result<String, Refused> {
     const BOUNDS: [(&str, &str); 5] = [("0", "59"), ("0", "23"), ("1", "31"), ("1", "12"), ("0", "6")];
-    let (mut expression, mut places) = (String::new(), Vec::new());
-    let mut written: Vec<String> = Vec::new();
+    let (mut written, mut places) = (Vec::<String>::new(), Vec::new());
     for (low, high) in BOUNDS {
         let (at, field) = rest.word().ok_or_else(|| missing(rest.line, "five fields"))?;
         let random = |member: &str| match member.split_once('~') {
@@ -252,11 +249,16 @@ fn fields(rest: &mut Rest<'_>, remarks: &mut Vec<String>) -> Result<String, Refu
     if both {
         written[4].insert(0, '+');
     }
-    expression.push_str(&written.join(" "));
-    match Calendar::cron(&expression, TimeZone::UTC, 0) {
-        Ok(_) => Ok(expression),
-        Err(mistake) => {
-            let within = mistake.within.map_or(0, |within| within.start);
+    let expression = written.join(" ");
+    match Calendar::cron(&expression, TimeZone::UTC, 0).map_err(|mistake| (mistake.within.clone(), mistake)) {
+        Ok(_) => Ok(format!("Cron({expression:?})")),
+        // Each field is good and they never meet: so are lines switched off.
+        Err((None, mistake)) => {
+            remarks.push(format!("{}; it is due only when somebody runs it", mistake.message));
+            Ok("Manual".to_owned())
+        }
+        Err((Some(within), mistake)) => {
+            let within = within.start;
             let (at, begin) = places.iter().rev().find(|(_, begin)| *begin <= within).copied().unwrap_or(places[0]);
             let byte = (at + within.saturating_sub(begin)).min(rest.line.len());
             let byte = (0..=byte).rev().find(|byte| rest.line.is_char_boundary(*byte)).unwrap_or(0);

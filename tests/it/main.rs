@@ -15,6 +15,7 @@ mod hostile;
 mod kills;
 mod left;
 mod memory;
+mod moving;
 mod newcomer;
 mod nights;
 mod resume;
