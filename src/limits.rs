@@ -254,6 +254,8 @@ pub const OUTPUT_BLOCK_BYTES: usize = 64 << 10;
 pub const OUTPUT_PATH_BYTES_MAX: usize = 4000;
 /// Longest part of such a path, in bytes: what file systems take.
 pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
+/// Folders below the output root of which a run remembers that their names are on the disk; of more some are synced again.
+pub const OUTPUT_FOLDERS_KNOWN_MAX: usize = 1024;
 /// File names that a `Read(glob:)` lists; they are sorted, so they are in memory at once.
 pub const GLOB_FILES_MAX: usize = 1_000_000;
 /// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.

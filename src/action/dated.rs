@@ -48,9 +48,9 @@ impl Outputs {
     pub async fn note_dated(&self, job: &str) -> Result<(), String> {
         let stored: Result<_, StoreError> = self.stored(KEEP_OUT_FILES_MAX).await;
         let (records, total) = stored.map_err(|error| error.to_string())?;
-        let (root, run, job, world) = (self.root().to_owned(), self.run().to_owned(), job.to_owned(), self.world());
+        let (outputs, job, world) = (self.clone(), job.to_owned(), self.world());
         let random = world.random();
-        world.unblock(move || note(&root, &run, &job, &records, random)).await?;
+        world.unblock(move || note(&outputs, &job, &records, random)).await?;
         if total > KEEP_OUT_FILES_MAX as u64 {
             return Err(format!("of {total} files {KEEP_OUT_FILES_MAX} are noted, the others stay"));
         }
@@ -76,7 +76,7 @@ fn dated(name: &str) -> Option<Date> {
     (date.to_string() == name).then_some(date)
 }
 
-fn note(root: &Path, run: &str, job: &str, records: &[OutputRecord], random: u64) -> Result<(), String> {
+fn note(outputs: &Outputs, job: &str, records: &[OutputRecord], random: u64) -> Result<(), String> {
     let mut folders: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
     for record in records {
         if let Some((folder, below)) = record.path.split_once('/').filter(|(folder, _)| dated(folder).is_some()) {
@@ -85,7 +85,7 @@ fn note(root: &Path, run: &str, job: &str, records: &[OutputRecord], random: u64
     }
     for (name, written) in folders {
         let why = |error: io::Error| format!("{name}: {error}");
-        let folder = open_below(&open_root(root).map_err(why)?, name).map_err(why)?;
+        let folder = open_below(&open_root(outputs.root()).map_err(why)?, name).map_err(why)?;
         let mut notes = read_notes(&folder, job).map_err(why)?.unwrap_or_default();
         for (path, bytes) in written {
             // One that somebody has changed since is not the job's any more.
@@ -96,7 +96,7 @@ fn note(root: &Path, run: &str, job: &str, records: &[OutputRecord], random: u64
         }
         let path = OutputPath::of_ours(format!("{name}/{}", notes_name(job)));
         let text = serde_json::to_vec(&notes).map_err(|error| error.to_string())?;
-        let mut half = Half::create(root, &path, run, random).map_err(|(error, _)| why(error))?;
+        let mut half = Half::create(outputs, &path, random).map_err(|(error, _)| why(error))?;
         half.append(&text).and_then(|()| half.rename(&path)).map_err(|error| format!("{name}: {error}"))?;
     }
     Ok(())
@@ -246,7 +246,9 @@ fn read_notes(folder: &OwnedFd, job: &str) -> io::Result<Option<Notes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::world::World;
+    use async_executor::Executor;
+    use std::{os::unix::fs::symlink, sync::Arc};
 
     /// A folder with what two jobs and somebody else wrote.
     struct Place(tempfile::TempDir);
@@ -264,7 +266,9 @@ mod tests {
         }
 
         fn note(&self, job: &str, records: &[OutputRecord]) {
-            note(self.0.path(), "a-run", job, records, 7).expect("noted");
+            let world = World::real(Arc::new(Executor::new()));
+            let outputs = Outputs::new(world, self.0.path().to_owned(), "a-run");
+            note(&outputs, job, records, 7).expect("noted");
         }
 
         /// Removes as job `a` would, so many days from now.

@@ -27,7 +27,7 @@ use crate::{
     limits::{
         CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
-    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError, kept_job},
+    run::{After, Keeping, Missed, RunHandle, RunOptions, Runner, StartError, kept_job},
     store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
     world::{Awake, Boot, Due, Task, World},
 };
@@ -408,7 +408,9 @@ impl Daemon {
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
         let told_ms = now.wall.as_millisecond();
-        self.state.end_firing(&waiting.job, &waiting.key, end, reason, told_ms).await?;
+        let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
+        let to_tell = watched.is_some_and(|watched| !watched.job.notices_of_missed().is_empty());
+        self.state.end_firing(&waiting.job, &waiting.key, end, reason, (told_ms, to_tell)).await?;
         let due = waiting.due;
         match end {
             FiringEnd::Skipped => {
@@ -426,6 +428,7 @@ impl Daemon {
                     end,
                     reason: Some(reason.to_owned()),
                     told_ms,
+                    to_tell,
                 };
                 self.tell_missed(&firing, now).await?;
             }
@@ -442,8 +445,33 @@ impl Daemon {
             job = firing.job.as_str(), due:%, count = count.as_str(), reason = firing.reason.as_deref().unwrap_or_default();
             "firing missed"
         );
+        if firing.to_tell {
+            self.notify_missed(firing).await;
+        }
         let id = due.to_string();
         self.fire_after(&firing.job, AfterEnd::Missed, &id, due.as_millisecond(), now).await
+    }
+
+    /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
+    async fn notify_missed(&mut self, firing: &FiringRow) {
+        let Some(job) = self.watched.get(&firing.job).map(|watched| watched.job.clone()) else { return };
+        let Ok(options) = self.options_of(&job).await else { return };
+        let missed = Missed {
+            last: Timestamp::from_millisecond(firing.last_ms).unwrap_or_default(),
+            count: firing.count,
+            reason: firing.reason.clone().unwrap_or_default(),
+        };
+        let (runner, state, key) = (Runner::new(self.world.clone()), self.state.clone(), firing.key.clone());
+        self.errands.retain(|errand| !errand.is_finished());
+        self.errands.push(self.world.spawn(async move {
+            let told = match runner.notify_missed(&job, options, &missed).await {
+                Ok(()) => state.firing_told(&job.name, &key).await.map(drop).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = told {
+                log::error!(target: "lamplighter::daemon", job = &*job.name; "the notices of a missed firing cannot be sent: {why}");
+            }
+        }));
     }
 
     /// Begins the run of a firing. False when it has to wait on.

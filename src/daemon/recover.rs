@@ -39,6 +39,9 @@ impl Daemon {
             self.wait(firing);
         }
         self.send_notices().await?;
+        for firing in self.state.firings_to_tell().await? {
+            self.notify_missed(&firing).await;
+        }
         self.fire_what_ended().await
     }
 

@@ -358,7 +358,8 @@ impl Watched {
         let (due_ms, told_ms) = (due.as_millisecond(), now.wall.as_millisecond());
         let reason = (end == FiringEnd::Missed).then(|| now.why_late.to_owned());
         let (job, trigger) = (self.job.name.to_string(), trigger.to_owned());
-        FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason, told_ms }
+        let to_tell = end == FiringEnd::Missed && !self.job.notices_of_missed().is_empty();
+        FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason, told_ms, to_tell }
     }
 }
 

@@ -703,7 +703,7 @@ impl<'a> Check<'a> {
             let path = format!("on_finish[{place}].run");
             let actions = self.actions(&notice.run, &path, Scope::on_finish(self.params.clone()), &action_place, false);
             if let Some((actions, _)) = actions {
-                checked.push(Notice { when: when(notice), actions });
+                checked.push(Notice { when: when(notice), missed: wants_missed(notice), actions });
             }
         }
         checked
@@ -772,9 +772,12 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
 /// The ends of a run after which a notice is sent.
 fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
     let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
-    let ends = notice.when.as_deref().unwrap_or(&default).iter();
-    // A time at which no run was started has no run to speak of: the daemon's matter.
-    ends.filter_map(|end| end.outcome()).collect()
+    notice.when.as_deref().unwrap_or(&default).iter().filter_map(EndSpec::outcome).collect()
+}
+
+/// Whether it is sent of a time at which no run was started: by default it is.
+fn wants_missed(notice: &NotifySpec) -> bool {
+    notice.when.as_ref().is_none_or(|when| when.iter().any(|end| end.outcome().is_none()))
 }
 
 const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

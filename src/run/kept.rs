@@ -12,7 +12,7 @@ use super::{
     worker::{Child, children},
 };
 use crate::{
-    action::Leftovers,
+    action::{Leftovers, Outputs},
     item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
     job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
@@ -190,6 +190,7 @@ pub async fn give_up(
     pass(Point::GivenUp);
     if settled {
         end_strangers(world, &head.run).await;
+        sweep(world, &details).await;
     }
     Ok(settled)
 }
@@ -205,6 +206,7 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     state.rows(&details.head.run).end(RunEnd { notices: notices.clone(), ..so_far }).await?;
     pass(Point::Quarantined);
     end_strangers(world, &details.head.run).await;
+    sweep(world, details).await;
     Ok(notices)
 }
 
@@ -238,10 +240,22 @@ async fn end_strangers(world: &World, run: &str) {
     leftovers.join().await;
 }
 
+/// Removes what the dead process of a run has half written.
+async fn sweep(world: &World, details: &RunDetails) {
+    if let Some(out) = kept_options(details)["out"].as_str() {
+        Outputs::new(world.clone(), out.into(), &details.head.run).sweep().await;
+    }
+}
+
+/// What else a run was started with.
+fn kept_options(details: &RunDetails) -> Value {
+    serde_json::from_str(&details.options).unwrap_or_default()
+}
+
 /// Starts as the run did: with its due and its params, and with its outputs where they were.
 pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     options.due = jiff::Timestamp::from_millisecond(details.head.due_ms).ok();
-    let kept: Value = serde_json::from_str(&details.options).unwrap_or_default();
+    let kept = kept_options(details);
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }

@@ -31,6 +31,7 @@ pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
+pub use retry::{MISSED, Missed};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
 
@@ -48,6 +49,7 @@ use crate::{
     },
 };
 use event_listener::Event;
+use finish::Told;
 use futures_lite::{FutureExt, future};
 use kept::Kept;
 use log::Level;
@@ -454,7 +456,7 @@ impl RunState {
         pass(Point::Settled);
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
-        finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
+        finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
         self.context.leftovers.join().await;
         self.remove_dated(record.outcome).await;
         self.answered(self.store.end()).await;

@@ -272,9 +272,13 @@ pub enum Request {
     /// The times of a job were considered: its mark, and the firings that came of it, which are written once (one that is
     /// there, or has a run, stays as it is). Committed before the answer. Answer: `Done`.
     Consider(Mark, Vec<FiringRow>),
-    /// A firing of a job that waits starts no run: how it ended, why, and when that was said. Committed before the answer.
-    /// Answer: `Changed`.
-    EndFiring(String, String, FiringEnd, String, i64),
+    /// A firing of a job that waits starts no run: how it ended, why, when that was said, and whether somebody is to be told.
+    /// Committed before the answer. Answer: `Changed`.
+    EndFiring(String, String, FiringEnd, String, (i64, bool)),
+    /// Everybody was told of a firing of a job. Committed before the answer. Answer: `Changed`.
+    FiringTold(String, String),
+    /// Firings that somebody is still to be told of, in the order in which they came, at most so many. Answer: `Firings`.
+    FiringsToTell(usize),
     /// The marks of all jobs, by name. Answer: `Marks`.
     Marks,
     /// Firings that wait, oldest first, at most so many. Answer: `Firings`.
@@ -308,6 +312,7 @@ impl Request {
                 | Request::Instance
                 | Request::Marks
                 | Request::WaitingFirings(_)
+                | Request::FiringsToTell(_)
                 | Request::PastFirings(..)
         )
     }
@@ -328,6 +333,7 @@ impl Request {
                 | Request::CopyForRetry(..)
                 | Request::Consider(..)
                 | Request::EndFiring(..)
+                | Request::FiringTold(..)
         )
     }
 
@@ -390,7 +396,7 @@ pub enum Reply {
     Retained(Retained),
     /// Of `Marks`.
     Marks(Vec<Mark>),
-    /// Of `WaitingFirings` and `PastFirings`, with their numbers.
+    /// Of `WaitingFirings`, `FiringsToTell` and `PastFirings`, with their numbers.
     Firings(Vec<(u64, FiringRow)>),
 }
 

@@ -100,24 +100,55 @@ listed! {
         IncompleteForgotten,
         /// Of the senders that wait for room, the one that came last goes in first.
         SendersOvertake,
+        /// Nothing of the state is synced (`synchronous=OFF`).
+        StateUnsynced,
+        /// The log of the state is synced before it is copied into the file, not with each commit (`synchronous=NORMAL`).
+        StateSyncedLate,
+        /// An output gets its name before its bytes are synced.
+        OutputUnsynced,
+        /// The folder of an output is not synced when the output has its name.
+        OutputNameUnsynced,
+        /// A new folder is used before the folder that its name stands in is synced.
+        FolderNameUnsynced,
     }
 }
+
+impl Bug {
+    /// Those that only a power cut shows: the simulation has no disk.
+    pub const OF_THE_DISK: &[Bug] = &[
+        Bug::StateUnsynced,
+        Bug::StateSyncedLate,
+        Bug::OutputUnsynced,
+        Bug::OutputNameUnsynced,
+        Bug::FolderNameUnsynced,
+    ];
+}
+
+#[cfg(feature = "plant")]
+static PLANTED_EVERYWHERE: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
 
 #[cfg(feature = "plant")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
-/// True while this mistake is planted, on this thread.
+/// True while this mistake is planted, on this thread or in the whole process.
 #[cfg(feature = "plant")]
 pub fn planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get() == Some(bug) || PLANTED_EVERYWHERE.get() == Some(&bug)
 }
 
 /// True while this mistake is planted: never, without the feature `plant`.
 #[cfg(not(feature = "plant"))]
 pub const fn planted(_: Bug) -> bool {
     false
+}
+
+/// Plants the bug of this name in the whole process, for good. False when there is none, or one is planted.
+#[cfg(feature = "plant")]
+pub fn everywhere(name: &str) -> bool {
+    let bug = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+    bug.is_some_and(|bug| PLANTED_EVERYWHERE.set(*bug).is_ok())
 }
 
 /// Runs `work` while `bug` is planted on this thread, also when it panics.

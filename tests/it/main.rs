@@ -18,6 +18,7 @@ mod memory;
 mod moving;
 mod newcomer;
 mod nights;
+mod power;
 mod resume;
 mod samples;
 mod schedule;

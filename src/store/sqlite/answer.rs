@@ -84,9 +84,11 @@ impl Tables {
                 self.consider(&mark, &firings)?;
                 Reply::Done
             }
-            Request::EndFiring(job, key, end, reason, now_ms) => {
-                Reply::Changed(self.end_firing(&job, &key, end, &reason, now_ms)?)
+            Request::EndFiring(job, key, end, reason, told) => {
+                Reply::Changed(self.end_firing(&job, &key, end, &reason, told)?)
             }
+            Request::FiringTold(job, key) => Reply::Changed(self.firing_told(&job, &key)?),
+            Request::FiringsToTell(limit) => Reply::Firings(self.firings_to_tell(limit)?),
             Request::Marks => Reply::Marks(self.marks()?),
             Request::WaitingFirings(limit) => Reply::Firings(self.waiting_firings(limit)?),
             Request::PastFirings(job, before, limit) => {

@@ -9,6 +9,7 @@ mod answer;
 mod epoch;
 mod firing;
 mod listing;
+mod mount;
 mod open;
 mod query;
 mod queue;

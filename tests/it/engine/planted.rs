@@ -27,7 +27,9 @@ fn every_planted_bug_is_found() {
 
     let only = std::env::var("LAMPLIGHTER_BUG").unwrap_or_default();
     let wanted = |bug: &&Bug| only.is_empty() || only.split(',').any(|name| name == format!("{bug:?}"));
-    let bugs: Vec<&Bug> = Bug::ALL.iter().filter(wanted).collect();
+    // What only a power cut shows is found by `power`.
+    let of_the_engine = Bug::ALL.iter().filter(|bug| !Bug::OF_THE_DISK.contains(bug));
+    let bugs: Vec<&Bug> = of_the_engine.filter(wanted).collect();
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Option<(u64, String)>>> = Mutex::new(vec![None; bugs.len()]);
     std::thread::scope(|scope| {
