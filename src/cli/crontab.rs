@@ -421,8 +421,9 @@ fn write(
     if let Some(zone) = of("CRON_TZ") {
         text.push_str(&format!("    timezone: {},\n", quoted(zone)));
     }
-    if let Some(minutes) = of("RANDOM_DELAY").filter(|minutes| minutes.trim_start_matches('0') != "") {
-        text.push_str(&format!("    splay: \"{}m\",\n", minutes.trim_start_matches('0')));
+    let delay = of("RANDOM_DELAY").map(|minutes| minutes.trim_start_matches('0'));
+    if let Some(minutes) = delay.filter(|minutes| !minutes.is_empty()) {
+        text.push_str(&format!("    splay: \"{minutes}m\",\n"));
     }
     text.push_str("    // cron had none: say how long a run may take\n    deadline: \"24h\",\n");
     let shell = of("SHELL").filter(|shell| !matches!(*shell, "/bin/sh" | "/usr/bin/sh" | "sh"));
