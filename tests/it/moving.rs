@@ -259,6 +259,8 @@ fn the_firings_of_past_days_are_run_one_after_the_other() {
     let done = place.run(&["run", "nightly", "--due", span]).exits(1);
     let done = done.prints("4 firings: 4 ran (1 failed, 3 succeeded)").says("as if due 2026-03-29T03:00:00+02:00");
     assert_eq!(done.stdout.matches("nightly succeeded").count(), 3, "{}", done.stdout);
+    assert_eq!(done.stderr.matches("stage ended").count(), 4, "{}", done.stderr);
+    assert!(!done.stderr.contains("left out"), "each run has its own lines: {}", done.stderr);
     let days = "2026-03-27\n2026-03-28\n2026-03-29\n2026-03-30\n";
     assert_eq!(place.read("days"), days);
     fs::remove_file(place.path("bad-2026-03-28")).expect("removed");
