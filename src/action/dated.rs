@@ -109,30 +109,34 @@ fn remove(root: &Path, keep: &KeepOut) -> (Vec<String>, Vec<String>) {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut over: Vec<String> = names.filter(|name| dated(name).is_some_and(|date| keep.is_over(date))).collect();
     over.sort();
+    let mut files = 0;
     for name in over {
-        if removed.len() >= KEEP_OUT_FOLDERS {
+        if removed.len() >= KEEP_OUT_FOLDERS || files >= KEEP_OUT_FILES_MAX {
             break;
         }
         match remove_folder(&folder, &name, keep) {
-            Ok(true) => removed.push(name),
-            Ok(false) => {}
+            Ok(Some(count)) => {
+                files += count;
+                removed.push(name);
+            }
+            Ok(None) => {}
             Err(error) => left.push(format!("{name}: {error}")),
         }
     }
     (removed, left)
 }
 
-/// True when something of the job was there and is gone.
-fn remove_folder(root: &OwnedFd, name: &str, keep: &KeepOut) -> io::Result<bool> {
+/// How many files the job had noted there; `None` when nothing there is over.
+fn remove_folder(root: &OwnedFd, name: &str, keep: &KeepOut) -> io::Result<Option<usize>> {
     let folder = match open_below(root, name) {
         Ok(folder) => folder,
         // A link, a file, or gone.
-        Err(_) => return Ok(false),
+        Err(_) => return Ok(None),
     };
-    let Some(notes) = read_notes(&folder, &keep.job)? else { return Ok(false) };
+    let Some(notes) = read_notes(&folder, &keep.job)? else { return Ok(None) };
     // Written anew lately, as by a backfill: it stays as long as others.
     if notes.values().any(|(_, seconds, _)| !keep.is_past(Timestamp::from_second(*seconds).unwrap_or(Timestamp::MAX))) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut parents = BTreeSet::new();
     for (path, noted) in &notes {
@@ -162,7 +166,7 @@ fn remove_folder(root: &OwnedFd, name: &str, keep: &KeepOut) -> io::Result<bool>
             if matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::NOTEMPTY | Errno::EXIST)) => {}
         other => other?,
     }
-    Ok(true)
+    Ok(Some(notes.len()))
 }
 
 impl KeepOut {

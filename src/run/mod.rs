@@ -483,8 +483,18 @@ impl RunState {
         }
         let (zone, now) = (self.job.zone.clone(), self.world().wall());
         let keep = KeepOut { job: self.job.name.to_string(), after, zone, now };
-        let Some((removed, left)) = self.answered(self.context.outputs.remove_dated(keep)).await else { return };
+        let removing = async { Some(self.context.outputs.remove_dated(keep).await) };
+        let patience = async {
+            self.world().sleep(ON_FINISH_TIMEOUT).await;
+            None
+        };
         let say = |level, text: &str| self.context.journal.write(&Line::of_run(level, text));
+        let Some((removed, left)) = removing.or(patience).await else {
+            return say(
+                Level::Warn,
+                &format!("dated folders are removed for more than {ON_FINISH_TIMEOUT:?}: it is not waited for"),
+            );
+        };
         if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
             say(
                 Level::Info,
