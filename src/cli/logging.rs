@@ -133,7 +133,9 @@ impl Budget {
         let (taken, most) = match message {
             _ if of_run && (message == "run started" || message == "run resumed") => {
                 // Of several runs one after the other each has its own.
-                [&self.stage_lines, &self.other_lines, &self.dropped].map(|lines| lines.store(0, Ordering::Relaxed));
+                for lines in [&self.stage_lines, &self.other_lines, &self.dropped] {
+                    lines.store(0, Ordering::Relaxed);
+                }
                 return Take::Print;
             }
             _ if of_run && message.starts_with("run ended") => return Take::Last(self.dropped.load(Ordering::Relaxed)),

@@ -83,7 +83,7 @@ impl Daemon {
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
         }
-        if let Some(held_up) = self.overlapped(place, timing.overlap) {
+        if let Some(held_up) = self.overlapped(place, watched.job.overlap()) {
             return held_up;
         }
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {

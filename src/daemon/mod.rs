@@ -5,11 +5,13 @@
 //! [`World`], jobs through [`Jobs`], everything else through [`Handle`]; nothing else here touches the outside, so that years
 //! of nights run in the simulated world.
 //!
-//! The files: `trust` (may the clock be believed), `watched` (what one job is due), `gates` (which firings that wait may start), `recover` (what an
+//! The files: `trust` (may the clock be believed), `dormant` (a job between its runs), `watched` (what
+//! one job is due), `gates` (which firings that wait may start), `recover` (what an
 //! earlier process left), `reload` (job files that change), `command` (what can be asked), `status` (what is
 //! told), and this one: the loop.
 
 mod command;
+mod dormant;
 mod gates;
 mod recover;
 mod reload;
@@ -126,8 +128,8 @@ pub struct Daemon {
     watched: BTreeMap<String, Watched>,
     /// Marks of jobs that are not watched; since when, where they were.
     unwatched: BTreeMap<String, (Mark, Option<Boot>)>,
-    /// Files of jobs that cannot be used, and why: those that never could.
-    broken: BTreeMap<String, String>,
+    /// Files of jobs that cannot be used, what they are like, and why: those that never could.
+    broken: BTreeMap<String, (String, String)>,
     waiting: Vec<Waiting>,
     next_number: u64,
     live: Vec<Live>,
@@ -318,7 +320,7 @@ impl Daemon {
                 continue;
             }
             let mark = watched.kept_mark();
-            self.state.consider(mark, considered.firings.clone()).await?;
+            self.state.consider(vec![mark], considered.firings.clone()).await?;
             for firing in considered.firings {
                 match firing.end {
                     FiringEnd::Waiting => self.wait(firing),
@@ -409,7 +411,7 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let told_ms = now.wall.as_millisecond();
         let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
-        let to_tell = watched.is_some_and(|watched| !watched.job.notices_of_missed().is_empty());
+        let to_tell = watched.is_some_and(|watched| watched.job.tells_missed);
         self.state.end_firing(&waiting.job, &waiting.key, end, reason, (told_ms, to_tell)).await?;
         let due = waiting.due;
         match end {
@@ -454,7 +456,7 @@ impl Daemon {
 
     /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
     async fn notify_missed(&mut self, firing: &FiringRow) {
-        let Some(job) = self.watched.get(&firing.job).map(|watched| watched.job.clone()) else { return };
+        let Some(Ok(job)) = self.wake(&firing.job).await else { return };
         let Ok(options) = self.options_of(&job).await else { return };
         let missed = Missed {
             last: Timestamp::from_millisecond(firing.last_ms).unwrap_or_default(),
@@ -477,8 +479,14 @@ impl Daemon {
     /// Begins the run of a firing. False when it has to wait on.
     async fn start(&mut self, place: usize, now: &Moment<'_>) -> Result<bool, DaemonError> {
         let waiting = self.waiting[place].clone();
-        let Some(watched) = self.watched.get(&waiting.job) else { return Ok(true) };
-        let job = watched.job.clone();
+        let Some(woken) = self.wake(&waiting.job).await else { return Ok(true) };
+        let job = match woken {
+            Ok(job) => job,
+            Err(why) => {
+                self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await?;
+                return Ok(true);
+            }
+        };
         let mut options = match self.options_of(&job).await {
             Ok(options) => options,
             Err(why) => {
@@ -506,7 +514,7 @@ impl Daemon {
 
     /// A command in the foreground works on the job.
     async fn held_elsewhere(&mut self, place: usize, waiting: &Waiting, now: &Moment<'_>) -> Result<bool, DaemonError> {
-        let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.timing.overlap);
+        let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.overlap());
         if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
             self.waiting[place].look_again = Some(now.boot + FOREIGN_RECHECK);
             return Ok(false);
@@ -523,6 +531,13 @@ impl Daemon {
             kind: RunKind::Serve,
             alone: job.runs_at_once() == 1,
         }
+    }
+
+    /// A watched job, whole. `None`: there is none; `Err`: what of its surroundings is not there any more.
+    async fn wake(&self, name: &str) -> Option<Result<Arc<Job>, String>> {
+        let (jobs, wake) = (self.jobs.clone(), self.watched.get(name)?.job.wake());
+        let woken = self.world.unblock(move || wake(&jobs.surroundings())).await;
+        Some(woken.map(|checked| Arc::new(checked.job)).map_err(|problems| problems.to_string()))
     }
 
     /// The job that a run began with.
@@ -619,7 +634,7 @@ impl Daemon {
             .filter_map(|watched| Some((watched.kept_mark(), watched.after(job, end, id, due_ms, now)?)))
             .collect();
         for (mark, firing) in due {
-            self.state.consider(mark, vec![firing.clone()]).await?;
+            self.state.consider(vec![mark], vec![firing.clone()]).await?;
             self.wait(firing);
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
 mod chain;
+mod dated;
 mod deadline;
 mod deferred;
 mod facts;
@@ -36,7 +37,7 @@ pub use rows::StoreChoice;
 pub use state::CancelReason;
 
 use crate::{
-    action::{Journal, KeepOut, Leftovers, Line, Outputs, RunContext},
+    action::{Journal, Leftovers, Line, Outputs, RunContext},
     flow::{Group, Latch, panic_text},
     item::{FailureRecord, Lineage, RunOutcome, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
@@ -46,6 +47,7 @@ use crate::{
     world::{
         BoxFuture, Due, Task, World,
         failpoint::{Point, pass},
+        plant::{Bug, planted},
     },
 };
 use event_listener::Event;
@@ -279,6 +281,7 @@ impl Runner {
         kept::as_before(&mut options, &resume.details);
         options.deadline = kept::left(&resume, self.world.wall());
         let chain = head.chain_first.to_string();
+        let chain = if planted(Bug::KeyOfThePass) { format!("{chain}-{}", head.pass) } else { chain };
         let kept = Kept::new(&self.world, state, &id, &chain, Some(resume));
         options.store = StoreChoice::Kept(kept.rows.clone());
         options.id = Some(id);
@@ -427,8 +430,6 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same.
-        let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
         let stopped = async {
             self.stop_cut.wait().await;
         };
@@ -439,12 +440,25 @@ impl RunState {
             pass(Point::Restored);
             self.open_for_outputs().await;
         };
+        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same. A run that goes on after
+        // its deadline opens first: what was done is counted.
+        let opened = self.started + LEFTOVER_UNKILLABLE_AFTER;
+        let latest = self.context.deadline.map_or(opened, |deadline| deadline.max(opened));
+        let late = async {
+            self.world().until(Due::Boot(latest)).await;
+            if self.kept.as_ref().is_some_and(|kept| kept.resume.is_some()) {
+                self.store_failed(&StoreError::Io("it does not answer".into()));
+            }
+        };
         opening.or(late).or(stopped).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
         self.settle_left().await;
         let mut record = self.record().await;
         self.note_dated().await;
+        if planted(Bug::ToldEarly) {
+            finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
+        }
         pass(Point::SettleBegins);
         let kept = match record.outcome {
             RunOutcome::Interrupted => self.release().await,
@@ -456,54 +470,15 @@ impl RunState {
         pass(Point::Settled);
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
-        finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
-        self.context.leftovers.join().await;
-        self.remove_dated(record.outcome).await;
+        // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
+        if record.unsaved.is_none() {
+            finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
+            self.context.leftovers.join().await;
+            self.remove_dated(record.outcome).await;
+        }
         self.answered(self.store.end()).await;
         self.let_go().await;
         record
-    }
-
-    /// What was written into dated folders is noted there, where it will be removed one day.
-    async fn note_dated(&self) {
-        if self.job.keep_out.is_none() || self.dry.is_some() {
-            return;
-        }
-        if let Some(Err(why)) = self.answered(self.context.outputs.note_dated(&self.job.name)).await {
-            let text = format!("what `keep_out` is to remove one day is not all noted: {why}");
-            self.context.journal.write(&Line::of_run(Level::Warn, &text));
-        }
-    }
-
-    /// Dated folders of earlier runs go when their time is over (`keep_out`).
-    async fn remove_dated(&self, outcome: RunOutcome) {
-        let Some(after) = self.job.keep_out.filter(|_| self.options.removes_old && self.dry.is_none()) else { return };
-        if outcome == RunOutcome::Interrupted || self.killed.is_settled() || self.stop.is_settled() {
-            return;
-        }
-        let (zone, now) = (self.job.zone.clone(), self.world().wall());
-        let keep = KeepOut { job: self.job.name.to_string(), after, zone, now };
-        let removing = async { Some(self.context.outputs.remove_dated(keep).await) };
-        let patience = async {
-            self.world().sleep(ON_FINISH_TIMEOUT).await;
-            None
-        };
-        let say = |level, text: &str| self.context.journal.write(&Line::of_run(level, text));
-        let Some((removed, left)) = removing.or(patience).await else {
-            return say(
-                Level::Warn,
-                &format!("dated folders are removed for more than {ON_FINISH_TIMEOUT:?}: it is not waited for"),
-            );
-        };
-        if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
-            say(
-                Level::Info,
-                &format!("dated folders that are over were removed: {}, {first} to {last}", removed.len()),
-            );
-        }
-        for why in left {
-            say(Level::Warn, &format!("a dated folder that is over cannot be removed: {why}"));
-        }
     }
 
     /// Tasks that were cut and blocking work that nobody waited for any more end before the run does: what they opened is
@@ -564,10 +539,11 @@ impl RunState {
                 self.stage(place).ended.settle(self.ran());
                 continue;
             }
-            stages.spawn(self.clone().run_stage(place));
             if self.plan(place).deadline.is_some() {
+                deadline::close_what_is_late(self, place);
                 self.group.spawn(deadline::watch_stage(self.clone(), place));
             }
+            stages.spawn(self.clone().run_stage(place));
         }
         let joined = async {
             if let Err(panic) = stages.join().await {

@@ -10,7 +10,7 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PROOF.md");
     let page = std::fs::read_to_string(path).expect("docs/PROOF.md is there");
     let bugs = Bug::ALL.iter().map(|bug| format!("`{bug:?}`"));
-    let oracles = super::oracles::names().map(|name| format!("`{name}`"));
+    let oracles = super::oracles::names().chain(super::restarts::ORACLES).map(|name| format!("`{name}`"));
     let missing: Vec<String> = bugs.chain(oracles).filter(|name| !page.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "docs/PROOF.md does not name {missing:?}");
 }
@@ -18,7 +18,7 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
 #[cfg(feature = "plant")]
 #[test]
 fn every_planted_bug_is_found() {
-    use super::swarm::{SEEDS, broken_by};
+    use super::{restarts, swarm};
     use lamplighter::world::plant::with;
     use std::sync::{
         Mutex,
@@ -38,7 +38,11 @@ fn every_planted_bug_is_found() {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(place) else { return };
-                    let seen = (0..SEEDS).find_map(|seed| Some((seed, with(**bug, || broken_by(seed))?)));
+                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug.is_of_what_is_kept() {
+                        true => (restarts::SEEDS, restarts::broken_by),
+                        false => (swarm::SEEDS, swarm::broken_by),
+                    };
+                    let seen = (0..seeds).find_map(|seed| Some((seed, with(**bug, || broken_by(seed))?)));
                     found.lock().expect("nobody panics")[place] = seen;
                 }
             });
