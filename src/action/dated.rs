@@ -31,7 +31,7 @@ type Notes = BTreeMap<String, Noted>;
 
 /// Which dated folders are over.
 #[derive(Clone)]
-pub struct KeepOut {
+pub(crate) struct KeepOut {
     /// Name of the job.
     pub job: String,
     /// How long they stay.
@@ -45,7 +45,7 @@ pub struct KeepOut {
 impl Outputs {
     /// Notes in each dated folder which files in it this run has written, for [`Outputs::remove_dated`]. What cannot be noted
     /// is not removed later; `Err` says what.
-    pub async fn note_dated(&self, job: &str) -> Result<(), String> {
+    pub(crate) async fn note_dated(&self, job: &str) -> Result<(), String> {
         let stored: Result<_, StoreError> = self.stored(KEEP_OUT_FILES_MAX).await;
         let (records, total) = stored.map_err(|error| error.to_string())?;
         let (outputs, job, world) = (self.clone(), job.to_owned(), self.world());
@@ -59,7 +59,7 @@ impl Outputs {
 
     /// Removes what the job wrote into dated folders that are over, and those of them that are empty then: names of the
     /// folders, and what could not be removed.
-    pub async fn remove_dated(&self, keep: KeepOut) -> (Vec<String>, Vec<String>) {
+    pub(crate) async fn remove_dated(&self, keep: KeepOut) -> (Vec<String>, Vec<String>) {
         let root = self.root().to_owned();
         self.world().unblock(move || remove(&root, &keep)).await
     }

@@ -28,7 +28,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use dated::KeepOut;
+pub(crate) use dated::KeepOut;
 pub use handler::{Call, CallError, HandlerError, Handlers};
 pub use journal::{Journal, Line};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
