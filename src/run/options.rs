@@ -73,6 +73,9 @@ pub struct RunOptions {
     pub tap: Option<async_channel::Sender<Value>>,
     /// A dry run: actions with an effect are printed for the first items, not run.
     pub preview: Option<Preview>,
+    /// When the run has ended what `keep_out` of its job does not keep is removed. False for trials, and where the wall clock
+    /// is not to be believed.
+    pub removes_old: bool,
     /// Where the rows of the run are kept.
     pub store: StoreChoice,
 }
@@ -96,6 +99,7 @@ impl Default for RunOptions {
             until: None,
             tap: None,
             preview: None,
+            removes_old: true,
             store: StoreChoice::Private { folder: None, limit: SPOOL_BYTES_DEFAULT },
         }
     }

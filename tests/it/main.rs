@@ -16,6 +16,7 @@ mod hostile;
 mod kills;
 mod left;
 mod memory;
+mod moving;
 mod newcomer;
 mod nights;
 mod power;
