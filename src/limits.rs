@@ -128,6 +128,16 @@ pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// Files of one run that are noted for `keep_out`, some 400 bytes each while they are; those beyond stay.
+pub const KEEP_OUT_FILES_MAX: usize = 20_000;
+/// What is read of the notes of one dated folder, in bytes: hourly runs of a day write into the same one.
+pub const KEEP_OUT_NOTES_BYTES_MAX: u64 = 64 << 20;
+/// Dated folders that are removed after one run, and files in them up to about [`KEEP_OUT_FILES_MAX`]; what is left is the next
+/// one's.
+pub const KEEP_OUT_FOLDERS: usize = 64;
+/// Firings of one backfill: three years of nights. They run one after the other, and somebody waits for them.
+pub const BACKFILL_MAX: usize = 1_000;
+
 /// Default of a service's `timeout`.
 pub const SERVICE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Default of a service's `connect_timeout`.

@@ -1,10 +1,12 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
+mod backfill;
 mod cancel;
 mod cgroup;
 mod check;
 #[cfg(feature = "completions")]
 mod completions;
+mod crontab;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;

@@ -1,7 +1,7 @@
 //! `lamplighter run`: a job now, in the foreground.
 
 use super::{
-    Format, Global,
+    Format, Global, backfill,
     cgroup::Cgroup,
     exit::Exit,
     logging,
@@ -43,9 +43,13 @@ pub struct RunArguments {
     /// Replace the job's deadline
     #[arg(long, value_name = "DURATION")]
     deadline: Option<Span>,
-    /// Run as if due then: 2026-11-23, 2026-11-23T02:30 in the job's zone, or with an offset
-    #[arg(long, value_name = "TIME")]
+    /// Run as if due then: 2026-11-23, 2026-11-23T02:30 in the job's zone, or with an offset. A..B: every firing of its schedule
+    /// from A to B, a day with all of it, oldest first, but those that have succeeded
+    #[arg(long, value_name = "TIME|A..B")]
     due: Option<String>,
+    /// With --due A..B: those that have succeeded too
+    #[arg(long, requires = "due")]
+    pub again: bool,
     /// List and compute, but print every other action instead of running it
     #[arg(long)]
     dry_run: bool,
@@ -72,13 +76,27 @@ pub struct RunArguments {
     accept_new_state: bool,
     /// How the summary is printed
     #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    pub format: Format,
 }
 
 impl RunArguments {
     /// A run that leaves things out is a trial: a resume would miss them, and nobody wants it in the history.
-    fn is_kept(&self) -> bool {
-        !(self.no_state || self.dry_run || self.limit.is_some() || self.key.is_some() || self.until.is_some())
+    pub fn is_kept(&self) -> bool {
+        !(self.no_state || self.is_trial())
+    }
+
+    fn is_trial(&self) -> bool {
+        self.dry_run || self.limit.is_some() || self.key.is_some() || self.until.is_some()
+    }
+
+    /// A state that cannot be used is set aside.
+    pub fn accepts_new_state(&self) -> bool {
+        self.accept_new_state
+    }
+
+    /// Where `--due` names two times, both.
+    fn span(&self) -> Option<(&str, &str)> {
+        self.due.as_deref().and_then(|due| due.split_once(".."))
     }
 
     /// The job by its name, not a file: what a `serve` that holds the state runs.
@@ -101,6 +119,15 @@ impl RunArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
+    if let Some((from, to)) = arguments.span() {
+        if arguments.detach {
+            return usage("`--detach` leaves one run to `serve`: `--due A..B` are several, which run here".to_owned());
+        }
+        return backfill::main(global, arguments, from, to);
+    }
+    if arguments.again {
+        return usage("`--again` goes with `--due A..B`: one due time alone is always run".to_owned());
+    }
     match handed_over(global, arguments) {
         Ok(None) => {}
         Ok(Some(exit)) | Err(exit) => return exit,
@@ -124,9 +151,7 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
             {
                 complain(&format!("no item has the key `{key}`"));
             }
-            // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
-            let trial = Trial { beside: arguments.until.is_some() || arguments.dry_run, dry: arguments.dry_run };
-            end.exit().after(show(&end.record, &end.out, arguments.format, trial))
+            end.exit().after(show(&end.record, &end.out, arguments.format, Trial::of(arguments)))
         }
         Err(exit) => exit,
     }
@@ -183,7 +208,8 @@ async fn night(
     end
 }
 
-async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
+/// A run that is kept, once what stands in its way is settled.
+pub async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
     let state = &desk.state;
     options.instance = state.instance().await.map_err(lost)?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
@@ -253,7 +279,8 @@ pub fn lost(error: StoreError) -> Exit {
     Exit::Io
 }
 
-fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
+/// What the arguments say; of two due times none.
+pub fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
     let settings = Settings::read(global)?;
     let job = Arc::new(settings.job(&arguments.job)?.job);
     let mut options = settings.run_options(&job).map_err(usage)?;
@@ -263,7 +290,11 @@ fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<J
         options.params.insert(name, value);
     }
     options.deadline = arguments.deadline.map(Span::get);
-    options.due = arguments.due.as_deref().map(|text| job.due(text)).transpose().map_err(usage)?;
+    if arguments.span().is_none() {
+        let due = arguments.due.as_deref().map(|text| job.due(text)).transpose().map_err(usage)?;
+        options.due = due.map(|(due, _)| due);
+    }
+    options.removes_old = !arguments.is_trial();
     options.limit = arguments.limit;
     options.key = arguments.key.clone();
     options.until = arguments.until.clone();
@@ -297,6 +328,11 @@ impl End {
     /// Of a run that `serve` had.
     pub fn of_daemon(record: RunRecord, out: PathBuf, signal: Option<u8>) -> End {
         End { record, out, signal, printed: Ok(()) }
+    }
+
+    /// A signal cancelled it.
+    pub fn is_signalled(&self) -> bool {
+        self.signal.is_some()
     }
 
     /// Its exit code.
@@ -501,6 +537,13 @@ pub struct Trial {
     beside: bool,
     /// Nothing was done.
     dry: bool,
+}
+
+impl Trial {
+    /// The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
+    pub fn of(arguments: &RunArguments) -> Trial {
+        Trial { beside: arguments.until.is_some() || arguments.dry_run, dry: arguments.dry_run }
+    }
 }
 
 /// Prints how the run ended.

@@ -3,13 +3,9 @@
 use super::{
     Daemon, DaemonError, Jobs,
     dormant::Dormant,
-    watched::{Moment, Watched},
+    watched::{Mark, Moment, Watched},
 };
-use crate::{
-    job::JobProblems,
-    limits::{JOB_GONE_AFTER, MARKS_AT_ONCE},
-    store::Mark,
-};
+use crate::{job::JobProblems, limits::MARKS_AT_ONCE, store};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 impl Daemon {
@@ -36,8 +32,14 @@ impl Daemon {
         let gone: Vec<String> = self.watched.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(watched) = self.watched.remove(&name) {
-                self.unwatched.insert(name.clone(), (watched.mark().clone(), Some(boot)));
+                self.unwatch(watched.mark().clone(), &name, &now).await?;
                 log::info!(target: "lamplighter::daemon", job = name.as_str(); "job removed");
+            }
+        }
+        // An earlier process has watched those.
+        for name in self.unwatched.keys().filter(|name| !found.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            if let Some(mark) = self.unwatched.remove(&name) {
+                self.unwatch(mark, &name, &now).await?;
             }
         }
         self.broken.retain(|name, _| found.contains_key(name));
@@ -77,16 +79,13 @@ impl Daemon {
     }
 
     /// Watches a job from now on, or its new version; its mark, where that must be kept.
-    fn watch(&mut self, name: String, stamp: String, job: Dormant, now: &Moment<'_>) -> Option<Mark> {
+    fn watch(&mut self, name: String, stamp: String, job: Dormant, now: &Moment<'_>) -> Option<store::Mark> {
         let mark = match (self.watched.get(&name), self.unwatched.remove(&name)) {
             (Some(watched), _) => Some(watched.mark().clone()),
-            // An editor's save takes a file away for a moment; a job that was gone for longer is a new one.
-            (None, Some((mark, gone))) => {
-                gone.is_none_or(|gone| now.boot.since(gone) <= JOB_GONE_AFTER).then_some(mark)
-            }
-            (None, None) => None,
+            (None, kept) => kept,
         };
-        match Watched::new(job, stamp.clone(), mark.clone(), &self.options.machine, now) {
+        let old = mark.clone().map(|mark| mark.back(now));
+        match Watched::new(job, stamp.clone(), old, &self.options.machine, now) {
             Ok(watched) => {
                 let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());
                 let kept = must_be_kept.then(|| watched.kept_mark());
@@ -100,6 +99,15 @@ impl Daemon {
                 None
             }
         }
+    }
+
+    /// The file of a job is gone. When that was is kept: it may be back in a moment, or be another one in a year.
+    pub(super) async fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Result<(), DaemonError> {
+        if mark.goes(now) {
+            self.state.consider(vec![mark.kept(name)], Vec::new()).await?;
+        }
+        self.unwatched.insert(name.to_owned(), mark);
+        Ok(())
     }
 
     fn keep_last_good(&mut self, name: String, stamp: String, problems: &JobProblems) {

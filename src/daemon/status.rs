@@ -219,12 +219,13 @@ impl Daemon {
         }
         options.deadline = wish.deadline_ms.map(Duration::from_millis);
         options.due = match wish.due.as_deref().map(|text| job.due(text)).transpose() {
-            Ok(due) => due,
+            Ok(due) => due.map(|(due, _)| due),
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
         options.listener = listener;
         let due = options.due.unwrap_or_else(|| self.world.wall());
-        let running = self.live.iter().filter(|live| *live.job == *job.name).count();
+        let left = self.to_resume.iter().filter(|head| *head.job == *job.name).count();
+        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + left;
         if running >= job.runs_at_once() as usize && running > 0 {
             let run = self.find(&job.name).map(|live| live.id().to_owned()).unwrap_or_default();
             return Ok(Err(Refusal::Busy(StartError::Busy(run).to_string())));

@@ -76,6 +76,9 @@ pub struct RunOptions {
     pub preview: Option<Preview>,
     /// Hears each line of the run's log when it is written.
     pub listener: Option<Listener>,
+    /// When the run has ended what `keep_out` of its job does not keep is removed. False for trials, and where the wall clock
+    /// is not to be believed.
+    pub removes_old: bool,
     /// Where the rows of the run are kept.
     pub store: StoreChoice,
 }
@@ -100,6 +103,7 @@ impl Default for RunOptions {
             tap: None,
             preview: None,
             listener: None,
+            removes_old: true,
             store: StoreChoice::Private { folder: None, limit: SPOOL_BYTES_DEFAULT },
         }
     }

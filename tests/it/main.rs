@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod daemon;
 mod damage;
 mod disk;
 mod documents;
@@ -15,6 +16,7 @@ mod hostile;
 mod kills;
 mod left;
 mod memory;
+mod moving;
 mod newcomer;
 mod nights;
 mod power;
