@@ -111,6 +111,10 @@ pub const FOREIGN_RECHECK: Duration = Duration::from_secs(10);
 pub const JOB_GONE_AFTER: Duration = Duration::from_secs(2 * 60);
 /// Runs of a job that are looked at for its last good one.
 pub const OVERDUE_LOOK_BACK: usize = 50;
+/// Texts of a job that sleeps are packed when they have more bytes: below it that gains nothing.
+pub const PACK_BYTES: usize = 512;
+/// Marks of jobs that are written in one transaction.
+pub const MARKS_AT_ONCE: usize = 256;
 /// Steps of retention after a run: each lets go of a run or gives some pages back. What is left is the next one's.
 pub const RETAIN_STEPS: usize = 200;
 /// Firings that started no run and are kept of one job: about three years of nights.
@@ -170,8 +174,9 @@ pub const REDIRECTS_MAX: u32 = 5;
 /// Pages of one call when `max_pages` is not said.
 pub const PAGES_MAX_DEFAULT: u32 = 10_000;
 
-/// Values that a source lists ahead of what its readers have room for, when no key of theirs is claimed in the store: enough
-/// that listing and taking in do not wake each other for each value. They are whole values, and all of them are in memory.
+/// Values that a source lists ahead of what its readers have room for, and whose keys are claimed at a time, in a run that is
+/// not kept: enough that listing and taking in do not wake each other for each value. They are whole values, and all of them are
+/// in memory.
 pub const LISTED_AHEAD: usize = 64;
 
 /// Rows of one commit, and the oldest that an uncommitted row may be.
@@ -194,7 +199,7 @@ pub const TURNS_PER_COMMIT: u32 = 32;
 /// no order touches, so small pages keep it small (1M such items: 5.5 MiB with pages of 4096 bytes).
 pub const STORE_PAGE_BYTES: u32 = 2048;
 /// Page cache of the private store, in KiB: with 2048 no run was faster, and each took 1 MiB more.
-pub const STORE_CACHE_KIB: u32 = 1024;
+pub const STORE_CACHE_KIB: u32 = 768;
 /// Size of a page of the durable state, in bytes: what file systems and flash write at once.
 pub const STATE_PAGE_BYTES: u32 = 4096;
 /// Pages of the durable state's log after which they are copied into the file: 1 MiB.
@@ -245,6 +250,8 @@ pub const OUTPUT_BLOCK_BYTES: usize = 64 << 10;
 pub const OUTPUT_PATH_BYTES_MAX: usize = 4000;
 /// Longest part of such a path, in bytes: what file systems take.
 pub const OUTPUT_PATH_PART_BYTES_MAX: usize = 255;
+/// Folders below the output root of which a run remembers that their names are on the disk; of more some are synced again.
+pub const OUTPUT_FOLDERS_KNOWN_MAX: usize = 1024;
 /// File names that a `Read(glob:)` lists; they are sorted, so they are in memory at once.
 pub const GLOB_FILES_MAX: usize = 1_000_000;
 /// Columns of a csv file. A line of nothing but commas must not become a row of a million fields.

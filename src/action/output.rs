@@ -9,11 +9,13 @@ use super::{
 };
 use crate::{
     item::{Class, Key, Lineage, OutputRecord, hex},
-    limits::{OUTPUT_BLOCK_BYTES, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
+    limits::{OUTPUT_BLOCK_BYTES, OUTPUT_FOLDERS_KNOWN_MAX, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
     store::{Claim, RunStore, StoreError},
     world::{
         World,
         failpoint::{Point, pass},
+        plant::{Bug, planted},
+        sync_above,
     },
 };
 use rustix::{
@@ -22,7 +24,7 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File},
     io::Write,
@@ -56,6 +58,8 @@ struct Memory {
     written: BTreeMap<String, OutputRecord>,
     /// Names of the stages that wrote, by their places: for messages.
     stages: BTreeMap<u16, Arc<str>>,
+    /// Folders whose names are on the disk, by their paths below the root; the root is the empty one.
+    synced: BTreeSet<String>,
 }
 
 /// The name of a file below the output root: relative, no `..`, no empty part, no control character.
@@ -142,8 +146,8 @@ impl Outputs {
         let world = self.0.world.clone();
         let mut scarcity = Scarcity::default();
         let half = loop {
-            let (root, name, run, random) = (self.0.root.clone(), safe.clone(), self.0.run.clone(), world.random());
-            let (stop, for_now) = match world.unblock(move || Half::create(&root, &name, &run, random)).await {
+            let (outputs, name, random) = (self.clone(), safe.clone(), world.random());
+            let (stop, for_now) = match world.unblock(move || Half::create(&outputs, &name, random)).await {
                 Ok(half) => break half,
                 Err((error, cause)) => (failed(&safe, &cause), files::for_now(&error)),
             };
@@ -208,6 +212,19 @@ impl Outputs {
                 cx.stage
             ),
         ))
+    }
+
+    /// True when the name of a folder is on the disk. Whoever says so has synced the folder above it.
+    fn is_synced(&self, folder: &str) -> bool {
+        planted(Bug::FolderNameUnsynced) || self.lock().synced.contains(folder)
+    }
+
+    fn synced(&self, folder: &str) {
+        let mut memory = self.lock();
+        if memory.synced.len() >= OUTPUT_FOLDERS_KNOWN_MAX {
+            memory.synced.clear();
+        }
+        memory.synced.insert(folder.to_owned());
     }
 
     async fn record(&self, record: &OutputRecord) -> Result<(), Stop> {
@@ -365,13 +382,26 @@ fn sweep(root: PathBuf, prefix: &str) {
 }
 
 impl Half {
-    fn create(root: &Path, path: &OutputPath, run: &str, random: u64) -> Result<Half, Refused> {
+    fn create(outputs: &Outputs, path: &OutputPath, random: u64) -> Result<Half, Refused> {
+        let Inner { root, run, .. } = &*outputs.0;
         let mut folder = open_root(root)?;
-        let mut parts = path.as_str().split('/').peekable();
-        let mut part = parts.next();
-        while let (Some(name), Some(_)) = (part, parts.peek()) {
-            folder = open_folder(&folder, name)?;
-            part = parts.next();
+        if !outputs.is_synced("") {
+            sync_above(root).map_err(|error| {
+                let message = format!("`{}`: {}", root.display(), files::cause(&error));
+                (error, message)
+            })?;
+            outputs.synced("");
+        }
+        for (end, _) in path.as_str().match_indices('/') {
+            let below = &path.as_str()[..end];
+            let name = below.rsplit('/').next().unwrap_or(below);
+            let (inner, is_new) = open_folder(&folder, name)?;
+            // One that is there may be of another worker, or of a process that died, before its name was synced.
+            if (is_new && !planted(Bug::FolderNameUnsynced)) || !outputs.is_synced(below) {
+                rustix::fs::fsync(&folder).map_err(refused)?;
+                outputs.synced(below);
+            }
+            folder = inner;
         }
         // The run's id lets a recovery tell whose it was; the random part keeps others from planting the name.
         let run: String = run.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
@@ -392,12 +422,17 @@ impl Half {
     fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
         let name = path.as_str().rsplit('/').next().expect("a safe path has a part");
         pass(Point::FileWritten);
-        rustix::fs::fsync(&self.file).map_err(text)?;
+        if !planted(Bug::OutputUnsynced) {
+            rustix::fs::fsync(&self.file).map_err(text)?;
+        }
         pass(Point::FileSynced);
         rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, name).map_err(text)?;
         self.renamed = true;
         pass(Point::FileNamed);
-        rustix::fs::fsync(&self.folder).map_err(text)
+        match planted(Bug::OutputNameUnsynced) {
+            true => Ok(()),
+            false => rustix::fs::fsync(&self.folder).map_err(text),
+        }
     }
 }
 
@@ -427,14 +462,16 @@ pub(super) fn open_root(root: &Path) -> Result<OwnedFd, Refused> {
         .map_err(|errno| name(errno.into()))
 }
 
-/// Opens a folder inside `parent`, making it if needed, and never through a symlink.
-fn open_folder(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Refused> {
+/// Opens a folder inside `parent`, making it if needed, and never through a symlink. True when it was not there.
+fn open_folder(parent: &OwnedFd, name: &str) -> Result<(OwnedFd, bool), Refused> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut is_new = false;
     let opened = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => {
+            is_new = true;
             match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
                 // Another worker may have been faster.
-                Ok(()) | Err(Errno::EXIST) => rustix::fs::fsync(parent).map_err(refused)?,
+                Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => {
                     return Err((errno.into(), format!("cannot make the folder `{name}`: {}", text(errno))));
                 }
@@ -443,7 +480,7 @@ fn open_folder(parent: &OwnedFd, name: &str) -> Result<OwnedFd, Refused> {
         }
         other => other,
     };
-    opened.map_err(|errno| {
+    opened.map(|opened| (opened, is_new)).map_err(|errno| {
         let message = match errno {
             Errno::LOOP | Errno::NOTDIR => format!("`{name}` is a symlink or a file, not a folder"),
             other => format!("cannot open the folder `{name}`: {}", text(other)),

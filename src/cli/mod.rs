@@ -127,6 +127,13 @@ pub fn main() -> ExitCode {
         screen::complain(&format!("LAMPLIGHTER_FAILPOINT: there is no point `{point}`"));
         return Exit::Usage.into();
     }
+    #[cfg(feature = "plant")]
+    if let Ok(bug) = std::env::var("LAMPLIGHTER_PLANTED")
+        && !lamplighter::world::plant::everywhere(&bug)
+    {
+        screen::complain(&format!("LAMPLIGHTER_PLANTED: there is no bug `{bug}`"));
+        return Exit::Usage.into();
+    }
     let global = arguments.global;
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),

@@ -43,8 +43,8 @@ impl Waiting {
         (priority, self.due, self.number)
     }
 
-    /// How it is told when it comes to its end.
-    pub fn row(&self, end: FiringEnd, reason: &str, told_ms: i64) -> FiringRow {
+    /// How it comes to its end; when that is said, and whether somebody is to be told of it.
+    pub fn row(&self, end: FiringEnd, reason: &str, (told_ms, to_tell): (i64, bool)) -> FiringRow {
         let due_ms = self.due.as_millisecond();
         FiringRow {
             job: self.job.clone(),
@@ -56,6 +56,7 @@ impl Waiting {
             end,
             reason: Some(reason.to_owned()),
             told_ms,
+            to_tell,
         }
     }
 }
@@ -114,7 +115,7 @@ impl Daemon {
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
         }
-        if let Some(held_up) = self.overlapped(place, timing.overlap) {
+        if let Some(held_up) = self.overlapped(place, watched.job.overlap()) {
             return held_up;
         }
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {

@@ -5,11 +5,13 @@
 //! [`World`], jobs through [`Jobs`], everything else through [`Handle`]; nothing else here touches the outside, so that years
 //! of nights run in the simulated world.
 //!
-//! The files: `trust` (may the clock be believed), `watched` (what one job is due), `gates` (which firings that wait may start), `recover` (what an
+//! The files: `trust` (may the clock be believed), `dormant` (a job between its runs), `watched` (what
+//! one job is due), `gates` (which firings that wait may start), `recover` (what an
 //! earlier process left), `reload` (job files that change), `command` (what can be asked), `status` (what is
 //! told), and this one: the loop.
 
 mod command;
+mod dormant;
 mod gates;
 mod recover;
 mod reload;
@@ -27,7 +29,7 @@ use crate::{
     limits::{
         CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
-    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError, kept_job},
+    run::{After, Keeping, Missed, RunHandle, RunOptions, Runner, StartError, kept_job},
     schedule::Verdict,
     store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
     world::{
@@ -130,8 +132,8 @@ pub struct Daemon {
     watched: BTreeMap<String, Watched>,
     /// Marks of jobs that are not watched.
     unwatched: BTreeMap<String, Mark>,
-    /// Files of jobs that cannot be used, and why: those that never could.
-    broken: BTreeMap<String, String>,
+    /// Files of jobs that cannot be used, what they are like, and why: those that never could.
+    broken: BTreeMap<String, (String, String)>,
     waiting: Vec<Waiting>,
     next_number: u64,
     live: Vec<Live>,
@@ -333,7 +335,7 @@ impl Daemon {
             }
             let mark = watched.kept_mark();
             let firings = if planted(Bug::MarkBeforeFirings) { Vec::new() } else { considered.firings.clone() };
-            self.state.consider(mark, firings).await?;
+            self.state.consider(vec![mark], firings).await?;
             for firing in considered.firings {
                 match firing.end {
                     FiringEnd::Waiting => self.wait(firing),
@@ -431,14 +433,16 @@ impl Daemon {
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
         let told_ms = now.wall.as_millisecond();
-        self.state.end_firing(&waiting.job, &waiting.key, end, reason, told_ms).await?;
+        let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
+        let to_tell = watched.is_some_and(|watched| watched.job.tells_missed);
+        self.state.end_firing(&waiting.job, &waiting.key, end, reason, (told_ms, to_tell)).await?;
         let due = waiting.due;
         match end {
             FiringEnd::Skipped => {
                 log::info!(target: "lamplighter::daemon", job = waiting.job.as_str(), due:%, reason; "firing skipped");
             }
             FiringEnd::Missed | FiringEnd::Waiting => {
-                let firing = waiting.row(end, reason, told_ms);
+                let firing = waiting.row(end, reason, (told_ms, to_tell));
                 self.tell_missed(&firing, now).await?;
             }
         }
@@ -454,6 +458,9 @@ impl Daemon {
             job = firing.job.as_str(), due:%, count = count.as_str(), reason = firing.reason.as_deref().unwrap_or_default();
             "firing missed"
         );
+        if firing.to_tell {
+            self.notify_missed(firing).await;
+        }
         self.fire_after_missed(firing, now).await
     }
 
@@ -463,10 +470,37 @@ impl Daemon {
         self.fire_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now).await
     }
 
+    /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
+    async fn notify_missed(&mut self, firing: &FiringRow) {
+        let Some(Ok(job)) = self.wake(&firing.job).await else { return };
+        let Ok(options) = self.options_of(&job).await else { return };
+        let missed = Missed {
+            last: Timestamp::from_millisecond(firing.last_ms).unwrap_or_default(),
+            count: firing.count,
+            reason: firing.reason.clone().unwrap_or_default(),
+        };
+        let (runner, state, key) = (Runner::new(self.world.clone()), self.state.clone(), firing.key.clone());
+        self.errands.retain(|errand| !errand.is_finished());
+        self.errands.push(self.world.spawn(async move {
+            let told = match runner.notify_missed(&job, options, &missed).await {
+                Ok(()) => state.firing_told(&job.name, &key).await.map(drop).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = told {
+                log::error!(target: "lamplighter::daemon", job = &*job.name; "the notices of a missed firing cannot be sent: {why}");
+            }
+        }));
+    }
+
     /// Begins the run of a firing, which waits no longer, or waits on.
     async fn start(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let Some(watched) = self.watched.get(&waiting.job) else { return Ok(()) };
-        let job = watched.job.clone();
+        let Some(woken) = self.wake(&waiting.job).await else { return Ok(()) };
+        let job = match woken {
+            Ok(job) => job,
+            Err(why) => {
+                return self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await;
+            }
+        };
         let mut options = match self.options_of(&job).await {
             Ok(options) => options,
             Err(why) => {
@@ -494,7 +528,7 @@ impl Daemon {
 
     /// A command in the foreground works on the job.
     async fn held_elsewhere(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.timing.overlap);
+        let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.overlap());
         if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
             self.waiting.push(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
             self.waiting.sort_by_key(Waiting::rank);
@@ -517,10 +551,11 @@ impl Daemon {
                     place += 1;
                 }
                 Verdict::Missed => {
+                    let told = (now.wall.as_millisecond(), watched.is_some_and(|watched| watched.job.tells_missed));
                     let waiting = self.waiting.remove(place);
-                    let (end, told_ms) = (FiringEnd::Missed, now.wall.as_millisecond());
-                    self.state.end_firing(&waiting.job, &waiting.key, end, now.why_late, told_ms).await?;
-                    missed.push(waiting.row(end, now.why_late, told_ms));
+                    let end = FiringEnd::Missed;
+                    self.state.end_firing(&waiting.job, &waiting.key, end, now.why_late, told).await?;
+                    missed.push(waiting.row(end, now.why_late, told));
                 }
             }
         }
@@ -535,6 +570,13 @@ impl Daemon {
             kind: RunKind::Serve,
             alone: job.runs_at_once() == 1,
         }
+    }
+
+    /// A watched job, whole. `None`: there is none; `Err`: what of its surroundings is not there any more.
+    async fn wake(&self, name: &str) -> Option<Result<Arc<Job>, String>> {
+        let (jobs, wake) = (self.jobs.clone(), self.watched.get(name)?.job.wake());
+        let woken = self.world.unblock(move || wake(&jobs.surroundings())).await;
+        Some(woken.map(|checked| Arc::new(checked.job)).map_err(|problems| problems.to_string()))
     }
 
     /// The job that a run began with.
@@ -631,7 +673,7 @@ impl Daemon {
             }
         }
         for (mark, firing) in due {
-            self.state.consider(mark, vec![firing.clone()]).await?;
+            self.state.consider(vec![mark], vec![firing.clone()]).await?;
             self.wait(firing);
         }
         Ok(())

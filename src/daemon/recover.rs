@@ -35,6 +35,9 @@ impl Daemon {
             }
         }
         self.send_notices().await?;
+        for firing in self.state.firings_to_tell().await? {
+            self.notify_missed(&firing).await;
+        }
         if planted(Bug::AfterLostInCrash) {
             return Ok(());
         }

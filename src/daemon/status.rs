@@ -14,7 +14,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// All jobs of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +128,8 @@ impl Daemon {
             }
             Question::Reload(answer) => {
                 self.handle_files().await?;
-                let mut wrong = self.broken.clone();
+                let mut wrong: BTreeMap<String, String> =
+                    self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone())).collect();
                 let kept =
                     self.watched.iter().filter_map(|(name, watched)| Some((name.clone(), watched.problem.clone()?)));
                 wrong.extend(kept);
@@ -146,7 +147,7 @@ impl Daemon {
     }
 
     fn no_job(&self, name: &str) -> Refusal {
-        if let Some(why) = self.broken.get(name) {
+        if let Some((_, why)) = self.broken.get(name) {
             return Refusal::NoJob(format!("the file of `{name}` has errors:\n{why}"));
         }
         let near = closest(name, self.watched.keys().map(String::as_str));
@@ -159,8 +160,11 @@ impl Daemon {
         if self.stopping {
             return Ok(Err(Refusal::Stopping));
         }
-        let Some(watched) = self.watched.get(&wish.job) else { return Ok(Err(self.no_job(&wish.job))) };
-        let job = watched.job.clone();
+        let job = match self.wake(&wish.job).await {
+            Some(Ok(job)) => job,
+            Some(Err(why)) => return Ok(Err(Refusal::Wrong(why))),
+            None => return Ok(Err(self.no_job(&wish.job))),
+        };
         let mut options = match self.options_of(&job).await {
             Ok(options) => options,
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
@@ -248,7 +252,7 @@ impl Daemon {
             let Some(watched) = self.watched.get_mut(name) else { continue };
             watched.set_paused(pause.cloned());
             let mark = watched.kept_mark();
-            self.state.consider(mark, Vec::new()).await?;
+            self.state.consider(vec![mark], Vec::new()).await?;
         }
         Ok(Ok(names))
     }
@@ -273,7 +277,7 @@ impl Daemon {
             let waiting = self.waiting.iter().filter(|waiting| waiting.job == *name);
             jobs.push(JobStatus {
                 job: name.clone(),
-                description: watched.job.description.clone(),
+                description: watched.job.description.as_deref().map(str::to_owned),
                 schedule: watched.job.timing.schedule.to_string(),
                 zone: zone.iana_name().unwrap_or("the system's").to_owned(),
                 next: next.map(|next| rfc3339(next, zone)),
@@ -289,7 +293,7 @@ impl Daemon {
                 problem: watched.problem.clone(),
             });
         }
-        jobs.extend(self.broken.iter().map(|(name, why)| JobStatus {
+        jobs.extend(self.broken.iter().map(|(name, (_, why))| JobStatus {
             job: name.clone(),
             description: None,
             schedule: String::new(),

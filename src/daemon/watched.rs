@@ -1,9 +1,9 @@
 //! One job as the daemon watches it: what of its schedule has been considered, and what becomes due. Pure: readings of
 //! clocks in, firings out; who calls keeps them.
 
+use super::dormant::Dormant;
 use crate::{
     item::RunOutcome,
-    job::Job,
     limits::JOB_GONE_AFTER,
     schedule::{Calendar, CatchUp, EndSpec, Mistake, ScheduleSpec, Verdict, plan, seed},
     store::{self, FiringEnd, FiringRow},
@@ -14,7 +14,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 /// A step of the wall clock backwards by more than this is taken for the repair of one that was wrong.
 const REPAIR: SignedDuration = SignedDuration::from_hours(24);
@@ -132,7 +132,7 @@ impl Mark {
 
 /// A job that is watched.
 pub(super) struct Watched {
-    pub job: Arc<Job>,
+    pub job: Dormant,
     /// What its files were like when it was read.
     pub stamp: String,
     /// What is wrong with its files of today, where this is the last good version.
@@ -168,7 +168,7 @@ impl Watched {
     /// # Errors
     /// A mistake in the schedule; a checked job has none.
     pub fn new(
-        job: Arc<Job>,
+        job: Dormant,
         stamp: String,
         mark: Option<Mark>,
         machine: &str,
@@ -248,6 +248,11 @@ impl Watched {
 
     pub fn mark(&self) -> &Mark {
         &self.mark
+    }
+
+    /// It is due by itself: how far its times were considered must be known.
+    pub fn is_scheduled(&self) -> bool {
+        self.next.is_some() || !self.everies.is_empty() || !self.boots.is_empty() || !self.afters.is_empty()
     }
 
     /// The mark, to be kept.
@@ -492,7 +497,8 @@ impl Watched {
         let (due_ms, told_ms) = (due.as_millisecond(), now.wall.as_millisecond());
         let reason = (end == FiringEnd::Missed).then(|| now.why_late.to_owned());
         let (job, trigger) = (self.job.name.to_string(), trigger.to_owned());
-        FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason, told_ms }
+        let to_tell = end == FiringEnd::Missed && self.job.tells_missed;
+        FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason, told_ms, to_tell }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         ACTIONS_MAX, BUFFER_MAX, GATHER_VALUE_BYTES_DEFAULT, GRACE_PERIOD_DEFAULT, RUN_DEADLINE_DEFAULT, SERVICES_MAX,
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
-    problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
+    problem::{Level, Problem, Source, closest, in_file_order, locate, locate_in_text, locate_key},
     schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, Window},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
@@ -85,7 +85,7 @@ pub fn check_shared(
 /// Findings with their places, in the order of the file.
 pub fn in_order(findings: Vec<Finding>, source: &Source) -> Vec<Problem> {
     let mut problems: Vec<Problem> = findings.into_iter().map(|finding| placed(finding, source)).collect();
-    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    in_file_order(&mut problems);
     problems.dedup();
     problems
 }
@@ -703,7 +703,7 @@ impl<'a> Check<'a> {
             let path = format!("on_finish[{place}].run");
             let actions = self.actions(&notice.run, &path, Scope::on_finish(self.params.clone()), &action_place, false);
             if let Some((actions, _)) = actions {
-                checked.push(Notice { when: when(notice), actions });
+                checked.push(Notice { when: when(notice), missed: wants_missed(notice), actions });
             }
         }
         checked
@@ -772,9 +772,12 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
 /// The ends of a run after which a notice is sent.
 fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
     let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
-    let ends = notice.when.as_deref().unwrap_or(&default).iter();
-    // A time at which no run was started has no run to speak of: the daemon's matter.
-    ends.filter_map(|end| end.outcome()).collect()
+    notice.when.as_deref().unwrap_or(&default).iter().filter_map(EndSpec::outcome).collect()
+}
+
+/// Whether it is sent of a time at which no run was started: by default it is.
+fn wants_missed(notice: &NotifySpec) -> bool {
+    notice.when.as_ref().is_none_or(|when| when.iter().any(|end| end.outcome().is_none()))
 }
 
 const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

@@ -20,7 +20,7 @@ use crate::{
     action::Handlers,
     item::Value,
     limits::{FILE_BYTES_MAX, PROBLEMS_MAX},
-    problem::{Level, Problem, Source, load, render, to_json, without_wrong_fields},
+    problem::{Level, Problem, Source, in_file_order, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
 use std::{
@@ -170,7 +170,7 @@ impl Job {
                 // Single fields that cannot be read do not hide what is wrong with the others.
                 if let Some(spared) = without_wrong_fields::<JobSpec>(&source, &problems) {
                     problems.extend(further::check(name, &spared, base_dir, surroundings));
-                    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+                    in_file_order(&mut problems);
                     problems.truncate(PROBLEMS_MAX);
                 }
                 Err(JobProblems { source, problems })

@@ -113,6 +113,8 @@ pub enum StageKind {
 pub struct Notice {
     /// It is sent after a run that ended so.
     pub when: BTreeSet<RunOutcome>,
+    /// It is sent of a time at which no run was started.
+    pub missed: bool,
     /// In sequence.
     pub actions: Vec<Checked>,
 }
@@ -153,6 +155,12 @@ impl Job {
     /// Places of the notices that are sent after a run that ended so.
     pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
         let asked = self.on_finish.iter().enumerate().filter(|(_, notice)| notice.when.contains(&outcome));
+        asked.map(|(place, _)| place as u16).collect()
+    }
+
+    /// Places of the notices that are sent of a time at which no run was started.
+    pub fn notices_of_missed(&self) -> Vec<u16> {
+        let asked = self.on_finish.iter().enumerate().filter(|(_, notice)| notice.missed);
         asked.map(|(place, _)| place as u16).collect()
     }
 

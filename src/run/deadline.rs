@@ -12,6 +12,7 @@ use log::Level;
 use std::{
     collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 /// Waits for the deadline of one stage, then closes the stage or cancels the run. Dropped when the run has ended.
@@ -21,9 +22,22 @@ pub async fn watch_stage(run: Arc<RunState>, place: u16) {
     let began = *stage.began.wait().await;
     run.world().until(Due::Boot(began + stage.left_of(bound))).await;
     // T3: until its last item is settled; delivery behind it is not its time.
-    if stage.has_ended() || stage.all_settled() {
-        return;
+    if !(stage.has_ended() || stage.all_settled() || stage.is_closed()) {
+        end_time(&run, place, bound);
     }
+}
+
+/// In a run that goes on after the deadline of a stage nothing of the stage begins any more.
+pub fn close_what_is_late(run: &Arc<RunState>, place: u16) {
+    let (stage, plan) = (run.stage(place), run.plan(place));
+    if let Some(bound) = plan.deadline.filter(|bound| stage.began.is_settled() && stage.left_of(*bound).is_zero()) {
+        end_time(run, place, bound);
+    }
+}
+
+/// A stage is at its deadline.
+fn end_time(run: &Arc<RunState>, place: u16, bound: Duration) {
+    let (stage, plan) = (run.stage(place), run.plan(place));
     let text = format!("stage is at its deadline of {bound:?}");
     run.context.journal.write(&Line::of_run(Level::Warn, &text).stage(place, &stage.name));
     if plan.on_deadline_continue {

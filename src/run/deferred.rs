@@ -118,7 +118,8 @@ fn at_of(row: &Row) -> u64 {
 fn reopen(run: &Arc<RunState>, place: u16, mut row: Row) -> Token {
     let value = Arc::new(row.values.pop().unwrap_or_default());
     let mut token = Token::open(run, place, row.lineage, row.key, value);
-    token.body_mut().carried = row.attempts;
+    let is_resumed = run.kept.as_ref().is_some_and(|kept| kept.resume.is_some());
+    token.body_mut().carried = if is_resumed && planted(Bug::AttemptsForgotten) { 0 } else { row.attempts };
     token.body_mut().group = row.message;
     token.body_mut().has_row = true;
     if let RowEnd::Retry { deadline_ms: Some(deadline), .. } = row.end

@@ -1,6 +1,7 @@
 //! What is done after a run: its notices.
 
 use super::{
+    MISSED, Missed,
     chain::{self, Within},
     state::{RunState, null},
 };
@@ -28,9 +29,29 @@ impl RunState {
     }
 }
 
+/// What notices tell.
+pub struct Told {
+    outcome: &'static str,
+    summary: String,
+    report: String,
+}
+
+impl Told {
+    /// How a run ended.
+    pub fn of(record: &RunRecord) -> Told {
+        Told { outcome: record.outcome.name(), summary: report::summary_line(record), report: report::text(record) }
+    }
+
+    /// That nothing was started at a time of a job.
+    pub fn missed(job: &str, missed: &Missed) -> Told {
+        let summary = format!("{job} missed: {missed}");
+        Told { outcome: MISSED, report: format!("{summary}\n"), summary }
+    }
+}
+
 /// Runs these notices one after the other, each in its own time. What fails is logged and changes no outcome. A run that
 /// stops begins none: the next start sends what is left (RUNS D5).
-pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
+pub async fn notify(run: &Arc<RunState>, told: &Told, places: &[u16]) {
     let is_cut = || run.killed.is_settled() || run.stop_cut.is_settled();
     for place in places.iter().copied() {
         if is_cut() || run.stop.is_settled() {
@@ -50,7 +71,7 @@ pub async fn notify(run: &Arc<RunState>, record: &RunRecord, places: &[u16]) {
             Err("the run was stopped".to_owned())
         };
         pass(Point::NoticeBegins);
-        let work = AssertUnwindSafe(send(run, notice, place, record)).catch_unwind();
+        let work = AssertUnwindSafe(send(run, notice, place, told)).catch_unwind();
         let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
         let sent = work.or(time).or(killed).or(stopped).await;
         pass(Point::NoticeSent);
@@ -71,13 +92,13 @@ fn said(run: &RunState, place: u16, text: &str) {
     run.context.journal.write(&Line::of_run(Level::Error, text).with(&[("notice", &place)]));
 }
 
-async fn send(run: &Arc<RunState>, notice: &Notice, place: u16, record: &RunRecord) -> Result<(), String> {
+async fn send(run: &Arc<RunState>, notice: &Notice, place: u16, told: &Told) -> Result<(), String> {
     let slot = Arc::new(Slot::free(run.world().clone()));
     slot.begin_item(Some(run.world().boot() + ON_FINISH_TIMEOUT), 0);
     let stage = format!("on_finish[{place}]").into();
     let mut cx = ItemContext::new(run.context.clone(), slot, stage, u16::MAX);
     cx.lineage = Lineage::listed(u16::MAX, u64::from(place));
-    let mut facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, record)));
+    let mut facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, told)));
     let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
     match chain::work(&notice.actions, &mut cx, &mut facts, null(), within).await {
         Ok(_) | Err(Stop::Empty) => Ok(()),
@@ -87,12 +108,12 @@ async fn send(run: &Arc<RunState>, notice: &Notice, place: u16, record: &RunReco
 }
 
 /// `run` with what is known only after the run.
-fn facts_after(facts: &RunFacts, record: &RunRecord) -> RunFacts {
+fn facts_after(facts: &RunFacts, told: &Told) -> RunFacts {
     let mut run = facts.run.clone();
     if let Value::Object(fields) = &mut run {
-        fields.insert("outcome".into(), record.outcome.name().into());
-        fields.insert("summary".into(), report::summary_line(record).into());
-        fields.insert("report".into(), report::text(record).into());
+        fields.insert("outcome".into(), told.outcome.into());
+        fields.insert("summary".into(), told.summary.as_str().into());
+        fields.insert("report".into(), told.report.as_str().into());
     }
     RunFacts { params: facts.params.clone(), run, secrets: facts.secrets.clone() }
 }

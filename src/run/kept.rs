@@ -12,21 +12,22 @@ use super::{
     worker::{Child, children},
 };
 use crate::{
-    action::Leftovers,
+    action::{Leftovers, Outputs},
     item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
-    job::{CheckedJob, Job, JobProblems, Stage, Surroundings},
+    job::{CheckedJob, Job, JobProblems, Stage, StageKind, Surroundings},
     limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
-    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError},
+    store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError, Tally},
     world::{
         Boot, World,
         failpoint::{Point, pass},
+        plant::{Bug, planted},
     },
 };
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -190,6 +191,7 @@ pub async fn give_up(
     pass(Point::GivenUp);
     if settled {
         end_strangers(world, &head.run).await;
+        sweep(world, &details).await;
     }
     Ok(settled)
 }
@@ -205,6 +207,7 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     state.rows(&details.head.run).end(RunEnd { notices: notices.clone(), ..so_far }).await?;
     pass(Point::Quarantined);
     end_strangers(world, &details.head.run).await;
+    sweep(world, details).await;
     Ok(notices)
 }
 
@@ -238,10 +241,22 @@ async fn end_strangers(world: &World, run: &str) {
     leftovers.join().await;
 }
 
+/// Removes what the dead process of a run has half written.
+async fn sweep(world: &World, details: &RunDetails) {
+    if let Some(out) = kept_options(details)["out"].as_str() {
+        Outputs::new(world.clone(), out.into(), &details.head.run).sweep().await;
+    }
+}
+
+/// What else a run was started with.
+fn kept_options(details: &RunDetails) -> Value {
+    serde_json::from_str(&details.options).unwrap_or_default()
+}
+
 /// Starts as the run did: with its due and its params, and with its outputs where they were.
 pub fn as_before(options: &mut RunOptions, details: &RunDetails) {
     options.due = jiff::Timestamp::from_millisecond(details.head.due_ms).ok();
-    let kept: Value = serde_json::from_str(&details.options).unwrap_or_default();
+    let kept = kept_options(details);
     if let Some(out) = kept["out"].as_str() {
         options.out = out.into();
     }
@@ -299,6 +314,9 @@ pub fn left(resume: &Resume, now: jiff::Timestamp) -> Option<Duration> {
     let by_wall = head.deadline_ms.map(|deadline| {
         Duration::from_millis(u64::try_from(deadline.saturating_sub(now.as_millisecond())).unwrap_or_default())
     });
+    if planted(Bug::RunTimeAnew) {
+        return head.budget_ms.map(Duration::from_millis);
+    }
     let by_budget = head.budget_ms.map(|budget| Duration::from_millis(budget.saturating_sub(head.ran_ms)));
     by_wall.into_iter().chain(by_budget).min()
 }
@@ -341,7 +359,7 @@ impl RunState {
         let Some((kept, resume)) = self.kept.as_ref().and_then(|kept| Some((kept, kept.resume.as_ref()?))) else {
             return Ok(());
         };
-        let now = self.world().wall().as_millisecond();
+        let mut whole = BTreeSet::new();
         for (place, stage) in self.stages.iter().enumerate() {
             let place = place as u16;
             let mark = resume.details.stages.iter().find(|mark| mark.stage == place);
@@ -352,12 +370,18 @@ impl RunState {
                 }
             }
             let tally = kept.rows.tally(place).await?;
-            stage.arrived.store(tally.counts.items + tally.waiting, Ordering::Release);
-            stage.deferred.store(tally.waiting, Ordering::Release);
-            *stage.counts() = tally.counts;
-            if let Some(began) = mark.and_then(|mark| mark.began) {
+            let waiting = if planted(Bug::DeferredNotResumed) { 0 } else { tally.waiting };
+            stage.arrived.store(tally.counts.items + waiting, Ordering::Release);
+            stage.deferred.store(waiting, Ordering::Release);
+            *stage.counts() = tally.counts.clone();
+            if self.was_settled(kept, place, &tally, &whole).await? {
+                whole.insert(place);
+            } else if let Some(began) = mark.and_then(|mark| mark.began) {
+                // Up to this moment: a slow disk may have taken its time over what came before.
+                let now = self.world().wall().as_millisecond();
                 let by_wall = u64::try_from(now.saturating_sub(began.wall_ms)).unwrap_or_default();
-                let spent = by_wall.max(resume.details.head.ran_ms.saturating_sub(began.ran_ms));
+                let spent = by_wall.max(millis(self.ran()).saturating_sub(began.ran_ms));
+                let spent = if planted(Bug::StageTimeAnew) { 0 } else { spent };
                 let _ = stage.spent.set(Duration::from_millis(spent));
                 stage.began.settle(self.world().boot());
             }
@@ -376,6 +400,31 @@ impl RunState {
             failures.insert((missing.stage, missing.lineage), named);
         }
         Ok(())
+    }
+
+    /// True when earlier passes have settled all that will ever arrive in a stage: its deadline is met, however late it is
+    /// now (RUNS T3). `whole` are the stages before it of which that is so.
+    async fn was_settled(
+        &self,
+        kept: &Kept,
+        place: u16,
+        tally: &Tally,
+        whole: &BTreeSet<u16>,
+    ) -> Result<bool, StoreError> {
+        let plan = self.plan(place);
+        match plan.kind {
+            StageKind::Source => Ok(self.stage(place).listed.load(Ordering::Acquire)),
+            StageKind::Worker if tally.waiting == 0 && plan.from.iter().all(|parent| whole.contains(parent)) => {
+                for parent in &plan.from {
+                    if !kept.rows.unsettled(*parent, place, None, 1).await?.is_empty() {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            // Groups are known when its inputs have ended.
+            StageKind::Worker | StageKind::GatherAll | StageKind::GatherBy(_) => Ok(false),
+        }
     }
 
     /// How long the run has run, in all its passes.
@@ -397,7 +446,8 @@ impl RunState {
     /// and in a run that is not kept (RUNS S10).
     pub async fn state_of(&self, key: &Key) -> Result<Arc<Value>, StoreError> {
         let Some(kept) = self.kept.as_ref().filter(|_| self.job.keeps) else { return Ok(null()) };
-        let found = kept.state.state_of(&self.job.name, key, self.due.as_millisecond()).await?;
+        let due_ms = self.due.as_millisecond() + i64::from(planted(Bug::OwnStateSeen));
+        let found = kept.state.state_of(&self.job.name, key, due_ms).await?;
         Ok(found.map_or_else(null, Arc::new))
     }
 
@@ -431,7 +481,7 @@ impl RunState {
             record: serde_json::to_string(&stored).unwrap_or_default(),
             ended_ms: self.world().wall().as_millisecond(),
             ran_ms: millis(self.ran()),
-            notices: self.notices_after(record.outcome),
+            notices: if planted(Bug::NoticesUnwritten) { Vec::new() } else { self.notices_after(record.outcome) },
         };
         match kept.rows.end(end).await? {
             true => Ok(()),
@@ -465,7 +515,7 @@ pub async fn feed_readers(run: &Arc<RunState>, place: u16) {
                     },
                 };
                 for (index, Child { lineage, key, value }) in given.into_iter().enumerate() {
-                    if item.open.contains(&(index as u32)) {
+                    if item.open.contains(&(index as u32)) || planted(Bug::ResumeRunsDone) {
                         Token::arrive(run, *reader, lineage, key, value).send(run).await;
                     }
                 }

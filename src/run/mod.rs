@@ -31,6 +31,7 @@ pub(crate) use kept::record_so_far;
 pub use kept::{Keeping, Outline, StageOutline, give_up, kept_job};
 pub use options::{After, Preview, RunOptions};
 pub use progress::{Progress, StageProgress};
+pub use retry::{MISSED, Missed};
 pub use rows::StoreChoice;
 pub use state::CancelReason;
 
@@ -45,9 +46,11 @@ use crate::{
     world::{
         BoxFuture, Due, Task, World,
         failpoint::{Point, pass},
+        plant::{Bug, planted},
     },
 };
 use event_listener::Event;
+use finish::Told;
 use futures_lite::{FutureExt, future};
 use kept::Kept;
 use log::Level;
@@ -277,6 +280,7 @@ impl Runner {
         kept::as_before(&mut options, &resume.details);
         options.deadline = kept::left(&resume, self.world.wall());
         let chain = head.chain_first.to_string();
+        let chain = if planted(Bug::KeyOfThePass) { format!("{chain}-{}", head.pass) } else { chain };
         let kept = Kept::new(&self.world, state, &id, &chain, Some(resume));
         options.store = StoreChoice::Kept(kept.rows.clone());
         options.id = Some(id);
@@ -425,8 +429,6 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
-        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same.
-        let late = self.world().until(Due::Boot(self.context.deadline.unwrap_or(self.started)));
         let stopped = async {
             self.stop_cut.wait().await;
         };
@@ -437,11 +439,24 @@ impl RunState {
             pass(Point::Restored);
             self.open_for_outputs().await;
         };
+        // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same. A run that goes on after
+        // its deadline opens first: what was done is counted.
+        let opened = self.started + LEFTOVER_UNKILLABLE_AFTER;
+        let latest = self.context.deadline.map_or(opened, |deadline| deadline.max(opened));
+        let late = async {
+            self.world().until(Due::Boot(latest)).await;
+            if self.kept.as_ref().is_some_and(|kept| kept.resume.is_some()) {
+                self.store_failed(&StoreError::Io("it does not answer".into()));
+            }
+        };
         opening.or(late).or(stopped).await;
         self.run_stages().await;
         self.context.leftovers.join().await;
         self.settle_left().await;
         let mut record = self.record().await;
+        if planted(Bug::ToldEarly) {
+            finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
+        }
         pass(Point::SettleBegins);
         let kept = match record.outcome {
             RunOutcome::Interrupted => self.release().await,
@@ -453,8 +468,11 @@ impl RunState {
         pass(Point::Settled);
         self.say_ended(&record);
         self.settled.store(true, Ordering::Release);
-        finish::notify(&self, &record, &self.notices_after(record.outcome)).await;
-        self.context.leftovers.join().await;
+        // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
+        if record.unsaved.is_none() {
+            finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
+            self.context.leftovers.join().await;
+        }
         self.answered(self.store.end()).await;
         self.let_go().await;
         record
@@ -518,10 +536,11 @@ impl RunState {
                 self.stage(place).ended.settle(self.ran());
                 continue;
             }
-            stages.spawn(self.clone().run_stage(place));
             if self.plan(place).deadline.is_some() {
+                deadline::close_what_is_late(self, place);
                 self.group.spawn(deadline::watch_stage(self.clone(), place));
             }
+            stages.spawn(self.clone().run_stage(place));
         }
         let joined = async {
             if let Err(panic) = stages.join().await {

@@ -1,7 +1,8 @@
 //! What is done of a run that has ended: it is repeated (RUNS S6), or the notices that its process did not send are sent.
 
 use super::{
-    Run, Runner, StartError, facts, finish,
+    Run, Runner, StartError, facts,
+    finish::{self, Told},
     kept::{Keeping, Kept, as_before},
     options::RunOptions,
     rows::StoreChoice,
@@ -13,7 +14,8 @@ use crate::{
     world::failpoint::{Point, pass},
 };
 use futures_lite::future;
-use std::sync::Arc;
+use jiff::Timestamp;
+use std::{fmt, sync::Arc};
 
 /// The first pass of a repetition: what it took over was done by the one before.
 pub const COPY_PASS: u32 = 2;
@@ -84,7 +86,7 @@ impl Runner {
         options.id = Some(id);
         let run = Arc::new(self.state(job, options, Some(kept))?);
         let story = async {
-            finish::notify(&run, &record.record, places).await;
+            finish::notify(&run, &Told::of(&record.record), places).await;
             run.context.leftovers.join().await;
             run.context.journal.close();
         };
@@ -92,6 +94,53 @@ impl Runner {
         Ok(())
     }
 }
+
+impl Runner {
+    /// Sends the notices that a job wants of a time at which nothing was started. Each is sent once, and what fails is logged.
+    ///
+    /// # Errors
+    /// When they cannot be sent for now: as [`Runner::start`].
+    pub async fn notify_missed(
+        &self,
+        job: &Arc<Job>,
+        mut options: RunOptions,
+        missed: &Missed,
+    ) -> Result<(), StartError> {
+        // The same whenever it is told: whoever receives it twice can know.
+        options.id = Some(format!("missed-{}-{}", missed.last.strftime("%Y%m%dT%H%M%SZ"), job.name));
+        options.due = Some(missed.last);
+        let run = Arc::new(self.state(job, options, None)?);
+        finish::notify(&run, &Told::missed(&job.name, missed), &job.notices_of_missed()).await;
+        run.context.leftovers.join().await;
+        run.context.journal.close();
+        Ok(())
+    }
+}
+
+/// A time of a job at which nothing was started, or several of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// When it was due; the last of several.
+    pub last: Timestamp,
+    /// How many there are; `None`: more than were looked at.
+    pub count: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (last, reason) = (self.last.strftime("%Y-%m-%dT%H:%M:%SZ"), &self.reason);
+        match self.count {
+            Some(1) => write!(f, "it was due at {last}, and nothing was started ({reason})"),
+            Some(count) => write!(f, "it was due {count} times, last at {last}, and nothing was started ({reason})"),
+            None => write!(f, "it was due very many times until {last}, and nothing was started ({reason})"),
+        }
+    }
+}
+
+/// How a time at which nothing was started is told of beside outcomes.
+pub const MISSED: &str = "missed";
 
 /// Gathers, which see the whole, and all behind them.
 fn anew(job: &Job) -> Vec<u16> {

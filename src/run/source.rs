@@ -26,16 +26,18 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+/// Where items go whose place in the listing is taken, by one that stood there when an earlier pass listed: behind all others.
+const BEHIND_ALL: u64 = 1 << 62;
+
 /// One thing that a listing gave.
 enum Listed {
     Value(Arc<Value>),
     Bad(Failure),
 }
 
-/// How many values are listed ahead, and taken in at a time: where the store has a part in it, by a `key:` or
-/// in a run that is kept, so many as one commit takes.
-fn batch(run: &RunState, place: u16) -> usize {
-    if run.plan(place).key.is_some() || run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
+/// How many values are listed ahead, and taken in at a time: in a run that is kept as many as one commit takes.
+fn batch(run: &RunState) -> usize {
+    if run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
 }
 
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
@@ -49,7 +51,10 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if stage.began.settle(run.world().boot()) {
         run.note_began(place).await;
     }
-    let listed = Inbox::new(batch(&run, place));
+    if let Some(kept) = run.kept.as_ref().filter(|_| planted(Bug::ListedEarly)) {
+        let _ = kept.rows.listing_done(place).await;
+    }
+    let listed = Inbox::new(batch(&run));
     let list = async {
         list(&run, place, &listed).await;
         listed.close();
@@ -228,16 +233,19 @@ impl Out for Listing<'_> {
 /// Gives each listed value its ordinal and key, settles it as an item of the source, and delivers it. Works on batches of
 /// what is there, so that keys are claimed by hundreds at a time.
 async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
-    // Without a key of its own an item is known by its place; with one, new items take places that no earlier pass gave.
-    let has_key = run.plan(place).key.is_some();
-    let mut ordinal = if has_key { run.stage(place).first_ordinal.load(Ordering::Acquire) } else { 0 };
+    let mut ordinal = 0;
+    let mut aside = Aside::new(run, place);
     let watch = CutWatch::new(run.clone(), place);
-    let (mut taken, most) = (Vec::new(), batch(run, place));
+    let (mut taken, most) = (Vec::new(), batch(run));
     while let Some(first) = listed.drain().await {
         taken.push(first);
         fill(run, listed, &mut taken, most).await;
-        let named = name(run, place, taken.drain(..), &mut ordinal);
-        let claims = match claim(run, place, &named).await {
+        let mut named = name(run, place, taken.drain(..), &mut ordinal);
+        let claims = async {
+            aside.put(run, place, &mut named).await?;
+            claim(run, place, &named).await
+        };
+        let claims = match claims.await {
             Ok(claims) => claims,
             Err(error) => {
                 run.store_failed(&error);
@@ -300,8 +308,36 @@ async fn fill(run: &RunState, listed: &Inbox<Listed>, taken: &mut Vec<Listed>, m
     }
 }
 
+/// A listing that is read again gives its items the places that they had, so that it names them as before. Where another
+/// item has the place, because the listing has changed since, the new one goes behind all (RUNS S3).
+struct Aside {
+    /// The next place behind all; `None` where no earlier pass has listed, or the place is the key.
+    next: Option<u64>,
+}
+
+impl Aside {
+    fn new(run: &RunState, place: u16) -> Aside {
+        let first_free = run.stage(place).first_ordinal.load(Ordering::Acquire);
+        let is_again = first_free > 0 && run.plan(place).key.is_some();
+        Aside { next: is_again.then(|| first_free.max(BEHIND_ALL)) }
+    }
+
+    async fn put(&mut self, run: &RunState, place: u16, named: &mut [Named]) -> Result<(), StoreError> {
+        let Some(next) = &mut self.next else { return Ok(()) };
+        let lineages = named.iter().map(|item| item.lineage.clone()).collect();
+        let taken = run.rows().await?.settled(place, lineages).await?;
+        for (item, _) in named.iter_mut().zip(taken).filter(|(_, taken)| *taken) {
+            item.lineage = Lineage::listed(place, *next);
+            *next += 1;
+        }
+        Ok(())
+    }
+}
+
 /// A listed value with its identity and its name.
 struct Named {
+    /// Its place in this reading of the listing, from 0.
+    at: u64,
     lineage: Lineage,
     key: Key,
     value: Result<Arc<Value>, Failure>,
@@ -314,14 +350,14 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
         *ordinal += 1;
         let lineage = Lineage::listed(place, at);
         let item = match listed {
-            Listed::Bad(failure) => Named { lineage, key: Key::nameless(at), value: Err(failure) },
+            Listed::Bad(failure) => Named { at, lineage, key: Key::nameless(at), value: Err(failure) },
             Listed::Value(value) => match &run.plan(place).key {
-                None => Named { lineage, key: Key::ordinal(at), value: Ok(value) },
+                None => Named { at, lineage, key: Key::ordinal(at), value: Ok(value) },
                 Some(template) => {
                     let facts = Facts::new(value.clone(), Key::ordinal(at), run.facts.clone());
                     match render_key(template, &facts) {
-                        Ok(key) => Named { lineage, key, value: Ok(value) },
-                        Err(failure) => Named { lineage, key: Key::nameless(at), value: Err(failure) },
+                        Ok(key) => Named { at, lineage, key, value: Ok(value) },
+                        Err(failure) => Named { at, lineage, key: Key::nameless(at), value: Err(failure) },
                     }
                 }
             },
@@ -353,7 +389,7 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> O
         return None;
     }
     run.arrive(place);
-    let Named { lineage, key, value } = item;
+    let Named { at, lineage, key, value } = item;
     let end = |outcome, message| End {
         lineage: &lineage,
         key: &key,
@@ -371,12 +407,11 @@ async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> O
             return None;
         }
         (Ok(value), Claim::Taken { lineage: first, .. }) => {
-            let message = format!(
-                "item {} of the listing has the key `{}` of item {}: the first one keeps it",
-                lineage.ordinal() + 1,
-                key,
-                first.ordinal() + 1
-            );
+            let first = match first.ordinal() {
+                BEHIND_ALL.. => "of one before it".to_owned(),
+                ordinal => format!("of item {}", ordinal + 1),
+            };
+            let message = format!("item {} of the listing has the key `{key}` {first}: the first one keeps it", at + 1);
             let inputs = if run.stage(place).keep_inputs { vec![(*value).clone()] } else { Vec::new() };
             let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
             run.settle(place, end, inputs).await;

@@ -33,6 +33,8 @@ pub struct FiringRow {
     pub reason: Option<String>,
     /// When this was written.
     pub told_ms: i64,
+    /// Somebody is still to be told of it.
+    pub to_tell: bool,
 }
 
 /// How far the times of a job were considered. Who writes it knows what stands in it.

@@ -5,7 +5,10 @@ use super::kept::{
     Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Retained, Retention, RowHead, RowQuery,
     RunDetails, RunEnd, RunEvent, RunHead, TakenOver, Tally, Unsettled,
 };
-use crate::item::{Key, Lineage, Outcome, OutputRecord, Value};
+use crate::{
+    item::{Key, Lineage, Outcome, OutputRecord, Value},
+    world::plant::{Bug, planted},
+};
 use std::{fmt, sync::Arc};
 
 /// One item in one stage (RUNS S1).
@@ -269,12 +272,16 @@ pub enum Request {
     /// The id of this store, made when it was. Answer: `Texts`, one.
     Instance,
 
-    /// The times of a job were considered: its mark, and the firings that came of it, which are written once (one that is
+    /// The times of jobs were considered: their marks, and the firings that came of it, which are written once (one that is
     /// there, or has a run, stays as it is). Committed before the answer. Answer: `Done`.
-    Consider(Mark, Vec<FiringRow>),
-    /// A firing of a job that waits starts no run: how it ended, why, and when that was said. Committed before the answer.
-    /// Answer: `Changed`.
-    EndFiring(String, String, FiringEnd, String, i64),
+    Consider(Vec<Mark>, Vec<FiringRow>),
+    /// A firing of a job that waits starts no run: how it ended, why, when that was said, and whether somebody is to be told.
+    /// Committed before the answer. Answer: `Changed`.
+    EndFiring(String, String, FiringEnd, String, (i64, bool)),
+    /// Everybody was told of a firing of a job. Committed before the answer. Answer: `Changed`.
+    FiringTold(String, String),
+    /// Firings that somebody is still to be told of, in the order in which they came, at most so many. Answer: `Firings`.
+    FiringsToTell(usize),
     /// The marks of all jobs, by name. Answer: `Marks`.
     Marks,
     /// Firings that wait, oldest first, at most so many. Answer: `Firings`.
@@ -308,6 +315,7 @@ impl Request {
                 | Request::Instance
                 | Request::Marks
                 | Request::WaitingFirings(_)
+                | Request::FiringsToTell(_)
                 | Request::PastFirings(..)
         )
     }
@@ -316,6 +324,11 @@ impl Request {
 impl Request {
     /// True when its answer waits until all is committed.
     pub(super) fn is_committed(&self) -> bool {
+        match self {
+            Request::Flush(_) if planted(Bug::AcknowledgedEarly) => return false,
+            Request::Begin(_) if planted(Bug::ClaimNotDurable) => return false,
+            _ => {}
+        }
         matches!(
             self,
             Request::Flush(_)
@@ -328,6 +341,7 @@ impl Request {
                 | Request::CopyForRetry(..)
                 | Request::Consider(..)
                 | Request::EndFiring(..)
+                | Request::FiringTold(..)
         )
     }
 
@@ -390,7 +404,7 @@ pub enum Reply {
     Retained(Retained),
     /// Of `Marks`.
     Marks(Vec<Mark>),
-    /// Of `WaitingFirings` and `PastFirings`, with their numbers.
+    /// Of `WaitingFirings`, `FiringsToTell` and `PastFirings`, with their numbers.
     Firings(Vec<(u64, FiringRow)>),
 }
 

@@ -131,23 +131,35 @@ impl State {
         }
     }
 
-    /// Keeps how far the times of a job were considered, and the firings that came of it: one that is there, or has a run,
+    /// Keeps how far the times of jobs were considered, and the firings that came of it: one that is there, or has a run,
     /// stays as it is. On the disk before this returns.
-    pub async fn consider(&self, mark: Mark, firings: Vec<FiringRow>) -> Result<(), StoreError> {
-        done(self.store.call(Request::Consider(mark, firings)).await?)
+    pub async fn consider(&self, marks: Vec<Mark>, firings: Vec<FiringRow>) -> Result<(), StoreError> {
+        done(self.store.call(Request::Consider(marks, firings)).await?)
     }
 
-    /// A firing that waits starts no run. On the disk before this returns; false when none waits.
+    /// A firing that waits starts no run; when that is said, and whether somebody is to be told of it. On the disk before this
+    /// returns; false when none waits.
     pub async fn end_firing(
         &self,
         job: &str,
         key: &str,
         end: FiringEnd,
         reason: &str,
-        now_ms: i64,
+        told: (i64, bool),
     ) -> Result<bool, StoreError> {
-        let request = Request::EndFiring(job.to_owned(), key.to_owned(), end, reason.to_owned(), now_ms);
+        let request = Request::EndFiring(job.to_owned(), key.to_owned(), end, reason.to_owned(), told);
         changed(self.store.call(request).await?)
+    }
+
+    /// Everybody was told of a firing. On the disk before this returns; false when nobody was to be told.
+    pub async fn firing_told(&self, job: &str, key: &str) -> Result<bool, StoreError> {
+        changed(self.store.call(Request::FiringTold(job.to_owned(), key.to_owned())).await?)
+    }
+
+    /// The first firings that somebody is still to be told of.
+    pub async fn firings_to_tell(&self) -> Result<Vec<FiringRow>, StoreError> {
+        let firings = firings(self.store.call(Request::FiringsToTell(PAGE_ROWS)).await?)?;
+        Ok(firings.into_iter().map(|(_, firing)| firing).collect())
     }
 
     /// How far the times of each job were considered, by name.

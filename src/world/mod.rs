@@ -5,10 +5,12 @@
 //! names `Instant::now`, `SystemTime::now`, `smol::Timer`, `smol::spawn` or `smol::unblock`.
 //!
 //! The files: `real` (the operating system), `answer` (a result on its way from a pool), `timerfd` (its sleepers on the kernel's timers), `threads` (pools
-//! for computations that may never end and for blocking calls), `sim` (the simulated world), `plant` (mistakes that our own
-//! tests plant), `failpoint` (points at which they let a process die), `tests` (one contract, held against both worlds).
+//! for computations that may never end and for blocking calls), `names` (names that outlive a power cut), `sim` (the simulated
+//! world), `plant` (mistakes that our own tests plant), `failpoint` (points at which they let a process die), `tests` (one
+//! contract, held against both worlds).
 
 mod answer;
+mod names;
 #[macro_use]
 pub mod plant;
 pub mod failpoint;
@@ -19,6 +21,9 @@ mod tests;
 mod threads;
 mod timerfd;
 
+pub use names::sync_above;
+
+use crate::limits::{SCARCE_TRIES, SCARCE_WAIT, SCARCE_WAIT_MAX};
 use event_listener::Event;
 use std::{
     fmt,
@@ -145,10 +150,11 @@ pub trait Ports: Send + Sync + 'static {
     fn block(&self, work: Box<dyn FnOnce() + Send>) -> Withdraw;
     /// Ready when the wall clock reads `due`, or when it was set while this waited.
     fn until_wall(&self, due: jiff::Timestamp) -> BoxFuture<'static, WallWake>;
-    /// Runs a computation that may never end on a thread of the CPU pool; simulated: at once, in place. `None`, without
-    /// running it, when all the pool's threads are taken by computations that were abandoned. Work that was taken may
-    /// still be dropped without being run, when the last thread is lost while it waits in the queue.
-    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> Option<Computation>;
+    /// Runs a computation that may never end on a thread of the CPU pool; simulated: at once, in place. An error, without
+    /// running it, when all the pool's threads are taken by computations that were abandoned, or not one can be had: then it
+    /// is given back. Work that was taken may still be dropped without being run, when the last thread is lost while it waits
+    /// in the queue.
+    fn compute(&self, work: Work) -> Result<Computation, Option<Work>>;
     /// Says that nobody waits for this computation any more. One that has not begun is dropped and never runs; the thread
     /// of one that runs is counted as lost until it ends; one that has ended is left alone.
     fn abandon(&self, computation: Computation);
@@ -160,6 +166,9 @@ pub trait Ports: Send + Sync + 'static {
     /// Whether so many threads of the CPU pool are lost that no more are replaced.
     fn degraded(&self) -> bool;
 }
+
+/// What a thread is given.
+type Work = Box<dyn FnOnce() + Send>;
 
 /// A cheap handle to the ports.
 #[derive(Clone)]
@@ -325,17 +334,30 @@ impl World {
     }
 
     /// Runs a computation (jq, a template) on the CPU pool and gives its result, or `None` when every thread of the pool
-    /// is lost to computations that never ended. A panic in it goes on in the caller.
+    /// is lost to computations that never ended. Where the system refuses a thread for now it is asked again, as for a child.
+    /// A panic in it goes on in the caller.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the computation: one that has not begun never runs; the result of one that runs is
     /// ignored, its thread counted as lost until it ends.
     pub async fn compute<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (giver, taker) = answer::answer();
-        let computation = self.0.compute(Box::new(move || {
+        let mut submitted = self.0.compute(Box::new(move || {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             giver.give(result);
-        }))?;
+        }));
+        let (mut tries, mut wait) = (0, SCARCE_WAIT);
+        let computation = loop {
+            match submitted {
+                Ok(computation) => break computation,
+                Err(Some(work)) if !self.degraded() && tries < SCARCE_TRIES => {
+                    self.sleep(wait).await;
+                    (tries, wait) = (tries + 1, (wait * 2).min(SCARCE_WAIT_MAX));
+                    submitted = self.0.compute(work);
+                }
+                Err(_) => return None,
+            }
+        };
         let mut waiting = Waiting { ports: &*self.0, computation, taker, answered: false };
         let answer = waiting.taker.take().await;
         waiting.answered = true;

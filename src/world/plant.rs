@@ -100,6 +100,54 @@ listed! {
         IncompleteForgotten,
         /// Of the senders that wait for room, the one that came last goes in first.
         SendersOvertake,
+        /// Nothing of the state is synced (`synchronous=OFF`).
+        StateUnsynced,
+        /// The log of the state is synced before it is copied into the file, not with each commit (`synchronous=NORMAL`).
+        StateSyncedLate,
+        /// An output gets its name before its bytes are synced.
+        OutputUnsynced,
+        /// The folder of an output is not synced when the output has its name.
+        OutputNameUnsynced,
+        /// A new folder is used before the folder that its name stands in is synced.
+        FolderNameUnsynced,
+        /// The beginning of a run is answered before it is on the disk.
+        ClaimNotDurable,
+        /// A flush is answered before what it waits for is on the disk.
+        AcknowledgedEarly,
+        /// A resumed run works once more on what one of several values of an item came to.
+        ResumeRunsDone,
+        /// The attempts that an item had before it waited in the store are forgotten by a resume.
+        AttemptsForgotten,
+        /// What must not be repeated after a crash is begun before the disk knows of it.
+        HoldNotCommitted,
+        /// A listing is marked as ended before its items are on the disk.
+        ListedEarly,
+        /// Every crash counts towards the quarantine, whatever was done since the one before.
+        EveryCrashCounts,
+        /// A repetition takes over what has failed as if it were done.
+        RetryCopiesFailed,
+        /// `state` shows what a run with the same due has kept.
+        OwnStateSeen,
+        /// The idempotency keys of a resumed run are those of the pass, not of the chain.
+        KeyOfThePass,
+        /// Items that wait in the store are not taken up by a resume.
+        DeferredNotResumed,
+        /// The deadline of a stage begins anew in a resumed run.
+        StageTimeAnew,
+        /// The deadline of the run begins anew in a resumed run.
+        RunTimeAnew,
+        /// The notices that follow an end are not written with it.
+        NoticesUnwritten,
+        /// The notices are sent before the end of the run is on the disk.
+        ToldEarly,
+        /// What a source missed stays when its listing is read again.
+        RelistKeepsMissing,
+        /// A process whose lock is held is taken for dead.
+        LockNotAsked,
+        /// One row of a key that is forgotten stays.
+        ForgetLeavesRow,
+        /// A firing that has begun is begun again.
+        BegunTwice,
         /// The daemon begins the run of a firing without its identity: it may begin once more.
         FiringUnnamed,
         /// Times that became due are not written down, only that they were considered.
@@ -140,21 +188,40 @@ listed! {
 }
 
 impl Bug {
+    /// It is made by what is kept of runs, over crashes, and not by the engine of one run.
+    pub const fn is_of_what_is_kept(self) -> bool {
+        self as usize >= Bug::ClaimNotDurable as usize && !self.is_of_the_daemon()
+    }
+
     /// It is one of the daemon, not of a run.
     pub const fn is_of_the_daemon(self) -> bool {
         self as usize >= Bug::FiringUnnamed as usize
     }
 }
 
+impl Bug {
+    /// Those that only a power cut shows: the simulation has no disk.
+    pub const OF_THE_DISK: &[Bug] = &[
+        Bug::StateUnsynced,
+        Bug::StateSyncedLate,
+        Bug::OutputUnsynced,
+        Bug::OutputNameUnsynced,
+        Bug::FolderNameUnsynced,
+    ];
+}
+
+#[cfg(feature = "plant")]
+static PLANTED_EVERYWHERE: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
+
 #[cfg(feature = "plant")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
 }
 
-/// True while this mistake is planted, on this thread.
+/// True while this mistake is planted, on this thread or in the whole process.
 #[cfg(feature = "plant")]
 pub fn planted(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get() == Some(bug) || PLANTED_EVERYWHERE.get() == Some(&bug)
 }
 
 /// True while this mistake is planted: never, without the feature `plant`.
@@ -162,6 +229,35 @@ pub fn planted(bug: Bug) -> bool {
 pub const fn planted(_: Bug) -> bool {
     false
 }
+
+/// Plants the bug of this name in the whole process, for good. False when there is none, or one is planted.
+#[cfg(feature = "plant")]
+pub fn everywhere(name: &str) -> bool {
+    let bug = Bug::ALL.iter().find(|bug| format!("{bug:?}") == name);
+    bug.is_some_and(|bug| PLANTED_EVERYWHERE.set(*bug).is_ok())
+}
+
+/// What is planted on this thread, for one that it starts.
+#[cfg(feature = "plant")]
+pub fn planted_here() -> Option<Bug> {
+    PLANTED.get()
+}
+
+/// What is planted on this thread: nothing, without the feature `plant`.
+#[cfg(not(feature = "plant"))]
+pub const fn planted_here() -> Option<Bug> {
+    None
+}
+
+/// Plants what [`planted_here`] gave on the thread that was started.
+#[cfg(feature = "plant")]
+pub fn plant_here(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Does nothing, without the feature `plant`.
+#[cfg(not(feature = "plant"))]
+pub const fn plant_here(_: Option<Bug>) {}
 
 /// Runs `work` while `bug` is planted on this thread, also when it panics.
 #[cfg(feature = "plant")]

@@ -17,7 +17,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw,
+    Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw, Work,
     threads::ThreadPool,
     timerfd::{KernelClock, Place, Sleepers, duration},
 };
@@ -98,7 +98,7 @@ impl Ports for Real {
         let pool = self.blocking.clone();
         let submitted = pool.submit(work);
         Withdraw::new(move || {
-            if let Some(work) = submitted {
+            if let Ok(work) = submitted {
                 pool.abandon(work);
             }
         })
@@ -108,7 +108,7 @@ impl Ports for Real {
         Box::pin(until_wall(self.wall.clone(), due))
     }
 
-    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> Option<Computation> {
+    fn compute(&self, work: Work) -> Result<Computation, Option<Work>> {
         self.cpu.submit(work)
     }
 

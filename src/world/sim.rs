@@ -39,7 +39,7 @@ use std::{
 use async_task::Runnable;
 use jiff::Timestamp;
 
-use super::{Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw, World};
+use super::{Alarm, Awake, Boot, BoxFuture, Computation, Due, Ports, Task, WallWake, Withdraw, Work, World};
 use crate::limits::SIM_STEPS_MAX;
 
 /// Where the wall clock of a new simulation starts: 2026-11-23T02:30:00Z.
@@ -602,11 +602,11 @@ impl Ports for SimWorld {
         Box::pin(until_wall(self.0.clone(), due))
     }
 
-    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> Option<Computation> {
+    fn compute(&self, work: Work) -> Result<Computation, Option<Work>> {
         let (id, endless) = {
             let mut state = self.0.state();
             if state.cpu_lost {
-                return None;
+                return Err(None);
             }
             let endless = state.endless > 0;
             state.endless -= usize::from(endless);
@@ -625,7 +625,7 @@ impl Ports for SimWorld {
             }
         }));
         self.0.state().computations.insert(id, task);
-        Some(Computation(id))
+        Ok(Computation(id))
     }
 
     fn abandon(&self, Computation(id): Computation) {

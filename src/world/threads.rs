@@ -19,11 +19,8 @@ use std::{
     time::Duration,
 };
 
-use super::Computation;
+use super::{Computation, Work};
 use crate::limits::POOL_STACK_BYTES;
-
-/// What a thread is given.
-pub(super) type Work = Box<dyn FnOnce() + Send>;
 
 /// The pool; dropping it drops what waits and lets the threads end after what they run.
 pub(super) struct ThreadPool {
@@ -71,8 +68,9 @@ impl ThreadPool {
         ThreadPool { shared: Arc::new(Shared { name, size: size.max(1), refuses: false, idle_end, state, wake }) }
     }
 
-    /// Queues `work`; `None`, dropping it, when every thread is lost and no further one may or can be started.
-    pub(super) fn submit(&self, work: Work) -> Option<Computation> {
+    /// Queues `work`. Given back when every thread is lost and no further one may be started, or none can be for now; in
+    /// the pool of blocking calls it is done here then, and nothing is given back.
+    pub(super) fn submit(&self, work: Work) -> Result<Computation, Option<Work>> {
         let mut state = self.shared.lock();
         let id = state.next;
         state.next += 1;
@@ -84,16 +82,17 @@ impl ThreadPool {
         let wakes = state.idle > 0;
         drop(state);
         if let Some(work) = refused {
-            if !self.shared.refuses {
-                // Not one thread can be had: better late here than never.
-                work();
+            if self.shared.refuses {
+                return Err(Some(work));
             }
-            return None;
+            // Not one thread can be had: better late here than never.
+            work();
+            return Err(None);
         }
         if wakes {
             self.shared.wake.notify_one();
         }
-        Some(Computation(id))
+        Ok(Computation(id))
     }
 
     /// See [`super::Ports::abandon`].
@@ -228,14 +227,15 @@ mod tests {
         let id = pool.submit(Box::new(move || {
             begin.send(()).unwrap();
             let _ = ended.recv();
-        }))?;
+        }));
+        let id = id.ok()?;
         begun.recv().unwrap();
         Some(Endless { id, end })
     }
 
     fn answers(pool: &ThreadPool) -> bool {
         let (sender, receiver) = mpsc::channel();
-        pool.submit(Box::new(move || sender.send(()).unwrap())).is_some() && receiver.recv().is_ok()
+        pool.submit(Box::new(move || sender.send(()).unwrap())).is_ok() && receiver.recv().is_ok()
     }
 
     fn wait_until(pool: &ThreadPool, ready: impl Fn(&State) -> bool) {
@@ -273,7 +273,7 @@ mod tests {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
         let busy = endless(&pool).unwrap();
         let (sender, receiver) = mpsc::channel();
-        let queued = pool.submit(Box::new(move || sender.send(()).unwrap())).unwrap();
+        let queued = pool.submit(Box::new(move || sender.send(()).unwrap())).ok().unwrap();
         pool.abandon(queued);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError), "dropped at once");
         busy.end.send(()).unwrap();
@@ -287,7 +287,7 @@ mod tests {
         let busy = endless(&pool).unwrap();
         pool.abandon(busy.id);
         let (sender, receiver) = mpsc::channel();
-        assert!(pool.submit(Box::new(move || sender.send(()).unwrap())).is_some(), "not refused");
+        assert!(pool.submit(Box::new(move || sender.send(()).unwrap())).is_ok(), "not refused");
         busy.end.send(()).unwrap();
         assert_eq!(receiver.recv(), Ok(()));
     }
@@ -297,7 +297,7 @@ mod tests {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
         let busy = endless(&pool).unwrap();
         let (sender, receiver) = mpsc::channel::<()>();
-        pool.submit(Box::new(move || sender.send(()).unwrap())).unwrap();
+        pool.submit(Box::new(move || sender.send(()).unwrap())).ok().unwrap();
         pool.abandon(busy.id);
         pool.abandon(busy.id);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError));
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_panic_costs_no_thread() {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
-        pool.submit(Box::new(|| panic!("planned"))).unwrap();
+        pool.submit(Box::new(|| panic!("planned"))).ok().unwrap();
         assert!(answers(&pool));
         assert_eq!(pool.shared.lock().threads, 1);
     }

@@ -350,7 +350,7 @@ fn may_be_killed(stored: Option<&Stored>) -> bool {
 fn wait_for_the_moment(going: &mut Going, dice: &mut fastrand::Rng, takes: Duration) {
     let (says, longer) = match dice.usize(0..10) {
         0..2 => return thread::sleep(takes.mul_f64(dice.f64())),
-        2..7 => (BEGUN, takes),
+        2..7 => (BEGUN, takes.mul_f64(0.8)),
         7 => (LISTED, Duration::from_millis(2)),
         8 => (WORKED, Duration::from_millis(2)),
         _ => (REPORTED, Duration::from_micros(300)),
@@ -363,9 +363,10 @@ fn wait_for_the_moment(going: &mut Going, dice: &mut fastrand::Rng, takes: Durat
 fn five_hundred_kills_lose_nothing_and_repeat_only_what_was_not_on_the_disk() {
     let seed = std::env::var("LAMPLIGHTER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(18);
     let lanes = [
-        vendor("slow vendor", 200, 4, "0.1", 270),
+        vendor("slow vendor", 200, 4, "0.1", 140),
+        vendor("one worker", 100, 1, "0.05", 140),
         vendor("fast vendor", 1200, 16, "0", 50),
-        children("children", 60, 4, 180),
+        children("children", 60, 4, 170),
     ];
     let seen: Vec<Seen> = thread::scope(|scope| {
         let going: Vec<_> = lanes.iter().map(|lane| scope.spawn(|| lane.go(seed))).collect();

@@ -18,6 +18,7 @@ mod left;
 mod memory;
 mod newcomer;
 mod nights;
+mod power;
 mod resume;
 mod samples;
 mod schedule;

@@ -108,7 +108,12 @@ fn left_by_a_kill(how: &[&str]) {
 }
 
 #[test]
-fn temporary_files_of_a_killed_run_are_gone_when_it_goes_on_and_those_of_others_stay() {
+fn temporary_files_of_a_killed_run_are_gone_after_the_next_one_and_those_of_others_stay() {
+    left_half_written(true);
+    left_half_written(false);
+}
+
+fn left_half_written(resumed: bool) {
     let place = Place::with_job("night", JOB);
     killed(&place, 5);
     let history = place.run(&["history", "--format", "json"]).exits(0).json();
@@ -116,8 +121,10 @@ fn temporary_files_of_a_killed_run_are_gone_when_it_goes_on_and_those_of_others_
     let half = format!("out/deep/er/.lamplighter-{run}-0123456789abcdef.tmp");
     place.write(&half, "half a report");
     place.write("out/deep/.lamplighter-another-0123456789abcdef.tmp", "of a run that may be alive");
-    place.run(&["run", "night", "--resume"]).exits(0);
-    assert!(!place.path(&half).exists());
+    // Also when nobody goes on with it.
+    let how = if resumed { &["run", "night", "--resume"][..] } else { &["run", "night"] };
+    place.run(how).exits(0);
+    assert!(!place.path(&half).exists(), "{how:?}");
     assert!(place.path("out/deep/.lamplighter-another-0123456789abcdef.tmp").exists());
 }
 

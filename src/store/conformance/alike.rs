@@ -206,7 +206,18 @@ fn above() -> impl Strategy<Value = Request> {
         (job(), "[ab]", 0..99_i64, 0..3_u8, prop::option::of(1..9_u64)).prop_map(|(job, key, due_ms, end, count)| {
             let end = [FiringEnd::Waiting, FiringEnd::Skipped, FiringEnd::Missed][usize::from(end)];
             let trigger = "schedule".into();
-            FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count, end, reason: None, told_ms: due_ms }
+            FiringRow {
+                job,
+                key,
+                trigger,
+                due_ms,
+                last_ms: due_ms,
+                count,
+                end,
+                reason: None,
+                told_ms: due_ms,
+                to_tell: count.is_none(),
+            }
         });
     let runs = prop_oneof![
         4 => new().prop_map(Request::Begin),
@@ -228,11 +239,13 @@ fn above() -> impl Strategy<Value = Request> {
         }),
         1 => Just(Request::Instance),
         3 => (job(), "[ab]", prop::collection::vec(firing, 0..3))
-            .prop_map(|(job, text, firings)| Request::Consider(Mark { job, text }, firings)),
+            .prop_map(|(job, text, firings)| Request::Consider(vec![Mark { job, text }], firings)),
         1 => (job(), "[ab]", any::<bool>(), 0..99_i64).prop_map(|(job, key, missed, now_ms)| {
             let end = if missed { FiringEnd::Missed } else { FiringEnd::Skipped };
-            Request::EndFiring(job, key, end, "why".into(), now_ms)
+            Request::EndFiring(job, key, end, "why".into(), (now_ms, missed))
         }),
+        1 => (job(), "[ab]").prop_map(|(job, key)| Request::FiringTold(job, key)),
+        1 => (0..4_usize).prop_map(Request::FiringsToTell),
         1 => Just(Request::Marks),
         1 => (0..4_usize).prop_map(Request::WaitingFirings),
         1 => (prop::option::of(job()), prop::option::of(0..5_u64), 0..4_usize)

@@ -46,7 +46,18 @@ pub(super) fn an_end(outcome: RunOutcome) -> RunEnd {
 
 fn firing(key: &str, due_ms: i64, end: FiringEnd) -> FiringRow {
     let (job, trigger, key) = ("nightly".into(), "schedule".into(), key.into());
-    FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason: None, told_ms: 40 }
+    FiringRow {
+        job,
+        key,
+        trigger,
+        due_ms,
+        last_ms: due_ms,
+        count: Some(1),
+        end,
+        reason: None,
+        told_ms: 40,
+        to_tell: false,
+    }
 }
 
 fn key(text: &str) -> Key {
@@ -98,9 +109,9 @@ promises! {
         block_on(async {
             let mark = |text: &str| Mark { job: "nightly".into(), text: text.into() };
             let all = vec![firing("1", 10, FiringEnd::Missed), firing("3", 30, FiringEnd::Waiting), firing("2", 20, FiringEnd::Waiting)];
-            state.consider(mark("one"), all.clone()).await.unwrap();
+            state.consider(vec![mark("one")], all.clone()).await.unwrap();
             // Considered once more, as after a crash: what is there stays as it is.
-            state.consider(mark("two"), vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
+            state.consider(vec![mark("two")], vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
             assert_eq!(state.marks().await.unwrap(), [mark("two")]);
             let keys = |rows: Vec<FiringRow>| rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
             assert_eq!(keys(state.waiting_firings().await.unwrap()), ["2", "3"]);
@@ -110,14 +121,19 @@ promises! {
             let of = |run: &str, key: &str| NewRun { fire_key: Some(key.into()), ..new_run(run, "nightly") };
             assert_eq!(state.begin(of("a", "2")).await, Ok(Begun::Now));
             assert_eq!(state.begin(of("b", "1")).await, Ok(Begun::Settled), "it was missed");
-            assert_eq!(state.end_firing("nightly", "2", FiringEnd::Skipped, "overlap", 50).await, Ok(false), "it runs");
-            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Skipped, "overlap", 50).await, Ok(true));
-            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Missed, "down", 51).await, Ok(false), "once");
+            assert_eq!(state.end_firing("nightly", "2", FiringEnd::Skipped, "overlap", (50, true)).await, Ok(false), "it runs");
+            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Skipped, "overlap", (50, true)).await, Ok(true));
+            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Missed, "down", (51, true)).await, Ok(false), "once");
             assert_eq!(state.begin(of("c", "3")).await, Ok(Begun::Settled));
             assert_eq!(state.waiting_firings().await.unwrap(), []);
             // One that has a run is not considered again.
-            state.consider(mark("three"), vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
+            state.consider(vec![mark("three")], vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
             assert_eq!(state.waiting_firings().await.unwrap(), []);
+
+            // Whoever is to be told of one is told once.
+            assert_eq!(keys(state.firings_to_tell().await.unwrap()), ["3"]);
+            assert_eq!((state.firing_told("nightly", "3").await, state.firing_told("nightly", "3").await), (Ok(true), Ok(false)));
+            assert_eq!(state.firings_to_tell().await.unwrap(), []);
 
             let page = state.past_firings(Some("nightly"), None, 1).await.unwrap();
             let (number, newest) = &page[0];

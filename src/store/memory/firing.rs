@@ -17,8 +17,8 @@ pub(super) struct Firings {
 }
 
 impl State {
-    pub fn consider(&mut self, mark: Mark, firings: Vec<FiringRow>) {
-        self.firings.marks.insert(mark.job, mark.text);
+    pub fn consider(&mut self, marks: Vec<Mark>, firings: Vec<FiringRow>) {
+        self.firings.marks.extend(marks.into_iter().map(|mark| (mark.job, mark.text)));
         for firing in firings {
             let has_run = self
                 .in_order()
@@ -38,11 +38,22 @@ impl Firings {
         found.map(|(number, _)| *number)
     }
 
-    pub fn end(&mut self, job: &str, key: &str, end: FiringEnd, reason: String, now_ms: i64) -> bool {
+    pub fn end(&mut self, job: &str, key: &str, end: FiringEnd, reason: String, told: (i64, bool)) -> bool {
         let found = self.find(job, key).and_then(|number| self.rows.get_mut(&number));
         let Some(row) = found.filter(|row| row.end == FiringEnd::Waiting) else { return false };
-        (row.end, row.reason, row.told_ms) = (end, Some(reason), now_ms);
+        (row.end, row.reason) = (end, Some(reason));
+        (row.told_ms, row.to_tell) = told;
         true
+    }
+
+    pub fn told(&mut self, job: &str, key: &str) -> bool {
+        let found = self.find(job, key).and_then(|number| self.rows.get_mut(&number));
+        found.is_some_and(|row| std::mem::take(&mut row.to_tell))
+    }
+
+    pub fn to_tell(&self, limit: usize) -> Vec<(u64, FiringRow)> {
+        let rows = self.rows.iter().filter(|(_, row)| row.to_tell);
+        rows.take(limit).map(|(number, row)| (*number, row.clone())).collect()
     }
 
     /// The firing is a run from now on. False when it was skipped or missed.

@@ -208,6 +208,8 @@ impl State {
     fn write(&mut self, request: Request, asker: &Asker<'_>) -> Result<Reply, StoreError> {
         match request {
             Request::AssignGroups(run, gather, members) => {
+                // A run is there from the first that is written of it, were it nothing.
+                self.run(&run);
                 members.into_iter().try_for_each(|member| self.assign(&run, gather, member))?;
             }
             Request::RecordOutput(run, output) => {
@@ -218,6 +220,7 @@ impl State {
                 return Ok(Reply::Claim(self.claim_key(&run, stage, key, lineage)?));
             }
             Request::ClaimKeys(run, stage, keys) => {
+                self.run(&run);
                 let claims = keys.into_iter().map(|(key, lineage)| self.claim_key(&run, stage, key, lineage));
                 return Ok(Reply::Claims(claims.collect::<Result<_, _>>()?));
             }
@@ -251,10 +254,11 @@ impl State {
             Request::CopyForRetry(plan, new) => return Ok(Reply::Copied(self.copy_for_retry(&plan, &new, asker)?)),
             Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
             Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
-            Request::Consider(mark, firings) => self.consider(mark, firings),
-            Request::EndFiring(job, key, end, reason, now_ms) => {
-                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, now_ms)));
+            Request::Consider(marks, firings) => self.consider(marks, firings),
+            Request::EndFiring(job, key, end, reason, told) => {
+                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, told)));
             }
+            Request::FiringTold(job, key) => return Ok(Reply::Changed(self.firings.told(&job, &key))),
             _ => {}
         }
         Ok(Reply::Done)
@@ -293,6 +297,7 @@ impl State {
             Request::StateOf(job, key, due_ms) => self.state_of(job, key, due_ms).map(Reply::Kept),
             Request::Instance => Ok(Reply::Texts(vec![String::new()])),
             Request::Marks => Ok(Reply::Marks(self.firings.marks())),
+            Request::FiringsToTell(limit) => Ok(Reply::Firings(self.firings.to_tell(limit))),
             Request::WaitingFirings(limit) => Ok(Reply::Firings(self.firings.waiting(limit))),
             Request::PastFirings(job, before, limit) => {
                 Ok(Reply::Firings(self.firings.past(job.as_deref(), before, limit)))

@@ -10,6 +10,7 @@ use crate::{
         crash::{Crashes, rebase, rebased},
         sqlite::is_taken_over,
     },
+    world::plant::{Bug, planted},
 };
 use std::{
     collections::BTreeSet,
@@ -72,8 +73,11 @@ impl State {
         if let Some(head) = self.head(&new.run) {
             return Begun::Before(head.shown(asker));
         }
-        let same_firing =
-            |head: &&Head| new.fire_key.is_some() && (&head.new.job, &head.new.fire_key) == (&new.job, &new.fire_key);
+        let same_firing = |head: &&Head| {
+            new.fire_key.is_some()
+                && !planted(Bug::BegunTwice)
+                && (&head.new.job, &head.new.fire_key) == (&new.job, &new.fire_key)
+        };
         if let Some(before) = self.in_order().filter_map(|run| run.head.as_ref()).find(same_firing) {
             return Begun::Before(before.shown(asker));
         }
@@ -264,7 +268,7 @@ impl State {
         let highest = rows.items.keys().rev().find(of_source).map_or(0, |(_, lineage)| lineage.ordinal() + 1);
         let mut gone = 0;
         rows.items.retain(|(stage, _), row| {
-            let stays = *stage != source || !row.is_missing();
+            let stays = *stage != source || !row.is_missing() || planted(Bug::RelistKeepsMissing);
             gone += if stays { 0 } else { row.bytes() as u64 };
             stays
         });

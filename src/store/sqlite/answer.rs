@@ -80,13 +80,15 @@ impl Tables {
             Request::ForgetKey(key) => Reply::Forgotten(Box::new(self.forget_key(&key)?)),
             Request::Retain(retention) => Reply::Retained(self.retain(&retention)?),
             Request::Instance => Reply::Texts(vec![self.instance()?]),
-            Request::Consider(mark, firings) => {
-                self.consider(&mark, &firings)?;
+            Request::Consider(marks, firings) => {
+                self.consider(&marks, &firings)?;
                 Reply::Done
             }
-            Request::EndFiring(job, key, end, reason, now_ms) => {
-                Reply::Changed(self.end_firing(&job, &key, end, &reason, now_ms)?)
+            Request::EndFiring(job, key, end, reason, told) => {
+                Reply::Changed(self.end_firing(&job, &key, end, &reason, told)?)
             }
+            Request::FiringTold(job, key) => Reply::Changed(self.firing_told(&job, &key)?),
+            Request::FiringsToTell(limit) => Reply::Firings(self.firings_to_tell(limit)?),
             Request::Marks => Reply::Marks(self.marks()?),
             Request::WaitingFirings(limit) => Reply::Firings(self.waiting_firings(limit)?),
             Request::PastFirings(job, before, limit) => {

@@ -4,6 +4,7 @@
 //! The lock belongs to the open file, not to the process (`flock`), so two stores of one process are two epochs, and a
 //! child that was started does not inherit it.
 
+use crate::world::plant::{Bug, planted};
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
@@ -55,7 +56,8 @@ impl Epoch {
 
     /// True while the process of epoch `id` lives, and when that cannot be told.
     pub fn is_alive(&self, id: i64) -> bool {
-        id == self.id || self.folder.as_ref().is_some_and(|folder| is_held(&lock_path(folder, id)))
+        id == self.id
+            || !planted(Bug::LockNotAsked) && self.folder.as_ref().is_some_and(|folder| is_held(&lock_path(folder, id)))
     }
 
     /// True when there is nothing to end: nothing says that this process was here.

@@ -10,19 +10,20 @@ use crate::{
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
 const SET_MARK: &str = "INSERT INTO mark(job, text) VALUES(?1, ?2) ON CONFLICT(job) DO UPDATE SET text = excluded.text";
-const INSERT: &str = "INSERT OR IGNORE INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms)
-    SELECT :job, :key, :cause, :due_ms, :last_ms, :count, :end, :reason, :told_ms
+const INSERT: &str =
+    "INSERT OR IGNORE INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms, to_tell)
+    SELECT :job, :key, :cause, :due_ms, :last_ms, :count, :end, :reason, :told_ms, :to_tell
     WHERE NOT EXISTS (SELECT 1 FROM head WHERE job = :job AND fire_key = :key)";
 pub(super) const END_OF: &str = "SELECT end FROM firing WHERE job = ?1 AND key = ?2";
 const DROP: &str = "DELETE FROM firing WHERE job = ?1 AND key = ?2";
 pub(super) const SETTLE: &str =
-    "UPDATE firing SET end = ?3, reason = ?4, told_ms = ?5 WHERE job = ?1 AND key = ?2 AND end = 0";
+    "UPDATE firing SET end = ?3, reason = ?4, told_ms = ?5, to_tell = ?6 WHERE job = ?1 AND key = ?2 AND end = 0";
 const MARKS: &str = "SELECT job, text FROM mark ORDER BY job";
 
 /// Firings, with what comes behind `FROM`.
 macro_rules! firings {
     ($rest:literal) => {
-        concat!("SELECT id, job, key, cause, due_ms, last_ms, count, end, reason, told_ms FROM firing ", $rest)
+        concat!("SELECT id, job, key, cause, due_ms, last_ms, count, end, reason, told_ms, to_tell FROM firing ", $rest)
     };
 }
 
@@ -31,6 +32,9 @@ pub(super) const WAITING: &str =
 pub(super) const PAST: &str = firings!("WHERE id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
 pub(super) const PAST_OF_JOB: &str =
     firings!("INDEXED BY firing_past WHERE job = ?3 AND id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
+pub(super) const TO_TELL: &str =
+    firings!("INDEXED BY firing_to_tell WHERE to_tell = 1 AND id > 0 ORDER BY id LIMIT ?1");
+pub(super) const TOLD: &str = "UPDATE firing SET to_tell = 0 WHERE job = ?1 AND key = ?2 AND to_tell = 1";
 pub(super) const OLD: &str =
     "SELECT id FROM firing INDEXED BY firing_told WHERE end > 0 AND told_ms < ?1 ORDER BY told_ms LIMIT ?2";
 pub(super) const NEXT_JOB_OF_FIRINGS: &str =
@@ -39,15 +43,17 @@ pub(super) const TOO_MANY: &str =
     "SELECT id FROM firing INDEXED BY firing_past WHERE job = ?1 AND end > 0 ORDER BY id DESC LIMIT ?3 OFFSET ?2";
 
 impl Tables {
-    /// Keeps a mark and what came of it, in an open transaction.
-    pub fn consider(&mut self, mark: &Mark, firings: &[FiringRow]) -> Result<(), Fault> {
+    /// Keeps marks and what came of them, in an open transaction.
+    pub fn consider(&mut self, marks: &[Mark], firings: &[FiringRow]) -> Result<(), Fault> {
         self.begin()?;
-        self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+        for mark in marks {
+            self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+        }
         for firing in firings {
             self.connection.prepare_cached(INSERT)?.execute(named_params! {
                 ":job": firing.job, ":key": firing.key, ":cause": firing.trigger, ":due_ms": firing.due_ms,
                 ":last_ms": firing.last_ms, ":count": firing.count.map(stored), ":end": code(firing.end),
-                ":reason": firing.reason, ":told_ms": firing.told_ms,
+                ":reason": firing.reason, ":told_ms": firing.told_ms, ":to_tell": firing.to_tell,
             })?;
         }
         Ok(())
@@ -60,10 +66,11 @@ impl Tables {
         key: &str,
         end: FiringEnd,
         reason: &str,
-        now_ms: i64,
+        (now_ms, to_tell): (i64, bool),
     ) -> Result<bool, Fault> {
         self.begin()?;
-        let ended = self.connection.prepare_cached(SETTLE)?.execute(params![job, key, code(end), reason, now_ms])?;
+        let ended =
+            self.connection.prepare_cached(SETTLE)?.execute(params![job, key, code(end), reason, now_ms, to_tell])?;
         Ok(ended == 1)
     }
 
@@ -90,6 +97,19 @@ impl Tables {
         let mut statement = self.connection.prepare_cached(WAITING)?;
         let found = statement.query_map([stored(limit as u64)], firing)?;
         Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Firings that somebody is still to be told of, in the order in which they came.
+    pub fn firings_to_tell(&self, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
+        let mut statement = self.connection.prepare_cached(TO_TELL)?;
+        let found = statement.query_map([stored(limit as u64)], firing)?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Everybody was told of a firing, in an open transaction.
+    pub fn firing_told(&mut self, job: &str, key: &str) -> Result<bool, Fault> {
+        self.begin()?;
+        Ok(self.connection.prepare_cached(TOLD)?.execute([job, key])? == 1)
     }
 
     /// Firings that started no run, newest first.
@@ -153,6 +173,7 @@ fn firing(row: &Row<'_>) -> rusqlite::Result<(u64, FiringRow)> {
         },
         reason: row.get(8)?,
         told_ms: row.get(9)?,
+        to_tell: row.get(10)?,
     };
     Ok((row.get::<_, i64>(0)?.unsigned_abs(), firing))
 }

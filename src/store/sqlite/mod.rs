@@ -9,6 +9,7 @@ mod answer;
 mod epoch;
 mod firing;
 mod listing;
+mod mount;
 mod open;
 mod query;
 mod queue;
@@ -37,6 +38,7 @@ use crate::{
     world::{
         BoxFuture,
         failpoint::{Point, pass},
+        plant::{plant_here, planted_here},
     },
 };
 use queue::{Answer, Asker, Queue, Weight, Work};
@@ -130,9 +132,11 @@ impl Sqlite {
         let queue = Arc::new(Queue::new());
         let (alive, ended) = async_channel::bounded(1);
         let theirs = queue.clone();
+        let bug = planted_here();
         thread::Builder::new()
             .name("lamplighter-store".into())
             .spawn(move || {
+                plant_here(bug);
                 let _end = End { queue: theirs.clone(), _alive: alive };
                 serve(theirs);
             })

@@ -3,6 +3,7 @@
 use super::{
     Remarks,
     epoch::{Epoch, is_held, lock_path, recorded},
+    mount,
     schema::{APPLICATION_ID, FORMAT, SCHEMA, STEPS},
     tables::{Home, Tables},
 };
@@ -12,7 +13,11 @@ use crate::{
         STORE_PAGE_BYTES,
     },
     store::StoreError,
-    world::failpoint::{Point, pass},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+        sync_above,
+    },
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::{
@@ -175,6 +180,7 @@ impl Place {
         if lies_in_memory(&dir) {
             remarks.push(format!("the state lies in memory and goes with the power: {} is a tmpfs", dir.display()));
         }
+        remarks.extend(mount::remark(&dir));
         let place = Place::at(dir, remarks);
         DirBuilder::new().recursive(true).mode(0o700).create(&place.epochs).map_err(refuse)?;
         Ok(place)
@@ -272,7 +278,12 @@ impl Place {
         });
         made.map_err(|error| self.sql(error))?;
         pass(Point::StateMade);
-        let named = file.sync_all().and_then(|()| fs::rename(&new, &self.file)).and_then(|()| self.sync_dir());
+        // The folder may be as new as the file.
+        let named = file
+            .sync_all()
+            .and_then(|()| if planted(Bug::FolderNameUnsynced) { Ok(()) } else { sync_above(&self.dir) })
+            .and_then(|()| fs::rename(&new, &self.file))
+            .and_then(|()| self.sync_dir());
         named.map_err(|error| self.io("state.db", &error))?;
         pass(Point::StateNamed);
         Ok(())
@@ -294,9 +305,10 @@ impl Place {
         }
         connection
             .execute_batch(&format!(
-                "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = {STATE_LOG_PAGES};
+                "PRAGMA synchronous = {}; PRAGMA wal_autocheckpoint = {STATE_LOG_PAGES};
                  PRAGMA journal_size_limit = {STATE_LOG_BYTES}; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;
-                 PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};"
+                 PRAGMA temp_store = MEMORY; PRAGMA automatic_index = OFF; PRAGMA cache_size = -{STORE_CACHE_KIB};",
+                synchronous()
             ))
             .map_err(sql)?;
         // A newer format may stand in the log only.
@@ -304,7 +316,7 @@ impl Place {
         self.settle_dead_epochs(&connection)?;
         self.make_current(&connection)?;
         let epoch = self.begin_epoch(&connection, options)?;
-        // The log may be a new file since then.
+        // The log may be as new as the epoch, and SQLite does not say when its name could not be synced.
         self.sync_dir().map_err(|error| self.io("state.db-wal", &error))?;
         let turn = self.open_lock("turn.lock")?;
         Ok(Tables::new(connection, epoch, Home::Durable { path: self.file.clone(), turn: Some(turn) }))
@@ -520,6 +532,15 @@ impl Place {
             },
             _ => StateError::Io(format!("{}: {error}", self.file.display())),
         }
+    }
+}
+
+/// A commit is on the disk before it is called done.
+fn synchronous() -> &'static str {
+    match () {
+        () if planted(Bug::StateUnsynced) => "OFF",
+        () if planted(Bug::StateSyncedLate) => "NORMAL",
+        () => "FULL",
     }
 }
 

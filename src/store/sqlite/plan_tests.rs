@@ -70,6 +70,8 @@ fn no_question_scans_a_table_or_sorts() {
         firing::END_OF,
         firing::SETTLE,
         firing::WAITING,
+        firing::TO_TELL,
+        firing::TOLD,
         firing::PAST,
         firing::PAST_OF_JOB,
         firing::OLD,

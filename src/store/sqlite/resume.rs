@@ -8,6 +8,7 @@ use crate::{
         Tally, Unsettled,
         codec::{self, PageRoom, RETRY},
     },
+    world::plant::{Bug, planted},
 };
 use rusqlite::{OptionalExtension, params};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Tables {
             .prepare_cached(HIGHEST)?
             .query_row(params![id, source], |row| lineage_at(row, 0))
             .optional()?;
-        for sql in FORGET_MISSING {
+        for sql in FORGET_MISSING.into_iter().filter(|_| !planted(Bug::RelistKeepsMissing)) {
             self.connection.prepare_cached(sql)?.execute(params![id, source])?;
         }
         Ok(highest.map_or(0, |lineage| lineage.ordinal() + 1))

@@ -12,7 +12,10 @@ use crate::{
         codec::{self, HELD, Packed, is_below},
         forget::without_failures_of,
     },
-    world::failpoint::{Point, pass},
+    world::{
+        failpoint::{Point, pass},
+        plant::{Bug, planted},
+    },
 };
 use rusqlite::{OptionalExtension, params};
 use std::{collections::BTreeSet, sync::Arc};
@@ -115,6 +118,9 @@ pub(in crate::store) fn is_taken_over(plan: &CopyPlan, listed: &BTreeSet<u16>, s
     if plan.anew.contains(&stage) || state < codec::OK {
         return false;
     }
+    if planted(Bug::RetryCopiesFailed) && state != HELD {
+        return true;
+    }
     state <= codec::EMPTY || (state == HELD && !plan.held) || (state != HELD && listed.contains(&stage))
 }
 
@@ -165,7 +171,7 @@ impl Tables {
             return Ok(());
         }
         self.name_what_stays(id, run, above, &gone, forgotten)?;
-        for (stage, lineage) in &gone {
+        for (stage, lineage) in gone.iter().skip(usize::from(planted(Bug::ForgetLeavesRow))) {
             let place = params![id, stage, lineage.as_bytes()];
             for sql in [
                 "DELETE FROM value WHERE id = (SELECT vals FROM item WHERE run = ?1 AND stage = ?2 AND lineage = ?3)",

@@ -13,12 +13,14 @@ macro_rules! of_schedules {
 CREATE TABLE mark(job TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE firing(
     id INTEGER PRIMARY KEY, job TEXT NOT NULL, key TEXT NOT NULL, cause TEXT NOT NULL, due_ms INTEGER NOT NULL,
-    last_ms INTEGER NOT NULL, count INTEGER, end INTEGER NOT NULL, reason TEXT, told_ms INTEGER NOT NULL
+    last_ms INTEGER NOT NULL, count INTEGER, end INTEGER NOT NULL, reason TEXT, told_ms INTEGER NOT NULL,
+    to_tell INTEGER NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX firing_key ON firing(job, key);
 CREATE INDEX firing_waits ON firing(due_ms, id) WHERE end = 0;
 CREATE INDEX firing_past ON firing(job, id) WHERE end > 0;
 CREATE INDEX firing_told ON firing(told_ms) WHERE end > 0;
+CREATE INDEX firing_to_tell ON firing(id) WHERE to_tell = 1;
 "
     };
 }

@@ -18,6 +18,7 @@ mod order;
 mod outcomes;
 mod panics;
 mod planted;
+mod restarts;
 mod retries;
 mod rows;
 mod small;

@@ -10,7 +10,7 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PROOF.md");
     let page = std::fs::read_to_string(path).expect("docs/PROOF.md is there");
     let bugs = Bug::ALL.iter().map(|bug| format!("`{bug:?}`"));
-    let oracles = super::oracles::names().map(|name| format!("`{name}`"));
+    let oracles = super::oracles::names().chain(super::restarts::ORACLES).map(|name| format!("`{name}`"));
     let of_the_daemon = crate::daemon::oracles::NAMES.iter().map(|name| format!("`{name}`"));
     let missing: Vec<String> =
         bugs.chain(oracles).chain(of_the_daemon).filter(|name| !page.contains(name.as_str())).collect();
@@ -20,7 +20,7 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
 #[cfg(feature = "plant")]
 #[test]
 fn every_planted_bug_is_found() {
-    use super::swarm as engine;
+    use super::{restarts, swarm};
     use crate::daemon::swarm as daemon;
     use lamplighter::world::plant::with;
     use std::sync::{
@@ -30,7 +30,9 @@ fn every_planted_bug_is_found() {
 
     let only = std::env::var("LAMPLIGHTER_BUG").unwrap_or_default();
     let wanted = |bug: &&Bug| only.is_empty() || only.split(',').any(|name| name == format!("{bug:?}"));
-    let bugs: Vec<&Bug> = Bug::ALL.iter().filter(wanted).collect();
+    // What only a power cut shows is found by `power`.
+    let of_the_engine = Bug::ALL.iter().filter(|bug| !Bug::OF_THE_DISK.contains(bug));
+    let bugs: Vec<&Bug> = of_the_engine.filter(wanted).collect();
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Option<(u64, String)>>> = Mutex::new(vec![None; bugs.len()]);
     std::thread::scope(|scope| {
@@ -39,9 +41,10 @@ fn every_planted_bug_is_found() {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(place) else { return };
-                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug.is_of_the_daemon() {
-                        true => (daemon::SEEDS, daemon::broken_by),
-                        false => (engine::SEEDS, engine::broken_by),
+                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug {
+                        bug if bug.is_of_the_daemon() => (daemon::SEEDS, daemon::broken_by),
+                        bug if bug.is_of_what_is_kept() => (restarts::SEEDS, restarts::broken_by),
+                        _ => (swarm::SEEDS, swarm::broken_by),
                     };
                     let seen = (0..seeds).find_map(|seed| Some((seed, with(**bug, || broken_by(seed))?)));
                     found.lock().expect("nobody panics")[place] = seen;

@@ -1,6 +1,7 @@
 //! Machines that have no process, descriptor or memory left.
 
 use super::bench::{MemoryGroup, Night, skip, there_is};
+use crate::util::{Going, PROGRAM, Place};
 use serde_json::{Value, json};
 use std::{fs, process::Command};
 
@@ -37,6 +38,45 @@ fn few_processes_make_items_wait_and_fail_none() {
     ended.is(0, "succeeded");
     assert_eq!((ended.count("w", "ok"), night.outputs().len()), (60, 60));
     assert!(ended.stderr.contains("it is tried again until there is room"), "the limit was met: {}", ended.stderr);
+}
+
+/// Fault 39: not one thread can be had for a filter, for a moment: the item waits, and is not taken for one whose filter hangs.
+#[test]
+fn a_filter_waits_for_a_thread_that_cannot_be_had_for_now() {
+    if !is_root() || !there_is("setpriv") || !there_is("prlimit") {
+        return skip("a limit of processes needs root, `setpriv` and `prlimit`");
+    }
+    let job = r#"Job(stages: [
+        Stage(name: "list", run: [Items(list: [1])]),
+        Stage(name: "work", run: [Exec(argv: ["sh", "-c", "until test -e ../go; do sleep 0.02; done"]), Jq(filter: ". + 1")]),
+    ])"#;
+    let place = Place::with_job("night", job);
+    let copy = place.path("lamplighter");
+    fs::copy(PROGRAM, &copy).expect("a copy");
+    // Another nobody than that of the test above: a limit counts all processes of a user.
+    let nobody = NOBODY + 1;
+    let owner = Command::new("chown").arg("-R").arg(nobody.to_string()).arg(place.path("")).status();
+    assert!(owner.expect("chown").success());
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={nobody}")).arg("--clear-groups");
+        command
+    };
+    let mut command = as_nobody();
+    command.arg(&copy).args(["run", "night", "--no-state"]);
+    command.current_dir(place.path("")).env("LAMPLIGHTER_LOG", "info").env("HOME", place.path(""));
+    let mut going = Going::start(&mut command);
+    going.until_it_says("run started");
+    let pid = format!("--pid={}", going.child.id());
+    let limit = |processes: &str| {
+        let done = as_nobody().arg("prlimit").arg(&pid).arg(format!("--nproc={processes}:")).status();
+        assert!(done.expect("prlimit").success());
+    };
+    limit("1");
+    place.write("go", "");
+    going.until_it_says("no further thread lamplighter-cpu could be started");
+    limit("1000");
+    going.end().exits(0);
 }
 
 /// Fault 39: the kernel refuses to fork, some times and always.
