@@ -45,8 +45,8 @@ impl Waiting {
         (priority, self.due, self.number)
     }
 
-    /// How it is told when it comes to its end.
-    pub fn row(&self, end: FiringEnd, reason: &str, told_ms: i64) -> FiringRow {
+    /// How it comes to its end; when that is said, and whether somebody is to be told of it.
+    pub fn row(&self, end: FiringEnd, reason: &str, (told_ms, to_tell): (i64, bool)) -> FiringRow {
         let due_ms = self.due.as_millisecond();
         FiringRow {
             job: self.job.clone(),
@@ -58,7 +58,7 @@ impl Waiting {
             end,
             reason: Some(reason.to_owned()),
             told_ms,
-            to_tell: false,
+            to_tell,
         }
     }
 }

@@ -446,7 +446,7 @@ impl Daemon {
                 log::info!(target: "lamplighter::daemon", job = waiting.job.as_str(), due:%, reason; "firing skipped");
             }
             FiringEnd::Missed | FiringEnd::Waiting => {
-                let firing = FiringRow { to_tell, ..waiting.row(end, reason, told_ms) };
+                let firing = waiting.row(end, reason, (told_ms, to_tell));
                 self.tell_missed(&firing, now).await?;
             }
         }
@@ -555,12 +555,11 @@ impl Daemon {
                     place += 1;
                 }
                 Verdict::Missed => {
+                    let told = (now.wall.as_millisecond(), watched.is_some_and(|watched| watched.job.tells_missed));
                     let waiting = self.waiting.remove(place);
-                    let (end, told_ms) = (FiringEnd::Missed, now.wall.as_millisecond());
-                    let to_tell = self.watched.get(&waiting.job).is_some_and(|watched| watched.job.tells_missed);
-                    let told = (told_ms, to_tell);
+                    let end = FiringEnd::Missed;
                     self.state.end_firing(&waiting.job, &waiting.key, end, now.why_late, told).await?;
-                    missed.push(FiringRow { to_tell, ..waiting.row(end, now.why_late, told_ms) });
+                    missed.push(waiting.row(end, now.why_late, told));
                 }
             }
         }

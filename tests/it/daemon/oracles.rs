@@ -325,7 +325,9 @@ fn starts_hold(story: &Story, kept: &BTreeMap<&str, &RunHead>, effects: &[Effect
         if of_job + 1 > most {
             broken("P18_overlap", story.seed, &format!("{first:?} starts beside {of_job} of its job"));
         }
-        if !by_schedule {
+        // One that was begun by a process which died before the outside saw it goes on whatever the gates say.
+        let is_resumed = (first.began.as_millisecond() - head.started_ms).abs() > 1000;
+        if !by_schedule || is_resumed {
             continue;
         }
         let all = effects.iter().filter(alive).count();

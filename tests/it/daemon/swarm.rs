@@ -194,6 +194,8 @@ pub struct Passed {
     /// The clock was set back by more than the daemon takes for a small correction.
     pub far_back: bool,
     pub boot: u64,
+    /// The job whose file was away when it ended: nobody can tell how long it was.
+    pub away: Option<String>,
     /// Real time that it lived.
     pub lived: Duration,
 }
@@ -264,6 +266,9 @@ pub fn seed(seed: u64) {
             *highest = (*highest).max(lab.sim.world().wall());
         }
         passed.lived = lab.sim.world().boot().since(began);
+        for drawn in story.jobs.iter_mut().filter(|drawn| passed.away.as_ref() == Some(&drawn.name)) {
+            drawn.is_unsteady = true;
+        }
         story.passed.push(passed);
         oracles::mark_holds(&lab, &mut story);
         let down = match dice.u32(..4) {
@@ -412,6 +417,7 @@ impl Inside<'_> {
             }
             1 => {
                 p.desk.remove(name);
+                lock(&self.passed).away = Some(name.clone());
                 p.handle.files_changed().await;
                 let long = if drawn.is_unsteady { 9000 } else { 100 };
                 p.pass(Duration::from_secs(dice.u64(1..long))).await;
@@ -431,6 +437,8 @@ impl Inside<'_> {
         }
         p.desk.write(name, &drawn.text(dice.u64(..10)));
         p.handle.files_changed().await;
+        p.reload().await;
+        lock(&self.passed).away = None;
     }
 
     async fn pause(&self, dice: &mut fastrand::Rng, p: &Process<'_>) {
