@@ -75,8 +75,7 @@ fn late(name: &str, title: &str, busy: usize) -> Table {
     match supercronic() {
         Ok(program) => table.own("supercronic", move || {
             let dir = scratch("late-peer");
-            fs::write(dir.join("crontab"), "* * * * * * * date +%s%N >> when\n")
-                .expect("a crontab");
+            fs::write(dir.join("crontab"), "* * * * * * * date +%s%N >> when\n").expect("a crontab");
             lateness(|| start(Command::new(&program).arg("crontab"), &dir), &dir.join("when"), busy);
         }),
         Err(why) => table.peer("supercronic", Err(why)),

@@ -52,7 +52,8 @@ fn main() -> ExitCode {
     let folder = scratch().join("jobs");
     fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("fan.ron"), &job)).expect("the job file");
     let (jobs, out) = (folder.to_string_lossy().into_owned(), scratch().join("out").to_string_lossy().into_owned());
-    let cli = [env!("CARGO_BIN_EXE_lamplighter"), "--jobs", &jobs, "--out", &out, "run", "fan"].map(str::to_owned);
+    let cli = [env!("CARGO_BIN_EXE_lamplighter"), "--jobs", &jobs, "--out", &out, "run", "--no-state", "fan"]
+        .map(str::to_owned);
     let xargs = format!("seq {CHILDREN} | xargs -P{WORKERS} -n1 {program}");
     let go = |how: &str| common::go("exec", &[&CHILDREN.to_string(), &WORKERS.to_string(), &program, how]);
     let (bare, ours, small, heavy) = (program.clone(), job.clone(), job.clone(), job);

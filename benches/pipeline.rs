@@ -69,6 +69,17 @@ fn main() -> ExitCode {
                 .peer("Go, plain", common::go("pipeline", &[&ITEMS.to_string(), &capacity.to_string(), "plain"])),
         );
     }
+    bench = bench.table(
+        Table::new(
+            "opaque",
+            "items that are numbers, by a whole job, 3 stages x 4 workers, capacity 64",
+            ITEMS,
+            "item",
+        )
+        .own("async-channel, bare", || bare(64, |place| place))
+        .own("Lamplighter", || lamplighter(&Shape { opaque: true, ..GUARDED }))
+        .own("only the source", || lamplighter(&Shape { opaque: true, stages: 0, ..GUARDED })),
+    );
     let guards: [(&str, Shape); 10] = [
         ("no guard that can be left out", PLAIN),
         ("timeout", Shape { timeout: true, ..PLAIN }),
@@ -141,6 +152,8 @@ struct Shape {
     ordered: bool,
     key: bool,
     gather: bool,
+    /// Items are numbers.
+    opaque: bool,
     handler: &'static str,
 }
 
@@ -153,6 +166,7 @@ const PLAIN: Shape = Shape {
     ordered: false,
     key: false,
     gather: false,
+    opaque: false,
     handler: "pass",
 };
 
@@ -178,10 +192,13 @@ impl Shape {
         let stages: String = (1..=self.stages).map(stage).collect();
         let gather = set(self.gather, "Stage(name: \"end\", gather: All, run: [Jq(filter: \"counts.s3.ok\")]),");
         let key = set(self.key, "key: \"{{ item.a }}-{{ item.b }}-{{ item.c }}-{{ item.d }}\",");
-        format!(
-            "Job(deadline: \"1h\", stages: [Stage(name: \"list\", {key} run: [Items(matrix: {{\"a\": [{ten}], \"b\": [{ten}], \
-             \"c\": [{hundred}], \"d\": [{hundred}]}})]),\n{stages}{gather}])"
-        )
+        let list = match self.opaque {
+            true => format!("Jq(filter: \"range({ITEMS})\")"),
+            false => {
+                format!("Items(matrix: {{\"a\": [{ten}], \"b\": [{ten}], \"c\": [{hundred}], \"d\": [{hundred}]}})")
+            }
+        };
+        format!("Job(deadline: \"1h\", stages: [Stage(name: \"list\", {key} run: [{list}]),\n{stages}{gather}])")
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod children;
 mod compute;
+mod dated;
 mod exec;
 mod files;
 mod find;
@@ -29,8 +30,9 @@ mod write;
 mod tests;
 
 pub use children::reap_orphans;
+pub(crate) use dated::KeepOut;
 pub use handler::{Call, CallError, HandlerError, Handlers};
-pub use journal::{Journal, Line};
+pub use journal::{Journal, Line, Listener, Said};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
 pub use process::{Leftovers, Owner};
 

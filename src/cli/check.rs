@@ -10,7 +10,7 @@ use async_executor::Executor;
 use lamplighter::{
     action::Handlers,
     job::{CheckedConfig, CheckedJob, Config, Job, JobProblems},
-    problem::{Level, Problem, Source, render, to_json},
+    problem::{Level, Problem, Source, in_file_order, render, to_json},
     world::World,
 };
 use std::{
@@ -139,7 +139,7 @@ fn absent_secrets(settings: &Settings, names: &BTreeSet<String>, source: &Source
         let help = format!("put it into the file {} (chmod 600) or the variable {variable}", file.display());
         remarks.push(Problem::remark("", first_use(&source.text, name), message).with_help(help));
     }
-    remarks.sort_by_key(|remark| remark.span.start);
+    in_file_order(remarks);
 }
 
 /// Where `secret.NAME` stands first; the beginning of the file when only a side file names it.

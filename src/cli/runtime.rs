@@ -4,7 +4,7 @@ use async_executor::Executor;
 use futures_lite::{FutureExt, StreamExt, future};
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -36,6 +36,13 @@ pub fn has_means() -> Result<(), String> {
 
 /// Runs `main` to its end on this thread, with `threads` - 1 more beside it.
 pub fn block_on<T>(executor: &Arc<Executor<'static>>, threads: usize, main: impl Future<Output = T>) -> T {
+    let mut result = None;
+    drive(executor, threads, pin!(async { result = Some(main.await) }));
+    result.expect("it was driven to its end")
+}
+
+/// The same, compiled once and not for each command.
+fn drive(executor: &Arc<Executor<'static>>, threads: usize, main: Pin<&mut dyn Future<Output = ()>>) {
     let (stop, stopped) = async_channel::bounded::<()>(1);
     let helpers: Vec<_> = (1..threads)
         .filter_map(|at| {
@@ -47,18 +54,17 @@ pub fn block_on<T>(executor: &Arc<Executor<'static>>, threads: usize, main: impl
             std::thread::Builder::new().name(format!("lamplighter-{at}")).spawn(work).ok()
         })
         .collect();
-    let result = smol::block_on(executor.run(when_woken(main)));
+    smol::block_on(executor.run(when_woken(main)));
     drop(stop);
     drop(stopped);
     for helper in helpers {
         let _ = helper.join();
     }
-    result
 }
 
 /// An executor polls what it runs for whenever it wakes up itself. This polls `future` only when it was woken: it looks at
 /// signals, which is a system call each time.
-async fn when_woken<T>(future: impl Future<Output = T>) -> T {
+async fn when_woken(mut future: Pin<&mut dyn Future<Output = ()>>) {
     struct Bell {
         rung: AtomicBool,
         outer: Mutex<Option<Waker>>,
@@ -73,7 +79,6 @@ async fn when_woken<T>(future: impl Future<Output = T>) -> T {
     }
     let bell = Arc::new(Bell { rung: AtomicBool::new(true), outer: Mutex::new(None) });
     let waker = Waker::from(bell.clone());
-    let mut future = pin!(future);
     poll_fn(|cx| {
         // First the waker, then the look: a bell that rings between the two is heard at the next poll.
         *bell.outer.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
@@ -136,11 +141,12 @@ mod tests {
     #[test]
     fn what_is_run_is_polled_when_it_was_woken_and_not_else() {
         let (polls, woken_by) = (Cell::new(0), RefCell::new(Waker::noop().clone()));
-        let mut woken = pin!(when_woken(poll_fn(|cx| {
+        let mut counted = pin!(poll_fn(|cx| {
             polls.set(polls.get() + 1);
             *woken_by.borrow_mut() = cx.waker().clone();
             if polls.get() == 3 { Poll::Ready(()) } else { Poll::Pending }
-        })));
+        }));
+        let mut woken = pin!(when_woken(counted.as_mut()));
         let cx = &mut Context::from_waker(Waker::noop());
         let mut poll = || woken.as_mut().poll(cx).is_ready();
         assert_eq!([poll(), poll(), poll()], [false; 3]);

@@ -104,29 +104,32 @@ pub fn consult(
     access: Access,
     command: impl AsyncFnOnce(&Desk) -> Result<Exit, Exit>,
 ) -> Option<Exit> {
-    let settings = match Settings::read(global) {
-        Ok(settings) => settings,
+    let (desk, opened) = match desk(global, access) {
+        Ok(Some(ready)) => ready,
+        Ok(None) => return None,
         Err(exit) => return Some(exit),
     };
-    let executor = Arc::new(Executor::new());
-    let world = World::real(executor.clone());
-    let opened = match Opened::existing(&settings, &world, access) {
-        Ok(Some(opened)) => opened,
-        Ok(None) => {
-            let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
-            say(&format!("lamplighter: no run was kept in {dir} yet: `lamplighter run JOB` does"));
-            return None;
-        }
-        Err(exit) => return Some(exit),
-    };
-    let threads = settings.threads();
     let story = async {
-        let desk = Desk { settings, executor: executor.clone(), world, state: opened.state.clone() };
         let end = command(&desk).await;
         opened.close().await;
         end.unwrap_or_else(|exit| exit)
     };
-    Some(runtime::block_on(&executor, threads, story))
+    Some(runtime::block_on(&desk.executor, desk.settings.threads(), story))
+}
+
+/// What [`consult`] needs, the same for every command.
+fn desk(global: &Global, access: Access) -> Result<Option<(Desk, Opened)>, Exit> {
+    let settings = Settings::read(global)?;
+    let executor = Arc::new(Executor::new());
+    let world = World::real(executor.clone());
+    match Opened::existing(&settings, &world, access)? {
+        Some(opened) => Ok(Some((Desk { settings, executor, world, state: opened.state.clone() }, opened))),
+        None => {
+            let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
+            say(&format!("lamplighter: no run was kept in {dir} yet: `lamplighter run JOB` does"));
+            Ok(None)
+        }
+    }
 }
 
 impl Desk {
@@ -179,7 +182,7 @@ pub fn form(format: Format) -> Form {
 }
 
 /// `--state`, then the configuration, then the state folder of the user.
-fn folder(settings: &Settings) -> Result<PathBuf, Exit> {
+pub fn folder(settings: &Settings) -> Result<PathBuf, Exit> {
     if let Some(dir) = settings.state() {
         return Ok(dir);
     }

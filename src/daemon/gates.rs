@@ -6,10 +6,14 @@ use super::{
 };
 use crate::{
     schedule::{Overlap, Priority},
-    store::FiringEnd,
-    world::Boot,
+    store::{FiringEnd, FiringRow},
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use jiff::Timestamp;
+use std::time::Duration;
 
 /// A firing that has neither a run nor an end.
 #[derive(Clone, Debug)]
@@ -20,7 +24,9 @@ pub(super) struct Waiting {
     pub trigger: String,
     pub due: Timestamp,
     /// Its splay is over then.
-    pub not_before: Timestamp,
+    pub not_before: Boot,
+    /// This process knows of it since then.
+    pub since: Boot,
     pub priority: Priority,
     /// In the order in which they came.
     pub number: u64,
@@ -28,12 +34,32 @@ pub(super) struct Waiting {
     pub held_since: Option<Boot>,
     /// Somebody else works on its job: it is tried again then.
     pub look_again: Option<Boot>,
+    /// What it waits for, as it was last looked at.
+    pub why: &'static str,
 }
 
 impl Waiting {
     /// Who goes first.
     pub fn rank(&self) -> (Priority, Timestamp, u64) {
-        (self.priority, self.due, self.number)
+        let priority = if planted(Bug::PriorityIgnored) { Priority::Normal } else { self.priority };
+        (priority, self.due, self.number)
+    }
+
+    /// How it comes to its end; when that is said, and whether somebody is to be told of it.
+    pub fn row(&self, end: FiringEnd, reason: &str, (told_ms, to_tell): (i64, bool)) -> FiringRow {
+        let due_ms = self.due.as_millisecond();
+        FiringRow {
+            job: self.job.clone(),
+            key: self.key.clone(),
+            trigger: self.trigger.clone(),
+            due_ms,
+            last_ms: due_ms,
+            count: Some(1),
+            end,
+            reason: Some(reason.to_owned()),
+            told_ms,
+            to_tell,
+        }
     }
 }
 
@@ -41,60 +67,69 @@ impl Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Start,
-    /// Until then, or until something else happens.
-    Wait(Option<NextDue>),
+    /// For this: until then, or until something else happens.
+    Wait(&'static str, Option<NextDue>),
     /// The runs of its job are cancelled, and it waits for their end.
     Replace,
     End(FiringEnd, &'static str),
 }
 
 impl Daemon {
-    /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, splay,
-    /// catch-up, blackout, overlap, places.
+    /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, what an
+    /// earlier process left, splay, catch-up, blackout, overlap, places.
     pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
         let waiting = &self.waiting[place];
         let Some(watched) = self.watched.get(&waiting.job) else {
-            return match self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job) {
-                // It may come back with the next edit; else its time is over.
-                true if now.wall.duration_since(waiting.due) < WAIT_FOR_FILE => Judgement::Wait(Some(NextDue::Wall(
-                    waiting.due.checked_add(WAIT_FOR_FILE).unwrap_or(Timestamp::MAX),
-                ))),
-                _ => Judgement::End(FiringEnd::Missed, "its job is gone"),
+            // It may come back with the next edit; else its time is over.
+            let may_come_back = self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job);
+            let until = waiting.since + WAIT_FOR_FILE;
+            return match may_come_back && now.boot < until {
+                true => Judgement::Wait("its file cannot be used", Some(NextDue::Boot(until))),
+                false => Judgement::End(FiringEnd::Missed, "its job is gone"),
             };
         };
         let timing = &watched.job.timing;
         if watched.is_paused(now.wall) {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
-        if waiting.not_before > now.wall {
-            return Judgement::Wait(Some(NextDue::Wall(waiting.not_before)));
+        // What an earlier process left goes first.
+        if self.to_resume.iter().any(|head| head.job == waiting.job) && !planted(Bug::ResumeLast) {
+            return Judgement::Wait("its run before is resumed first", None);
+        }
+        if waiting.not_before > now.boot {
+            return Judgement::Wait("splay", Some(NextDue::Boot(waiting.not_before)));
         }
         if waiting.trigger == CATCH_UP {
             if self.live.iter().any(|live| live.trigger == CATCH_UP) {
-                return Judgement::Wait(None);
+                return Judgement::Wait(CATCHING_UP, None);
             }
             if now.boot < self.next_catch_up {
-                return Judgement::Wait(Some(NextDue::Boot(self.next_catch_up)));
+                return Judgement::Wait(CATCHING_UP, Some(NextDue::Boot(self.next_catch_up)));
             }
         }
-        if let Some(end) = timing.blackout_end(now.wall, &watched.job.zone) {
+        let dark_at = match planted(Bug::BlackoutShort) {
+            true => now.wall.checked_add(jiff::SignedDuration::from_hours(1)).unwrap_or(now.wall),
+            false => now.wall,
+        };
+        if let Some(end) = timing.blackout_end(dark_at, &watched.job.zone) {
             return match timing.blackout_delays {
-                true => Judgement::Wait(Some(NextDue::Wall(end))),
+                true => Judgement::Wait("blackout", Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
         }
-        if let Some(held_up) = self.overlapped(place, timing.overlap) {
+        if let Some(held_up) = self.overlapped(place, watched.job.overlap()) {
             return held_up;
         }
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {
-            return Judgement::Wait(Some(NextDue::Boot(at)));
+            return Judgement::Wait("its job runs in the foreground", Some(NextDue::Boot(at)));
         }
-        if self.live.len() >= self.options.max_running_jobs {
+        let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
+        if self.live.len() >= places {
             let since = waiting.held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
             return match now.boot < until {
-                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                true => Judgement::Wait("max_running_jobs", Some(NextDue::Boot(until))),
                 false => Judgement::End(FiringEnd::Skipped, "overload"),
             };
         }
@@ -116,14 +151,24 @@ impl Daemon {
             Overlap::Allow(max) if running < max as usize => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
             Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
-            Overlap::Queue => Some(Judgement::Wait(None)),
+            Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
-                Some(if all_told { Judgement::Wait(None) } else { Judgement::Replace })
+                match all_told {
+                    true if planted(Bug::ReplaceAtOnce) => None,
+                    true => Some(Judgement::Wait(BEFORE, None)),
+                    false => Some(Judgement::Replace),
+                }
             }
         }
     }
 }
 
+/// It makes up for a time that has passed: one after the other.
+const CATCHING_UP: &str = "one catches up at a time";
+
+/// See [`Overlap`].
+const BEFORE: &str = "its run before has not ended";
+
 /// A firing whose job cannot be read waits so long for a version that can.
-const WAIT_FOR_FILE: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+const WAIT_FOR_FILE: Duration = Duration::from_secs(3600);

@@ -5,48 +5,56 @@ use super::{
     trust::Trust,
     watched::{AfterEnd, Mark, Moment},
 };
+use crate::world::plant::{Bug, planted};
 use crate::{
+    item::RunOutcome,
     limits::PAGE_ROWS,
     run::{Runner, StartError, give_up},
-    store::{Notice, RunHead, RunKind, RunPhase},
+    store::{FiringEnd, Notice, RunHead, RunKind, RunPhase},
 };
 use jiff::Timestamp;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 impl Daemon {
     pub(super) async fn recover(&mut self) -> Result<(), DaemonError> {
         self.instance = self.state.instance().await?;
-        let mut newest = self.options.built;
         for kept in self.state.marks().await? {
-            let mark = Mark::read(&kept);
-            newest = newest.max(Timestamp::from_millisecond(mark.newest_ms()).unwrap_or_default());
-            self.unwatched.insert(kept.job, (mark, None));
+            self.unwatched.insert(kept.job.clone(), Mark::read(&kept));
         }
-        if let Some(head) = self.state.history(None, None, 1).await?.first() {
-            let ms = head.ended_ms.unwrap_or(head.started_ms);
-            newest = newest.max(Timestamp::from_millisecond(ms).unwrap_or_default());
-        }
-        self.trust = Trust::new(self.options.clock, newest);
+        let kept = self.unwatched.clone();
         let left = self.state.unfinished(None).await?;
         self.to_resume = left.into_iter().filter(|head| head.kind == RunKind::Serve && !head.alive).collect();
         self.ready = self.world.boot();
         self.next_catch_up = self.ready + self.options.catch_up_delay;
+        // The clock is not judged before it is known what has been.
         self.handle_files().await?;
+        self.trust = Trust::new(self.options.clock, self.newest(&kept).await?);
         for firing in self.state.waiting_firings().await? {
-            self.wait(firing);
+            if !planted(Bug::WaitingForgotten) {
+                self.wait(firing);
+            }
         }
         self.send_notices().await?;
         for firing in self.state.firings_to_tell().await? {
             self.notify_missed(&firing).await;
         }
+        if planted(Bug::AfterLostInCrash) {
+            return Ok(());
+        }
         self.fire_what_ended().await
     }
 
+    /// The newest time that has been: of this program, of jobs that are there, of runs.
+    async fn newest(&self, kept: &BTreeMap<String, Mark>) -> Result<Timestamp, DaemonError> {
+        let marks = kept.iter().filter(|(job, _)| self.watched.contains_key(*job)).map(|(_, mark)| mark.newest_ms());
+        let last = self.state.history(None, None, 1).await?;
+        let runs = last.iter().map(|head| head.ended_ms.unwrap_or(head.started_ms));
+        let newest = marks.chain(runs).max().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Ok(newest.map_or(self.options.built, |newest| newest.max(self.options.built)))
+    }
+
     /// Goes on with a run of an earlier process.
-    pub(super) async fn resume(&mut self, head: &RunHead) -> Result<(), DaemonError> {
+    pub(super) async fn resume(&mut self, head: &RunHead, now: &Moment<'_>) -> Result<(), DaemonError> {
         let Some(details) =
             self.state.details(&head.run).await?.filter(|details| details.head.phase != RunPhase::Ended)
         else {
@@ -69,10 +77,16 @@ impl Daemon {
             }
             Err(StartError::State(error)) => return Err(error.into()),
             // It is settled, and whoever wants to know of it was told.
-            Err(StartError::Poison(_)) => {}
+            Err(StartError::Poison(_)) => {
+                let end = AfterEnd::Run(RunOutcome::Quarantined);
+                self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
+            }
             Err(why) => {
                 log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
-                give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await?;
+                if give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await? {
+                    let end = AfterEnd::Run(RunOutcome::Interrupted);
+                    self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
+                }
             }
         }
         Ok(())
@@ -110,17 +124,24 @@ impl Daemon {
         let (wall, boot, why_late) = self.look();
         let boot_id = self.options.boot.clone();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
-        let before: BTreeSet<(String, i64)> = self
-            .watched
-            .values()
-            .flat_map(|watched| watched.jobs_before().map(|job| (job.to_owned(), watched.mark().newest_ms())))
-            .collect();
-        for (job, considered_ms) in before {
+        let mut heard_ms: BTreeMap<String, i64> = BTreeMap::new();
+        for watched in self.watched.values() {
+            for job in watched.jobs_before() {
+                let heard = heard_ms.entry(job.to_owned()).or_insert(i64::MAX);
+                *heard = watched.heard_ms().min(*heard);
+            }
+        }
+        for (job, heard_ms) in heard_ms {
             for head in self.state.history(Some(&job), None, PAGE_ROWS).await? {
                 if let (Some(outcome), Some(ended_ms)) = (head.outcome, head.ended_ms)
-                    && ended_ms > considered_ms
+                    && ended_ms >= heard_ms
                 {
                     self.fire_after(&job, AfterEnd::Run(outcome), &head.run, head.due_ms, &now).await?;
+                }
+            }
+            for (_, firing) in self.state.past_firings(Some(&job), None, PAGE_ROWS).await? {
+                if firing.end == FiringEnd::Missed && firing.told_ms >= heard_ms {
+                    self.fire_after_missed(&firing, &now).await?;
                 }
             }
         }

@@ -1,14 +1,12 @@
 //! Job files that come, change and go. A bad edit harms only itself: the last good version goes on.
 
 use super::{
-    Daemon, DaemonError,
-    watched::{Moment, Watched},
+    Daemon, DaemonError, Jobs,
+    dormant::Dormant,
+    watched::{Mark, Moment, Watched},
 };
-use crate::{
-    job::{CheckedJob, JobProblems},
-    limits::JOB_GONE_AFTER,
-};
-use std::sync::Arc;
+use crate::{job::JobProblems, limits::MARKS_AT_ONCE, store};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 impl Daemon {
     /// Reads the jobs whose files are not as they were. One that cannot be used keeps its last good version.
@@ -34,56 +32,81 @@ impl Daemon {
         let gone: Vec<String> = self.watched.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in gone {
             if let Some(watched) = self.watched.remove(&name) {
-                self.unwatched.insert(name.clone(), (watched.mark().clone(), Some(boot)));
+                self.unwatch(watched.mark().clone(), &name, &now).await?;
                 log::info!(target: "lamplighter::daemon", job = name.as_str(); "job removed");
             }
         }
-        self.broken.retain(|name, _| found.contains_key(name));
-        for (name, stamp) in found {
-            let known = self.watched.get(&name);
-            if known.is_some_and(|watched| watched.stamp == stamp) {
-                continue;
+        // An earlier process has watched those.
+        for name in self.unwatched.keys().filter(|name| !found.contains_key(*name)).cloned().collect::<Vec<_>>() {
+            if let Some(mark) = self.unwatched.remove(&name) {
+                self.unwatch(mark, &name, &now).await?;
             }
-            let (jobs, of) = (self.jobs.clone(), name.clone());
-            match self.world.unblock(move || jobs.load(&of)).await {
-                Ok(checked) => self.watch(name, stamp, checked, &now).await?,
-                Err(problems) => self.keep_last_good(name, stamp, &problems),
+        }
+        self.broken.retain(|name, _| found.contains_key(name));
+        let is_known = |name: &String, stamp: &String| {
+            let watched = self.watched.get(name).map(|watched| &watched.stamp);
+            watched.or_else(|| self.broken.get(name).map(|(stamp, _)| stamp)) == Some(stamp)
+        };
+        let mut changed: Vec<(String, String)> =
+            found.into_iter().filter(|(name, stamp)| !is_known(name, stamp)).collect();
+        let mut dirs: BTreeSet<Arc<Path>> =
+            self.watched.values().map(|watched| watched.job.base_dir().clone()).collect();
+        while !changed.is_empty() {
+            let some = changed.split_off(changed.len().saturating_sub(MARKS_AT_ONCE));
+            let (jobs, mut known) = (self.jobs.clone(), std::mem::take(&mut dirs));
+            let (read, known) = self
+                .world
+                .unblock(move || {
+                    let read: Vec<_> =
+                        some.into_iter().map(|(name, stamp)| read(&*jobs, &mut known, name, stamp)).collect();
+                    (read, known)
+                })
+                .await;
+            dirs = known;
+            let mut marks = Vec::new();
+            for (name, stamp, job) in read {
+                match job {
+                    Ok(job) => marks.extend(self.watch(name, stamp, job, &now)),
+                    Err(problems) => self.keep_last_good(name, stamp, &problems),
+                }
+            }
+            if !marks.is_empty() {
+                self.state.consider(marks, Vec::new()).await?;
             }
         }
         self.tell_what_runs();
         Ok(())
     }
 
-    async fn watch(
-        &mut self,
-        name: String,
-        stamp: String,
-        checked: CheckedJob,
-        now: &Moment<'_>,
-    ) -> Result<(), DaemonError> {
-        let is_new = !self.watched.contains_key(&name);
+    /// Watches a job from now on, or its new version; its mark, where that must be kept.
+    fn watch(&mut self, name: String, stamp: String, job: Dormant, now: &Moment<'_>) -> Option<store::Mark> {
         let mark = match (self.watched.get(&name), self.unwatched.remove(&name)) {
             (Some(watched), _) => Some(watched.mark().clone()),
-            // An editor's save takes a file away for a moment; a job that was gone for longer is a new one.
-            (None, Some((mark, gone))) => {
-                gone.is_none_or(|gone| now.boot.since(gone) <= JOB_GONE_AFTER).then_some(mark)
-            }
-            (None, None) => None,
+            (None, kept) => kept,
         };
-        match Watched::new(Arc::new(checked.job), stamp, mark.clone(), &self.options.machine, now) {
+        let old = mark.clone().map(|mark| mark.back(now));
+        match Watched::new(job, stamp.clone(), old, &self.options.machine, now) {
             Ok(watched) => {
-                if mark.as_ref() != Some(watched.mark()) {
-                    self.state.consider(watched.kept_mark(), Vec::new()).await?;
-                }
+                let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());
+                let kept = must_be_kept.then(|| watched.kept_mark());
                 self.broken.remove(&name);
-                if self.last_look.is_some() {
-                    let what = if is_new { "job watched" } else { "job reloaded" };
-                    log::debug!(target: "lamplighter::daemon", job = name.as_str(); "{what}");
-                }
+                log::debug!(target: "lamplighter::daemon", job = name.as_str(); "job watched");
                 self.watched.insert(name, watched);
+                kept
             }
-            Err(mistake) => self.note_broken(name, mistake.message),
+            Err(mistake) => {
+                self.broken.insert(name, (stamp, mistake.message));
+                None
+            }
         }
+    }
+
+    /// The file of a job is gone. When that was is kept: it may be back in a moment, or be another one in a year.
+    pub(super) async fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Result<(), DaemonError> {
+        if mark.goes(now) {
+            self.state.consider(vec![mark.kept(name)], Vec::new()).await?;
+        }
+        self.unwatched.insert(name.to_owned(), mark);
         Ok(())
     }
 
@@ -94,11 +117,25 @@ impl Daemon {
                 watched.stamp = stamp;
                 watched.problem = Some(problems.to_string());
             }
-            None => self.note_broken(name, problems.to_string()),
+            None => drop(self.broken.insert(name, (stamp, problems.to_string()))),
         }
     }
+}
 
-    fn note_broken(&mut self, name: String, why: String) {
-        self.broken.insert(name, why);
-    }
+/// Reads a job and packs it; folders are kept once.
+fn read(
+    jobs: &dyn Jobs,
+    dirs: &mut BTreeSet<Arc<Path>>,
+    name: String,
+    stamp: String,
+) -> (String, String, Result<Dormant, JobProblems>) {
+    let job = jobs.load(&name).map(|checked| {
+        let dir: Arc<Path> = match dirs.get(checked.job.base_dir.as_path()) {
+            Some(dir) => dir.clone(),
+            None => checked.job.base_dir.as_path().into(),
+        };
+        dirs.insert(dir.clone());
+        Dormant::of(&checked.job, dir)
+    });
+    (name, stamp, job)
 }

@@ -1,16 +1,20 @@
 //! One job as the daemon watches it: what of its schedule has been considered, and what becomes due. Pure: readings of
 //! clocks in, firings out; who calls keeps them.
 
+use super::dormant::Dormant;
 use crate::{
     item::RunOutcome,
-    job::Job,
+    limits::JOB_GONE_AFTER,
     schedule::{Calendar, CatchUp, EndSpec, Mistake, ScheduleSpec, Verdict, plan, seed},
     store::{self, FiringEnd, FiringRow},
-    world::Boot,
+    world::{
+        Boot,
+        plant::{Bug, planted},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 /// A step of the wall clock backwards by more than this is taken for the repair of one that was wrong.
 const REPAIR: SignedDuration = SignedDuration::from_hours(24);
@@ -46,14 +50,40 @@ pub(super) struct Mark {
     /// Nothing starts by schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
+    /// It counts from this moment, whose wall clock nobody believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unsure: Option<Beat>,
+    /// When its file went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone: Option<Beat>,
+    /// Ends of jobs before it that came until then have been heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heard_ms: Option<i64>,
+    /// The last of them, by the identity of what came of it, and when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heard: Vec<(String, i64)>,
 }
 
-/// A firing of an `Every`, on the clocks of that moment.
+/// A moment, on the clocks of then. On the clock of another start of the machine it may lie before that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Beat {
     boot: String,
-    boot_ms: u64,
+    boot_ms: i64,
     wall_ms: i64,
+}
+
+impl Beat {
+    fn now(now: &Moment<'_>) -> Beat {
+        Beat { boot: now.boot_id.to_owned(), boot_ms: millis(now.boot.0), wall_ms: now.wall.as_millisecond() }
+    }
+
+    /// How long ago that was, in milliseconds: by the boot clock, or by the wall clock in another start of the machine.
+    fn age_ms(&self, now: &Moment<'_>) -> i64 {
+        match self.boot == now.boot_id {
+            true => millis(now.boot.0).saturating_sub(self.boot_ms),
+            false => now.wall.as_millisecond().saturating_sub(self.wall_ms),
+        }
+    }
 }
 
 /// How long a job is paused.
@@ -66,18 +96,43 @@ pub(super) struct Pause {
 impl Mark {
     /// As it was kept; nothing where that cannot be read.
     pub fn read(kept: &store::Mark) -> Mark {
-        serde_json::from_str(&kept.text).unwrap_or_default()
+        let mark: Mark = serde_json::from_str(&kept.text).unwrap_or_default();
+        Mark {
+            paused: mark.paused.filter(|_| !planted(Bug::PauseForgotten)),
+            booted: mark.booted.filter(|_| !planted(Bug::BootForgotten)),
+            ..mark
+        }
+    }
+
+    /// To be kept.
+    pub fn kept(&self, job: &str) -> store::Mark {
+        store::Mark { job: job.to_owned(), text: serde_json::to_string(self).unwrap_or_default() }
     }
 
     /// The newest time that it knows of.
     pub fn newest_ms(&self) -> i64 {
         self.rhythms.iter().map(|beat| beat.wall_ms).fold(self.considered_ms, i64::max)
     }
+
+    /// Its file is gone; true when that was not known.
+    pub fn goes(&mut self, now: &Moment<'_>) -> bool {
+        let is_known = self.gone.is_some();
+        self.gone.get_or_insert_with(|| Beat::now(now));
+        !is_known
+    }
+
+    /// What holds of a file that is there. An editor's save takes it away for a moment; one that was gone for longer is a
+    /// new job, which is paused if that one was.
+    pub fn back(self, now: &Moment<'_>) -> Mark {
+        let is_new = self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(JOB_GONE_AFTER));
+        let schedule = if is_new { String::new() } else { self.schedule };
+        Mark { gone: None, schedule, ..self }
+    }
 }
 
 /// A job that is watched.
 pub(super) struct Watched {
-    pub job: Arc<Job>,
+    pub job: Dormant,
     /// What its files were like when it was read.
     pub stamp: String,
     /// What is wrong with its files of today, where this is the last good version.
@@ -113,7 +168,7 @@ impl Watched {
     /// # Errors
     /// A mistake in the schedule; a checked job has none.
     pub fn new(
-        job: Arc<Job>,
+        job: Dormant,
         stamp: String,
         mark: Option<Mark>,
         machine: &str,
@@ -122,9 +177,11 @@ impl Watched {
         let seed = seed(machine, &job.name);
         let calendar = Calendar::of(&job.timing.schedule, job.zone.clone(), seed)?;
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
-        let fresh = Mark { schedule, considered_ms: now.wall.as_millisecond(), ..Mark::default() };
+        let unsure = (!now.is_trusted).then(|| Beat::now(now));
+        let considered_ms = now.wall.as_millisecond();
+        let fresh = Mark { schedule, considered_ms, unsure, heard_ms: Some(considered_ms), ..Mark::default() };
         let mark = match mark {
-            Some(mark) if mark.schedule == fresh.schedule => mark,
+            Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => mark,
             Some(mark) => Mark { paused: mark.paused, booted: mark.booted, ..fresh },
             None => fresh,
         };
@@ -166,17 +223,15 @@ impl Watched {
     /// Where each `Every` counts from, on the boot clock of this start of the machine. After another start the rest of the
     /// period is counted by the wall clock.
     fn set_rhythms(&mut self, now: &Moment<'_>) {
-        let boot_ms = millis(now.boot.0);
-        let wall_ms = now.wall.as_millisecond();
-        let fresh = Beat { boot: now.boot_id.to_owned(), boot_ms, wall_ms };
+        let fresh = Beat::now(now);
         let old = std::mem::take(&mut self.mark.rhythms);
         for (place, period) in self.everies.iter().enumerate() {
             self.mark.rhythms.push(match old.get(place) {
                 Some(beat) if beat.boot == now.boot_id => beat.clone(),
+                Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
-                    let passed = wall_ms.saturating_sub(beat.wall_ms).clamp(0, signed(millis(*period)));
-                    // It may lie before the start of the machine: then it counts from there.
-                    Beat { boot_ms: boot_ms.saturating_sub(passed.unsigned_abs()), ..fresh.clone() }
+                    let passed = beat.age_ms(now).clamp(0, millis(*period));
+                    Beat { boot_ms: fresh.boot_ms - passed, wall_ms: fresh.wall_ms - passed, ..fresh.clone() }
                 }
                 None => fresh.clone(),
             });
@@ -195,10 +250,14 @@ impl Watched {
         &self.mark
     }
 
+    /// It is due by itself: how far its times were considered must be known.
+    pub fn is_scheduled(&self) -> bool {
+        self.next.is_some() || !self.everies.is_empty() || !self.boots.is_empty() || !self.afters.is_empty()
+    }
+
     /// The mark, to be kept.
     pub fn kept_mark(&self) -> store::Mark {
-        let text = serde_json::to_string(&self.mark).unwrap_or_default();
-        store::Mark { job: self.job.name.to_string(), text }
+        self.mark.kept(&self.job.name)
     }
 
     pub fn set_paused(&mut self, paused: Option<Pause>) {
@@ -211,18 +270,19 @@ impl Watched {
         paused.is_some_and(|pause| pause.until_ms.is_none_or(|until| now.as_millisecond() < until))
     }
 
-    /// From when on a firing that is due may start, but for other gates. Only what is met in time is spread out.
-    pub fn starts_at(&self, trigger: &str, due: Timestamp) -> Timestamp {
-        let is_spread = trigger == SCHEDULE;
-        let offset = if is_spread { self.offset } else { Duration::ZERO };
-        due.checked_add(SignedDuration::try_from(offset).unwrap_or_default()).unwrap_or(due)
+    /// How much later than due a firing may start, but for other gates. Only what is met in time is spread out.
+    pub fn spread(&self, trigger: &str) -> Duration {
+        if trigger == SCHEDULE { self.offset } else { Duration::ZERO }
     }
 
     /// When something of it is due next, by each clock.
     pub fn next_dues(&self, now: &Moment<'_>) -> impl Iterator<Item = NextDue> {
         let calendar = self.next.filter(|_| now.is_trusted).map(NextDue::Wall);
         let beats = self.mark.rhythms.iter().zip(&self.everies);
-        let beats = beats.map(|(beat, period)| NextDue::Boot(Boot(Duration::from_millis(beat.boot_ms) + *period)));
+        let beats = beats.map(|(beat, period)| {
+            let at = beat.boot_ms.saturating_add(millis(*period));
+            NextDue::Boot(Boot(Duration::from_millis(u64::try_from(at).unwrap_or_default())))
+        });
         let boots = self.boots.iter().filter(|_| self.mark.booted.as_deref() != Some(now.boot_id));
         calendar.into_iter().chain(beats).chain(boots.map(|delay| NextDue::Boot(now.ready + *delay)))
     }
@@ -239,6 +299,11 @@ impl Watched {
         self.next_dues(&Moment { is_trusted: true, ..*now }).map(told).min()
     }
 
+    /// The next time of its calendar, whatever was considered.
+    pub fn next_by_calendar(&self, now: Timestamp) -> Option<Timestamp> {
+        self.calendar.next(now).map(|firing| firing.at)
+    }
+
     /// The last time of its calendar in a span, its end among them.
     pub fn newest_due(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let lateness = crate::schedule::Lateness { catch_up: CatchUp::Never, ..self.job.timing.lateness };
@@ -250,6 +315,7 @@ impl Watched {
         let before = self.mark.clone();
         let mut rows = Vec::new();
         if now.is_trusted {
+            self.make_sure(now);
             self.consider_calendar(now, &mut rows);
         }
         self.consider_rhythms(now, &mut rows);
@@ -257,8 +323,24 @@ impl Watched {
         Considered { firings: rows, is_changed: self.mark != before }
     }
 
+    /// The clock is believed, or was set: what was written by one that went wrong is put right.
+    fn make_sure(&mut self, now: &Moment<'_>) {
+        let wall_ms = now.wall.as_millisecond();
+        if let Some(unsure) = self.mark.unsure.take() {
+            let age = if unsure.boot == now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
+            self.mark.considered_ms = wall_ms.saturating_sub(age);
+            self.mark.heard_ms = Some(self.mark.considered_ms);
+            self.find_next();
+        }
+        self.mark.heard_ms = self.mark.heard_ms.map(|heard| heard.min(wall_ms));
+    }
+
     fn consider_calendar(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
         let considered = self.considered();
+        if planted(Bug::BackAgain) && considered > now.wall {
+            self.mark.considered_ms = now.wall.as_millisecond();
+            self.find_next();
+        }
         if considered.duration_since(now.wall) > REPAIR {
             // The clock was wrong when that was written: the next night must not be lost to it.
             log::warn!(
@@ -272,9 +354,17 @@ impl Watched {
         if self.next.is_none_or(|next| next > now.wall) {
             return;
         }
-        let plan = plan(&self.calendar, &self.job.timing.lateness, considered, now.wall);
+        let mut lateness = self.job.timing.lateness;
+        if planted(Bug::WindowIgnored) {
+            lateness.catch_up_window = Some(Duration::MAX);
+        }
+        if planted(Bug::Burst) && lateness.catch_up != CatchUp::Never {
+            lateness.catch_up = CatchUp::All(usize::MAX);
+        }
+        let plan = plan(&self.calendar, &lateness, considered, now.wall);
         if let Some((from, to)) = plan.unseen {
-            let row = self.row(format!("until {to}"), SCHEDULE, from, FiringEnd::Missed, now);
+            let first = self.calendar.next(from).map_or(from, |firing| firing.at);
+            let row = self.row(format!("until {to}"), SCHEDULE, first, FiringEnd::Missed, now);
             rows.push(FiringRow { last_ms: to.as_millisecond(), count: None, ..row });
         }
         for (firing, verdict) in plan.firings {
@@ -283,7 +373,13 @@ impl Watched {
                 Verdict::CatchUp => (CATCH_UP, FiringEnd::Waiting),
                 Verdict::Missed => (SCHEDULE, FiringEnd::Missed),
             };
-            let row = self.row(format!("due {}", firing.at), trigger, firing.at, end, now);
+            // One that was missed only because the clock was wrong may still come: its name is not taken.
+            let key = match end {
+                FiringEnd::Missed => format!("missed {}", firing.at),
+                _ if planted(Bug::IdentityOfNow) => format!("{DUE} {}", now.wall),
+                _ => format!("{DUE} {}", firing.at),
+            };
+            let row = self.row(key, trigger, firing.at, end, now);
             match rows.last_mut() {
                 // Neighbours that were missed for one reason are one row.
                 Some(last) if end == FiringEnd::Missed && last.end == end && last.count.is_some() => {
@@ -305,31 +401,61 @@ impl Watched {
             let period = millis(self.everies[place]).max(1);
             let last = self.mark.rhythms[place].boot_ms;
             let passed = boot_ms.saturating_sub(last) / period;
-            if passed == 0 {
+            if passed <= 0 {
                 continue;
             }
-            let due_of = |beat: u64| {
-                let ago = SignedDuration::from_millis(signed(boot_ms.saturating_sub(last + beat * period)));
+            let due_of = |beat: i64| {
+                let ago = SignedDuration::from_millis(boot_ms.saturating_sub(last + beat * period));
                 now.wall.checked_sub(ago).unwrap_or(now.wall)
             };
-            let key = |beat: u64| format!("every {} {}", now.boot_id, last + beat * period);
+            let key = |beat: i64| format!("every {} {}", now.boot_id, last + beat * period);
             if passed > 1 {
                 let row = self.row(key(passed - 1), SCHEDULE, due_of(1), FiringEnd::Missed, now);
                 let last_ms = due_of(passed - 1).as_millisecond();
-                rows.push(FiringRow { last_ms, count: Some(passed - 1), ..row });
+                rows.push(FiringRow { last_ms, count: Some((passed - 1).unsigned_abs()), ..row });
             }
-            let age = Duration::from_millis(boot_ms - (last + passed * period));
-            let lateness = &self.job.timing.lateness;
-            let window = lateness.catch_up_window.unwrap_or(self.everies[place] / 2);
-            let (trigger, end) = match lateness.catch_up {
-                _ if age <= lateness.start_window => (SCHEDULE, FiringEnd::Waiting),
-                CatchUp::Latest | CatchUp::All(_) if age < window => (CATCH_UP, FiringEnd::Waiting),
-                _ => (SCHEDULE, FiringEnd::Missed),
+            let age = Duration::from_millis((boot_ms - (last + passed * period)).unsigned_abs());
+            let (trigger, end) = match self.verdict_of_rhythm(self.everies[place], age) {
+                Verdict::OnTime => (SCHEDULE, FiringEnd::Waiting),
+                Verdict::CatchUp => (CATCH_UP, FiringEnd::Waiting),
+                Verdict::Missed => (SCHEDULE, FiringEnd::Missed),
             };
             rows.push(self.row(key(passed), trigger, due_of(passed), end, now));
             let wall_ms = due_of(passed).as_millisecond();
             self.mark.rhythms[place] = Beat { boot: now.boot_id.to_owned(), boot_ms: last + passed * period, wall_ms };
         }
+    }
+
+    /// What becomes of the newest firing of an `Every`, so long behind its time.
+    fn verdict_of_rhythm(&self, period: Duration, age: Duration) -> Verdict {
+        let lateness = &self.job.timing.lateness;
+        let window = lateness.catch_up_window.unwrap_or(period / 2);
+        match lateness.catch_up {
+            _ if age <= lateness.start_window => Verdict::OnTime,
+            CatchUp::Latest | CatchUp::All(_) if age < window => Verdict::CatchUp,
+            _ => Verdict::Missed,
+        }
+    }
+
+    /// A firing that was written down in time, and waited while the machine was down or slept or its clock was set: it may
+    /// be late by now like any other.
+    pub fn judge_again(&self, waiting: (&str, &str), due: Timestamp, now: &Moment<'_>) -> Verdict {
+        let (trigger, key) = waiting;
+        let timing = &self.job.timing;
+        let start = due.checked_add(SignedDuration::try_from(self.offset).unwrap_or_default()).unwrap_or(due);
+        let start = timing.blackout_end(start, &self.job.zone).filter(|_| timing.blackout_delays).unwrap_or(start);
+        let late = Duration::try_from(now.wall.duration_since(start)).unwrap_or_default();
+        if trigger != CATCH_UP && late <= timing.lateness.start_window + timing.wait_window {
+            return Verdict::OnTime;
+        }
+        if !key.starts_with(DUE) {
+            let period = self.everies.iter().min().copied().unwrap_or_default();
+            return self.verdict_of_rhythm(period, late);
+        }
+        let before = due.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(due);
+        let plan = plan(&self.calendar, &timing.lateness, before, now.wall);
+        let found = plan.firings.into_iter().find(|(firing, _)| firing.at == due);
+        found.map_or(Verdict::Missed, |(_, verdict)| verdict)
     }
 
     fn consider_boot(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
@@ -338,7 +464,8 @@ impl Watched {
         };
         if now.boot >= now.ready + *delay {
             self.mark.booted = Some(now.boot_id.to_owned());
-            rows.push(self.row(format!("boot {}", now.boot_id), BOOT, now.wall, FiringEnd::Waiting, now));
+            let of = if planted(Bug::BootForgotten) { now.wall.to_string() } else { now.boot_id.to_owned() };
+            rows.push(self.row(format!("boot {of}"), BOOT, now.wall, FiringEnd::Waiting, now));
         }
     }
 
@@ -346,7 +473,24 @@ impl Watched {
     pub fn after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Option<FiringRow> {
         let waits = self.afters.iter().any(|(before, ends)| before == job && ends.contains(&end));
         let due = Timestamp::from_millisecond(due_ms).ok().filter(|_| waits)?;
-        Some(self.row(format!("after {job} {id}"), DEPENDENCY, due, FiringEnd::Waiting, now))
+        let key = format!("after {job} {id}");
+        let is_new = self.mark.heard.iter().all(|(heard, _)| *heard != key);
+        is_new.then(|| self.row(key, DEPENDENCY, due, FiringEnd::Waiting, now))
+    }
+
+    /// An end of a job before this one has been heard of.
+    pub fn hear(&mut self, firing: &FiringRow, now: &Moment<'_>) {
+        let wall_ms = now.wall.as_millisecond();
+        let oldest = wall_ms.saturating_sub(millis(HEARD_SLACK));
+        self.mark.heard.retain(|(_, heard_ms)| *heard_ms >= oldest);
+        self.mark.heard.push((firing.key.clone(), wall_ms));
+        self.mark.heard_ms = Some(wall_ms);
+    }
+
+    /// Ends of jobs before this one that came until then have been heard of for certain, in milliseconds.
+    pub fn heard_ms(&self) -> i64 {
+        let heard = self.mark.heard_ms.unwrap_or(self.mark.considered_ms);
+        heard.saturating_sub(millis(HEARD_SLACK))
     }
 
     /// Jobs whose ends it waits for.
@@ -358,7 +502,7 @@ impl Watched {
         let (due_ms, told_ms) = (due.as_millisecond(), now.wall.as_millisecond());
         let reason = (end == FiringEnd::Missed).then(|| now.why_late.to_owned());
         let (job, trigger) = (self.job.name.to_string(), trigger.to_owned());
-        let to_tell = end == FiringEnd::Missed && !self.job.notices_of_missed().is_empty();
+        let to_tell = end == FiringEnd::Missed && self.job.tells_missed;
         FiringRow { job, key, trigger, due_ms, last_ms: due_ms, count: Some(1), end, reason, told_ms, to_tell }
     }
 }
@@ -377,10 +521,12 @@ pub(super) const CATCH_UP: &str = "catch_up";
 pub(super) const BOOT: &str = "boot";
 pub(super) const DEPENDENCY: &str = "dependency";
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
+/// How the identity of a firing of the calendar begins.
+const DUE: &str = "due";
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// Ends that come together are not written in their order.
+const HEARD_SLACK: Duration = Duration::from_secs(5 * 60);
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

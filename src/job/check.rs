@@ -16,7 +16,7 @@ use crate::{
         ACTIONS_MAX, BUFFER_MAX, GATHER_VALUE_BYTES_DEFAULT, GRACE_PERIOD_DEFAULT, RUN_DEADLINE_DEFAULT, SERVICES_MAX,
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
-    problem::{Level, Problem, Source, closest, locate, locate_in_text, locate_key},
+    problem::{Level, Problem, Source, closest, in_file_order, locate, locate_in_text, locate_key},
     schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, Window},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
@@ -85,7 +85,7 @@ pub fn check_shared(
 /// Findings with their places, in the order of the file.
 pub fn in_order(findings: Vec<Finding>, source: &Source) -> Vec<Problem> {
     let mut problems: Vec<Problem> = findings.into_iter().map(|finding| placed(finding, source)).collect();
-    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    in_file_order(&mut problems);
     problems.dedup();
     problems
 }

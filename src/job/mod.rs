@@ -20,7 +20,7 @@ use crate::{
     action::Handlers,
     item::Value,
     limits::{FILE_BYTES_MAX, PROBLEMS_MAX},
-    problem::{Level, Problem, Source, load, render, to_json, without_wrong_fields},
+    problem::{Level, Problem, Source, in_file_order, load, render, to_json, without_wrong_fields},
     service::ServiceSpec,
 };
 use std::{
@@ -170,7 +170,7 @@ impl Job {
                 // Single fields that cannot be read do not hide what is wrong with the others.
                 if let Some(spared) = without_wrong_fields::<JobSpec>(&source, &problems) {
                     problems.extend(further::check(name, &spared, base_dir, surroundings));
-                    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+                    in_file_order(&mut problems);
                     problems.truncate(PROBLEMS_MAX);
                 }
                 Err(JobProblems { source, problems })
@@ -242,6 +242,25 @@ impl Job {
         } else {
             Err(format!("`{name}` takes {}, not {}", what(default), what(&value)))
         }
+    }
+
+    /// Reads a due time from a command line: an instant with its offset, or local time of the job's zone; true where it is a
+    /// day, which begins then.
+    ///
+    /// # Errors
+    /// A sentence when it is neither.
+    pub fn due(&self, text: &str) -> Result<(jiff::Timestamp, bool), String> {
+        if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+            return Ok((instant, false));
+        }
+        // A time can be read as its date, too.
+        let is_day = !text.contains([':', 'T', ' ']);
+        let local = text
+            .parse::<jiff::civil::DateTime>()
+            .or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
+        let zoned = local.and_then(|local| local.to_zoned(self.zone.clone()));
+        let help = "write 2026-11-23, 2026-11-23T02:30 or 2026-11-23T02:30+08:00";
+        zoned.map(|zoned| (zoned.timestamp(), is_day)).map_err(|_| format!("{text:?} is no time: {help}"))
     }
 }
 

@@ -15,7 +15,7 @@ use super::schema::{ChoiceSchema, FieldsSchema, Payload, Shape, VariantSchema};
 use super::suggest::closest;
 use super::synonyms;
 use super::text::decode;
-use super::{Json, Problem};
+use super::{Json, Problem, in_file_order};
 use crate::limits::PROBLEMS_MAX;
 
 /// What is wrong with a file.
@@ -48,7 +48,7 @@ pub(super) fn explain(text: &str, shape: Shape) -> Explained {
     }
     let Walk { mut problems, mut ours, .. } = walk;
     for problems in [&mut problems, &mut ours] {
-        problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+        in_file_order(problems);
         problems.dedup();
         problems.truncate(PROBLEMS_MAX);
     }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::explain::explain;
 use super::render::is_bidi;
 use super::schema::Described;
-use super::{Problem, Source};
+use super::{Problem, Source, in_file_order};
 use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, PROBLEMS_MAX};
 
 /// Reads a file. A byte order mark is dropped.
@@ -37,7 +37,7 @@ pub fn load<T: Described + DeserializeOwned>(source: &Source) -> Result<T, Vec<P
             problems.extend(explained);
         }
     }
-    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+    in_file_order(&mut problems);
     problems.truncate(PROBLEMS_MAX);
     Err(problems)
 }

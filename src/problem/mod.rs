@@ -93,6 +93,11 @@ impl Problem {
     }
 }
 
+/// Sorts problems by their place in the file.
+pub fn in_file_order(problems: &mut [Problem]) {
+    problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+}
+
 impl Source {
     /// A file that was read.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Source {

@@ -35,10 +35,9 @@ enum Listed {
     Bad(Failure),
 }
 
-/// How many values are listed ahead, and taken in at a time: where the store has a part in it, by a `key:` or
-/// in a run that is kept, so many as one commit takes.
-fn batch(run: &RunState, place: u16) -> usize {
-    if run.plan(place).key.is_some() || run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
+/// How many values are listed ahead, and taken in at a time: in a run that is kept as many as one commit takes.
+fn batch(run: &RunState) -> usize {
+    if run.kept.is_some() { BATCH_ROWS } else { LISTED_AHEAD }
 }
 
 /// Runs the source at `place` until its listing has ended and everything that it listed is delivered.
@@ -55,7 +54,7 @@ pub async fn run_source(run: Arc<RunState>, place: u16) {
     if let Some(kept) = run.kept.as_ref().filter(|_| planted(Bug::ListedEarly)) {
         let _ = kept.rows.listing_done(place).await;
     }
-    let listed = Inbox::new(batch(&run, place));
+    let listed = Inbox::new(batch(&run));
     let list = async {
         list(&run, place, &listed).await;
         listed.close();
@@ -237,7 +236,7 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let mut ordinal = 0;
     let mut aside = Aside::new(run, place);
     let watch = CutWatch::new(run.clone(), place);
-    let (mut taken, most) = (Vec::new(), batch(run, place));
+    let (mut taken, most) = (Vec::new(), batch(run));
     while let Some(first) = listed.drain().await {
         taken.push(first);
         fill(run, listed, &mut taken, most).await;

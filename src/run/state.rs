@@ -499,35 +499,38 @@ impl RunState {
 
     /// Settles an item with its row, where a gather will read it. Everything is counted before this returns.
     pub async fn settle(&self, place: u16, end: End<'_>, values: Vec<Value>) {
-        let stage = self.stage(place);
-        let keep = stage.keep_all
-            || if end.outcome == Outcome::Ok {
-                stage.keep_values
-            } else {
-                end.outcome.is_missing() && stage.keep_missing
-            };
-        // The row of an item that was deferred is replaced by its end, or the next round would run it once more.
-        if keep || end.has_row {
-            let row = Row {
-                stage: place,
-                lineage: end.lineage.clone(),
-                key: end.key.clone(),
-                end: RowEnd::Done(end.outcome),
-                attempts: end.attempts,
-                message: end.message.map(str::to_owned),
-                values,
-                took_ms: end.took_ms,
-            };
+        if self.gets_row(place, end.outcome, end.has_row) {
             // Boxed: most items have no row, and every worker would hold the room for it.
-            if let Err(error) = Box::pin(self.put(row)).await {
-                self.store_failed(&error);
-            }
+            Box::pin(self.put(place, &end, values)).await;
         }
         self.count_end(place, &end);
     }
 
-    async fn put(&self, row: Row) -> Result<(), StoreError> {
-        self.store.get(self).await?.put(row).await
+    /// Whether an item that ends so gets a row. That of one that was deferred is replaced by its end, or the next round
+    /// would run it once more.
+    pub fn gets_row(&self, place: u16, outcome: Outcome, has_row: bool) -> bool {
+        let stage = self.stage(place);
+        let wanted =
+            if outcome == Outcome::Ok { stage.keep_values } else { outcome.is_missing() && stage.keep_missing };
+        has_row || stage.keep_all || wanted
+    }
+
+    /// Stores the row of an item that has ended.
+    async fn put(&self, place: u16, end: &End<'_>, values: Vec<Value>) {
+        let row = Row {
+            stage: place,
+            lineage: end.lineage.clone(),
+            key: end.key.clone(),
+            end: RowEnd::Done(end.outcome),
+            attempts: end.attempts,
+            message: end.message.map(str::to_owned),
+            values,
+            took_ms: end.took_ms,
+        };
+        let put = async { self.store.get(self).await?.put(row).await };
+        if let Err(error) = put.await {
+            self.store_failed(&error);
+        }
     }
 
     /// The run cannot go on without its store.

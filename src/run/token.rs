@@ -157,12 +157,17 @@ impl Token {
     /// settles it by Drop.
     pub async fn settle(&mut self, run: &RunState, done: Done<'_>, values: Vec<Value>) {
         let (body, Done { outcome, attempts, message, by }) = (&*self.body, done);
+        if !run.gets_row(body.place, outcome, body.has_row) && !planted(Bug::SettledTwice) {
+            // Most items: nothing to wait for.
+            run.count_end(body.place, &body.end(outcome, attempts, message, by));
+            self.body.step = Step::Settled;
+            return;
+        }
         let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
         let values = if keep_input { vec![(*body.value).clone()] } else { values };
-        let has_row = body.has_row;
         let took = |at: Boot| u32::try_from(run.world().boot().since(at).as_millis()).unwrap_or(u32::MAX);
         let took_ms = body.taken_at.map(took);
-        let end = End { lineage: &body.lineage, key: &body.key, outcome, attempts, message, has_row, by, took_ms };
+        let end = End { took_ms, ..body.end(outcome, attempts, message, by) };
         if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
             run.count_end(body.place, &end);
         }
@@ -203,6 +208,17 @@ impl Body {
             step,
         }
     }
+
+    fn end<'a>(
+        &'a self,
+        outcome: Outcome,
+        attempts: u32,
+        message: Option<&'a str>,
+        by: Option<&'a OwnTally>,
+    ) -> End<'a> {
+        let Body { lineage, key, has_row, .. } = self;
+        End { lineage, key, outcome, attempts, message, has_row: *has_row, by, took_ms: None }
+    }
 }
 
 impl Drop for Token {
@@ -221,17 +237,6 @@ impl Drop for Token {
             (_, Some(reason)) => reason.cut_outcome(),
             (_, None) => Outcome::Cancelled,
         };
-        let (attempts, has_row) = (body.carried, body.has_row);
-        let end = End {
-            lineage: &body.lineage,
-            key: &body.key,
-            outcome,
-            attempts,
-            message: None,
-            has_row,
-            by: None,
-            took_ms: None,
-        };
-        run.count_end(body.place, &end);
+        run.count_end(body.place, &body.end(outcome, body.carried, None, None));
     }
 }

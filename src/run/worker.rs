@@ -346,7 +346,9 @@ impl Worker {
         let order = token.body_mut().order.take();
         let delivery = match worked {
             Worked::Gave(values) if values.is_empty() => {
-                self.keep(run, &token).await;
+                if let Some(value) = self.kept().take() {
+                    keep(run, &token, value).await;
+                }
                 token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
                 Delivery::Done
             }
@@ -408,15 +410,6 @@ impl Worker {
 
     fn done<'a>(&'a self, outcome: Outcome, attempts: u32, message: Option<&'a str>) -> Done<'a> {
         Done { outcome, attempts, message, by: Some(&self.tally) }
-    }
-
-    /// Stores what `Keep` gave, before the row of its item.
-    async fn keep(&mut self, run: &RunState, token: &Token) {
-        let Some(value) = self.kept().take() else { return };
-        if let Err(error) = run.keep(&token.body().key, value).await {
-            run.store_failed(&error);
-        }
-        pass(Point::ValueKept);
     }
 
     /// What `Keep` gave in this attempt.
@@ -563,7 +556,9 @@ impl Worker {
             let one_for_one = matches!((&*values, &*stage.feeds), ([_], [_]));
             if one_for_one || stage.feeds.is_empty() {
                 // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
-                self.keep(run, &token).await;
+                if let Some(value) = self.kept().take() {
+                    keep(run, &token, value).await;
+                }
                 let kept = kept(stage, values.iter());
                 token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
                 return match (stage.feeds.first(), values.pop()) {
@@ -581,7 +576,9 @@ impl Worker {
             }
         };
         let children = self.wanted(run, children);
-        self.keep(run, &token).await;
+        if let Some(value) = self.kept().take() {
+            keep(run, &token, value).await;
+        }
         let kept = kept(stage, children.iter().map(|child| &child.value));
         token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
         Delivery::Children(children)
@@ -639,6 +636,14 @@ async fn begin(run: &RunState, place: u16, token: &Token) -> Result<Arc<Value>, 
         pass(Point::Held);
     }
     run.state_of(&token.body().key).await
+}
+
+/// Stores what `Keep` gave, before the row of its item.
+async fn keep(run: &RunState, token: &Token, value: Value) {
+    if let Err(error) = run.keep(&token.body().key, value).await {
+        run.store_failed(&error);
+    }
+    pass(Point::ValueKept);
 }
 
 /// What goes into the row of an ok item.

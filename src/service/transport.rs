@@ -17,6 +17,7 @@ use hyper::rt::ReadBufCursor;
 use rustix::io::Errno;
 use smol::{Async, net::TcpStream};
 use std::{
+    cell::RefCell,
     io::{self, Read as _},
     net::{self, IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
@@ -26,6 +27,12 @@ use std::{
     },
     task::{Context, Poll, ready},
 };
+
+thread_local! {
+    /// What is read goes through it: hyper's buffer may be uninitialised, and filling it or an array with zeros at each poll
+    /// costs more. No read begins inside another.
+    static READ_BLOCK: RefCell<Box<[u8]>> = RefCell::new(vec![0; 8192].into());
+}
 
 /// Opens connections to one origin.
 pub(super) struct Dialer {
@@ -218,9 +225,6 @@ pub(super) fn describe(error: &io::Error) -> String {
 
 impl hyper::rt::Read for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        // Through a small array: hyper's buffer may be uninitialised, and filling it with zeros at each poll costs more.
-        let mut bytes = [0; 8192];
-        let room = bytes.len().min(buf.remaining());
         let this = self.get_mut();
         if this.ready == READS_BEFORE_YIELD {
             // A server that floods us faster than we read must not keep the thread from timers and other calls.
@@ -228,14 +232,17 @@ impl hyper::rt::Read for Io {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let read = Pin::new(&mut this.stream).poll_read(cx, &mut bytes[..room]);
-        this.ready = if read.is_ready() { this.ready + 1 } else { 0 };
-        let count = ready!(read)?;
-        if count > 0 {
-            this.ears.heard.store(true, Ordering::Relaxed);
-        }
-        buf.put_slice(&bytes[..count]);
-        Poll::Ready(Ok(()))
+        READ_BLOCK.with_borrow_mut(|bytes| {
+            let room = bytes.len().min(buf.remaining());
+            let read = Pin::new(&mut this.stream).poll_read(cx, &mut bytes[..room]);
+            this.ready = if read.is_ready() { this.ready + 1 } else { 0 };
+            let count = ready!(read)?;
+            if count > 0 {
+                this.ears.heard.store(true, Ordering::Relaxed);
+            }
+            buf.put_slice(&bytes[..count]);
+            Poll::Ready(Ok(()))
+        })
     }
 }
 

@@ -272,9 +272,9 @@ pub enum Request {
     /// The id of this store, made when it was. Answer: `Texts`, one.
     Instance,
 
-    /// The times of a job were considered: its mark, and the firings that came of it, which are written once (one that is
+    /// The times of jobs were considered: their marks, and the firings that came of it, which are written once (one that is
     /// there, or has a run, stays as it is). Committed before the answer. Answer: `Done`.
-    Consider(Mark, Vec<FiringRow>),
+    Consider(Vec<Mark>, Vec<FiringRow>),
     /// A firing of a job that waits starts no run: how it ended, why, when that was said, and whether somebody is to be told.
     /// Committed before the answer. Answer: `Changed`.
     EndFiring(String, String, FiringEnd, String, (i64, bool)),

@@ -131,10 +131,10 @@ impl State {
         }
     }
 
-    /// Keeps how far the times of a job were considered, and the firings that came of it: one that is there, or has a run,
+    /// Keeps how far the times of jobs were considered, and the firings that came of it: one that is there, or has a run,
     /// stays as it is. On the disk before this returns.
-    pub async fn consider(&self, mark: Mark, firings: Vec<FiringRow>) -> Result<(), StoreError> {
-        done(self.store.call(Request::Consider(mark, firings)).await?)
+    pub async fn consider(&self, marks: Vec<Mark>, firings: Vec<FiringRow>) -> Result<(), StoreError> {
+        done(self.store.call(Request::Consider(marks, firings)).await?)
     }
 
     /// A firing that waits starts no run; when that is said, and whether somebody is to be told of it. On the disk before this

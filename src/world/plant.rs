@@ -148,13 +148,54 @@ listed! {
         ForgetLeavesRow,
         /// A firing that has begun is begun again.
         BegunTwice,
+        /// The daemon begins the run of a firing without its identity: it may begin once more.
+        FiringUnnamed,
+        /// Times that became due are not written down, only that they were considered.
+        MarkBeforeFirings,
+        /// A time that was missed is made up for, however old it is.
+        WindowIgnored,
+        /// The identity of a firing has the time at which it was looked at.
+        IdentityOfNow,
+        /// When the wall clock is set back, what was considered is considered again.
+        BackAgain,
+        /// Firings that waited when the process ended are forgotten.
+        WaitingForgotten,
+        /// A job that is read again counts from now, as if its schedule had changed.
+        ReloadCountsFromNow,
+        /// The start of the machine for which `OnBoot` was due is not kept.
+        BootForgotten,
+        /// An end that came right before a crash is not heard of.
+        AfterLostInCrash,
+        /// The run that takes the place of another one does not wait for its end.
+        ReplaceAtOnce,
+        /// Firings go in the order of their times, whatever their priority.
+        PriorityIgnored,
+        /// A run that an earlier process left is gone on with when there is nothing else to start.
+        ResumeLast,
+        /// Pauses are not kept over an end of the process.
+        PauseForgotten,
+        /// A blackout ends an hour early.
+        BlackoutShort,
+        /// More runs than places: the last place is given away twice.
+        PlaceTooMany,
+        /// Each `Every` begins to count anew with each start of the machine.
+        RhythmAnew,
+        /// Every time that was missed is made up for.
+        Burst,
+        /// A stop waits for the ends of the runs.
+        StopWaits,
     }
 }
 
 impl Bug {
     /// It is made by what is kept of runs, over crashes, and not by the engine of one run.
     pub const fn is_of_what_is_kept(self) -> bool {
-        self as usize >= Bug::ClaimNotDurable as usize
+        self as usize >= Bug::ClaimNotDurable as usize && !self.is_of_the_daemon()
+    }
+
+    /// It is one of the daemon, not of a run.
+    pub const fn is_of_the_daemon(self) -> bool {
+        self as usize >= Bug::FiringUnnamed as usize
     }
 }
 

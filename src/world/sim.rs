@@ -145,11 +145,25 @@ impl Sim {
         self
     }
 
+    /// The machine has been up for so long when this begins.
+    pub fn up_for(self, duration: Duration) -> Sim {
+        let mut state = self.shared.state();
+        state.boot = duration;
+        state.wall.when = duration;
+        drop(state);
+        self
+    }
+
     /// Calls `act` once a run has had so many polls, before the next one: what comes from outside comes at any poll. One for
     /// each number of polls.
     pub fn at_poll(self, polls: u64, act: impl FnOnce() + Send + 'static) -> Sim {
-        lock(&self.outside).insert(polls, Box::new(act));
+        self.act_at(polls, act);
         self
+    }
+
+    /// As [`Sim::at_poll`], of a simulation that is there.
+    pub fn act_at(&self, polls: u64, act: impl FnOnce() + Send + 'static) {
+        lock(&self.outside).insert(polls, Box::new(act));
     }
 
     /// A handle to this world, for the code under test.

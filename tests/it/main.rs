@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod daemon;
 mod daemon_real;
 mod damage;
 mod disk;
@@ -16,6 +17,7 @@ mod hostile;
 mod kills;
 mod left;
 mod memory;
+mod moving;
 mod newcomer;
 mod nights;
 mod power;
@@ -23,6 +25,7 @@ mod resume;
 mod samples;
 mod schedule;
 mod schema;
+mod serve;
 mod services;
 mod signals;
 mod sql;

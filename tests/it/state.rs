@@ -263,7 +263,7 @@ pub fn fill(dir: &Path) {
             to_tell: false,
         };
         let mark = Mark { job: "nightly".into(), text: "{}".into() };
-        state.consider(mark, vec![waits("due 1"), waits("due 2")]).await.unwrap();
+        state.consider(vec![mark], vec![waits("due 1"), waits("due 2")]).await.unwrap();
         assert!(state.end_firing("nightly", "due 2", FiringEnd::Skipped, "overlap", (3000, false)).await.unwrap());
         store.close().await;
     });

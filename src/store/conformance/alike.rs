@@ -239,7 +239,7 @@ fn above() -> impl Strategy<Value = Request> {
         }),
         1 => Just(Request::Instance),
         3 => (job(), "[ab]", prop::collection::vec(firing, 0..3))
-            .prop_map(|(job, text, firings)| Request::Consider(Mark { job, text }, firings)),
+            .prop_map(|(job, text, firings)| Request::Consider(vec![Mark { job, text }], firings)),
         1 => (job(), "[ab]", any::<bool>(), 0..99_i64).prop_map(|(job, key, missed, now_ms)| {
             let end = if missed { FiringEnd::Missed } else { FiringEnd::Skipped };
             Request::EndFiring(job, key, end, "why".into(), (now_ms, missed))

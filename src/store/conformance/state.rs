@@ -109,9 +109,9 @@ promises! {
         block_on(async {
             let mark = |text: &str| Mark { job: "nightly".into(), text: text.into() };
             let all = vec![firing("1", 10, FiringEnd::Missed), firing("3", 30, FiringEnd::Waiting), firing("2", 20, FiringEnd::Waiting)];
-            state.consider(mark("one"), all.clone()).await.unwrap();
+            state.consider(vec![mark("one")], all.clone()).await.unwrap();
             // Considered once more, as after a crash: what is there stays as it is.
-            state.consider(mark("two"), vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
+            state.consider(vec![mark("two")], vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
             assert_eq!(state.marks().await.unwrap(), [mark("two")]);
             let keys = |rows: Vec<FiringRow>| rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
             assert_eq!(keys(state.waiting_firings().await.unwrap()), ["2", "3"]);
@@ -127,7 +127,7 @@ promises! {
             assert_eq!(state.begin(of("c", "3")).await, Ok(Begun::Settled));
             assert_eq!(state.waiting_firings().await.unwrap(), []);
             // One that has a run is not considered again.
-            state.consider(mark("three"), vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
+            state.consider(vec![mark("three")], vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
             assert_eq!(state.waiting_firings().await.unwrap(), []);
 
             // Whoever is to be told of one is told once.

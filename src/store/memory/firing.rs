@@ -17,8 +17,8 @@ pub(super) struct Firings {
 }
 
 impl State {
-    pub fn consider(&mut self, mark: Mark, firings: Vec<FiringRow>) {
-        self.firings.marks.insert(mark.job, mark.text);
+    pub fn consider(&mut self, marks: Vec<Mark>, firings: Vec<FiringRow>) {
+        self.firings.marks.extend(marks.into_iter().map(|mark| (mark.job, mark.text)));
         for firing in firings {
             let has_run = self
                 .in_order()

@@ -254,7 +254,7 @@ impl State {
             Request::CopyForRetry(plan, new) => return Ok(Reply::Copied(self.copy_for_retry(&plan, &new, asker)?)),
             Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
             Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
-            Request::Consider(mark, firings) => self.consider(mark, firings),
+            Request::Consider(marks, firings) => self.consider(marks, firings),
             Request::EndFiring(job, key, end, reason, told) => {
                 return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, told)));
             }

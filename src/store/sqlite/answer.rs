@@ -80,8 +80,8 @@ impl Tables {
             Request::ForgetKey(key) => Reply::Forgotten(Box::new(self.forget_key(&key)?)),
             Request::Retain(retention) => Reply::Retained(self.retain(&retention)?),
             Request::Instance => Reply::Texts(vec![self.instance()?]),
-            Request::Consider(mark, firings) => {
-                self.consider(&mark, &firings)?;
+            Request::Consider(marks, firings) => {
+                self.consider(&marks, &firings)?;
                 Reply::Done
             }
             Request::EndFiring(job, key, end, reason, told) => {

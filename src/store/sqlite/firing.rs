@@ -43,10 +43,12 @@ pub(super) const TOO_MANY: &str =
     "SELECT id FROM firing INDEXED BY firing_past WHERE job = ?1 AND end > 0 ORDER BY id DESC LIMIT ?3 OFFSET ?2";
 
 impl Tables {
-    /// Keeps a mark and what came of it, in an open transaction.
-    pub fn consider(&mut self, mark: &Mark, firings: &[FiringRow]) -> Result<(), Fault> {
+    /// Keeps marks and what came of them, in an open transaction.
+    pub fn consider(&mut self, marks: &[Mark], firings: &[FiringRow]) -> Result<(), Fault> {
         self.begin()?;
-        self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+        for mark in marks {
+            self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+        }
         for firing in firings {
             self.connection.prepare_cached(INSERT)?.execute(named_params! {
                 ":job": firing.job, ":key": firing.key, ":cause": firing.trigger, ":due_ms": firing.due_ms,

@@ -11,7 +11,9 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
     let page = std::fs::read_to_string(path).expect("docs/PROOF.md is there");
     let bugs = Bug::ALL.iter().map(|bug| format!("`{bug:?}`"));
     let oracles = super::oracles::names().chain(super::restarts::ORACLES).map(|name| format!("`{name}`"));
-    let missing: Vec<String> = bugs.chain(oracles).filter(|name| !page.contains(name.as_str())).collect();
+    let of_the_daemon = crate::daemon::oracles::NAMES.iter().map(|name| format!("`{name}`"));
+    let missing: Vec<String> =
+        bugs.chain(oracles).chain(of_the_daemon).filter(|name| !page.contains(name.as_str())).collect();
     assert!(missing.is_empty(), "docs/PROOF.md does not name {missing:?}");
 }
 
@@ -19,6 +21,7 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
 #[test]
 fn every_planted_bug_is_found() {
     use super::{restarts, swarm};
+    use crate::daemon::swarm as daemon;
     use lamplighter::world::plant::with;
     use std::sync::{
         Mutex,
@@ -38,9 +41,10 @@ fn every_planted_bug_is_found() {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(place) else { return };
-                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug.is_of_what_is_kept() {
-                        true => (restarts::SEEDS, restarts::broken_by),
-                        false => (swarm::SEEDS, swarm::broken_by),
+                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug {
+                        bug if bug.is_of_the_daemon() => (daemon::SEEDS, daemon::broken_by),
+                        bug if bug.is_of_what_is_kept() => (restarts::SEEDS, restarts::broken_by),
+                        _ => (swarm::SEEDS, swarm::broken_by),
                     };
                     let seen = (0..seeds).find_map(|seed| Some((seed, with(**bug, || broken_by(seed))?)));
                     found.lock().expect("nobody panics")[place] = seen;

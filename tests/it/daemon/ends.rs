@@ -1,0 +1,95 @@
+//! Jobs that start when a run of another one has ended.
+
+use super::lab::{DAY, HOUR, Lab, MINUTE, job};
+
+const NIGHTLY: &str = "schedule: Cron(\"30 2 * * *\")";
+
+fn failing(timing: &str) -> String {
+    format!("Job(timezone: \"UTC\", {timing}, run: [Call(handler: \"fail\")])")
+}
+
+#[test]
+fn a_job_starts_after_another_and_knows_which() {
+    let mut lab = Lab::new(1);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.write("b", "schedule: After(job: \"a\")", MINUTE);
+    lab.write("c", "schedule: After(job: \"b\")", MINUTE);
+    lab.write("bad", "schedule: After(job: \"a\", when: [Failed])", MINUTE);
+    lab.serve(async |p| p.until("2026-11-23T03:00:00Z").await);
+    assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"], "the due of the first");
+    assert_eq!(lab.told("c"), ["23 02:30 dependency succeeded"]);
+    assert!(lab.told("bad").is_empty());
+    let after: Vec<String> = lab.effects().into_iter().map(|effect| effect.after).collect();
+    assert_eq!(after, ["", "a succeeded", "b succeeded"]);
+    lab.desk.write("a", &failing(NIGHTLY));
+    lab.serve(async |p| p.until("2026-11-24T03:00:00Z").await);
+    assert_eq!(lab.told("bad"), ["24 02:30 dependency succeeded"]);
+    assert_eq!(lab.told("b").len(), 1);
+}
+
+#[test]
+fn a_run_that_is_repeated_counts_and_a_time_that_was_missed() {
+    let mut lab = Lab::new(2);
+    lab.desk.write("a", &failing(NIGHTLY));
+    lab.write("b", "schedule: After(job: \"a\", when: [Failed, Missed])", MINUTE);
+    lab.serve(async |p| {
+        p.until("2026-11-23T03:00:00Z").await;
+        let run = p.handle.overview().await.expect("it lives").jobs[0].last.clone().expect("it ran").run;
+        p.handle.retry(&run, false, None).await.expect("it is repeated");
+        p.pass(HOUR).await;
+    });
+    assert_eq!(lab.told("b").len(), 2, "{:?}", lab.told("b"));
+    lab.down(3 * DAY - 8 * HOUR);
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(lab.told("b")[2..], ["25 02:30 dependency succeeded"], "one for those that were missed together");
+    assert!(lab.effects().iter().any(|effect| effect.after == "a missed"));
+}
+
+#[test]
+fn a_crash_between_the_two_loses_nothing() {
+    for when in ["Succeeded", "Missed"] {
+        for polls in 1..150 {
+            let mut lab = Lab::new(polls);
+            lab.write("a", &format!("{NIGHTLY}, catch_up: Never"), std::time::Duration::ZERO);
+            lab.write("b", &format!("schedule: After(job: \"a\", when: [{when}])"), std::time::Duration::ZERO);
+            let (due, told) = match when {
+                "Missed" => ("2026-11-23T02:40:00Z", "Missed down"),
+                _ => ("2026-11-23T02:29:59Z", "schedule succeeded"),
+            };
+            lab.serve(async |p| p.pass(HOUR).await);
+            let off = super::lab::at(due).duration_since(lab.sim.world().wall());
+            lab.down(off.try_into().expect("later"));
+            lab.serve_until_poll(polls, async |p| p.pass(MINUTE).await);
+            lab.serve(async |p| p.pass(DAY / 2).await);
+            assert_eq!(lab.told("a"), [format!("23 02:30 {told}")], "died at {polls}");
+            assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"], "{when}, died at {polls}");
+        }
+    }
+}
+
+#[test]
+fn what_ended_long_ago_starts_nothing_again_although_it_is_forgotten() {
+    let mut lab = Lab::new(4);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.write("b", "schedule: AnyOf([After(job: \"a\"), Every(\"10m\")])", MINUTE);
+    // Five runs of each job are kept.
+    lab.options.retention.max_runs = 5;
+    lab.serve(async |p| p.pass(3 * DAY).await);
+    let after = |lab: &Lab| lab.effects().into_iter().filter(|effect| !effect.after.is_empty()).count();
+    assert_eq!(after(&lab), 3);
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(after(&lab), 3);
+}
+
+#[test]
+fn the_end_of_a_run_that_cannot_be_resumed_counts() {
+    let mut lab = Lab::new(5);
+    lab.desk.write("a", &job(NIGHTLY, HOUR));
+    lab.write("b", "schedule: After(job: \"a\", when: [Quarantined])", MINUTE);
+    lab.serve(async |p| p.until("2026-11-23T02:40:00Z").await);
+    for _ in 0..5 {
+        lab.serve(async |p| p.pass(MINUTE).await);
+    }
+    assert_eq!(lab.told("a"), ["23 02:30 schedule quarantined"]);
+    assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
+}
