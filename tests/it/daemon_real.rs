@@ -310,7 +310,7 @@ fn a_storm_of_edits_is_one_change_now_and_then_and_the_last_good_version_goes_on
         thread::spawn(move || {
             let mut renames = 0_u32;
             while !over.load(Ordering::SeqCst) {
-                let text = if renames % 2 == 0 { "Job(" } else { job.as_str() };
+                let text = if renames.is_multiple_of(2) { "Job(" } else { job.as_str() };
                 fs::write(&aside, text).and_then(|()| fs::rename(&aside, jobs.join("beat.ron"))).expect("a rename");
                 renames += 1;
                 thread::sleep(Duration::from_millis(1));
