@@ -29,6 +29,7 @@
 //! | [`run`] | one job once: the story of a run in named steps |
 //! | [`query`] | what is asked about the runs that are kept, answered to the byte |
 //! | [`daemon`] | all jobs, always: the loop that starts what is due |
+//! | [`api`] | how others talk to a daemon: its socket, and who asks there |
 #![cfg_attr(feature = "demo", doc = "| [`vendor_sim`] | a simulated vendor, for the demo and for tests |")]
 //!
 //! # Words
@@ -119,6 +120,8 @@ pub mod run;
 pub mod query;
 
 pub mod daemon;
+
+pub mod api;
 
 #[cfg(feature = "demo")]
 pub mod vendor_sim;

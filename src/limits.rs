@@ -128,6 +128,16 @@ pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// Files of one run that are noted for `keep_out`, some 400 bytes each while they are; those beyond stay.
+pub const KEEP_OUT_FILES_MAX: usize = 20_000;
+/// What is read of the notes of one dated folder, in bytes: hourly runs of a day write into the same one.
+pub const KEEP_OUT_NOTES_BYTES_MAX: u64 = 64 << 20;
+/// Dated folders that are removed after one run, and files in them up to about [`KEEP_OUT_FILES_MAX`]; what is left is the next
+/// one's.
+pub const KEEP_OUT_FOLDERS: usize = 64;
+/// Firings of one backfill: three years of nights. They run one after the other, and somebody waits for them.
+pub const BACKFILL_MAX: usize = 1_000;
+
 /// Default of a service's `timeout`.
 pub const SERVICE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Default of a service's `connect_timeout`.
@@ -312,6 +322,29 @@ pub const COMPUTE_LOST_MAX: u32 = 2;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Longest request on the daemon's socket, in bytes: params of a run have some hundred.
+pub const API_REQUEST_BYTES_MAX: usize = 64 << 10;
+/// Longest line of an answer that a client takes, in bytes: the overview of ten thousand jobs has 8 MB.
+pub const API_ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long a client may take to send its request.
+pub const API_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long a client may take to read one line of its answer; then it is hung up on.
+pub const API_WRITE_MAX: Duration = Duration::from_secs(60);
+/// Connections at a time. One more takes the place of the one that has said nothing for longest, or is refused.
+pub const API_CONNECTIONS_MAX: usize = 32;
+/// Connections at a time that follow a run or a log: the others are left to questions.
+pub const API_FOLLOWERS_MAX: usize = 24;
+/// Lines of a run that wait for a client that reads slowly; what finds no room is counted.
+pub const API_LINES_MAX: usize = 256;
+/// How often a client that draws a run is told where it stands.
+pub const API_PICTURE_EVERY: Duration = Duration::from_millis(100);
+/// After the system has refused a connection (no descriptor is free) the next one is taken so much later.
+pub const API_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a daemon that ends waits until clients have read how their runs ended.
+pub const API_FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Longest word of a client for who cancels a run, in bytes.
+pub const API_WHO_BYTES_MAX: usize = 100;
+
 /// Simulated vendor: largest head of a request, in bytes. Ours have 300.
 pub const SIM_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Simulated vendor: largest body of a request, in bytes. An acknowledgement has 100.
@@ -353,6 +386,7 @@ pub const WALL_STEP_MIN: Duration = Duration::from_secs(1);
 pub const SIM_STEPS_MAX: u64 = 5_000_000;
 
 const _: () = assert!(CPU_THREADS_MIN >= 2 && CPU_THREADS_MIN <= CPU_THREADS_MAX);
+const _: () = assert!(API_FOLLOWERS_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(WAITING_MIN <= WAITING_MAX);
 const _: () = assert!(JQ_INDEX_MAX <= JQ_ELEMENTS_MAX && ITEMS_MAX <= JQ_ELEMENTS_MAX);
 const _: () = assert!(JQ_TEXT_BYTES_MAX <= JQ_WEIGHT_MAX);

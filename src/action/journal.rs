@@ -15,19 +15,37 @@ use log::{
     Level,
     kv::{self, VisitSource},
 };
+use serde::{Deserialize, Serialize};
 use std::{
     fmt::{self, Display, Write as _},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
+
+/// A line of the log of a run, as the logger is given it: whoever hears it elsewhere can log it there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    pub level: String,
+    /// Which part of the program says it.
+    pub target: String,
+    /// What it says.
+    pub text: String,
+    /// What else is known, by name.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Hears each line of a run when it is written. It must neither block nor panic.
+pub type Listener = Arc<dyn Fn(Said) + Send + Sync>;
 
 /// Where the lines of one run go.
 pub struct Journal {
     world: World,
     run: String,
     job: String,
+    listener: Option<Listener>,
     /// Set in a run that is kept.
     waiting: Option<Waiting>,
 }
@@ -96,7 +114,13 @@ const RUN: &str = "lamplighter::run";
 impl Journal {
     /// Of a run of a job; `kept`: its lines are stored, by whoever calls [`Journal::pump`].
     pub fn new(world: World, run: &str, job: &str, kept: bool) -> Journal {
-        Journal { world, run: run.to_owned(), job: job.to_owned(), waiting: kept.then(Waiting::default) }
+        let (run, job) = (run.to_owned(), job.to_owned());
+        Journal { world, run, job, listener: None, waiting: kept.then(Waiting::default) }
+    }
+
+    /// The same, and somebody listens.
+    pub fn heard_by(self, listener: Option<Listener>) -> Journal {
+        Journal { listener, ..self }
     }
 
     /// Writes a line. Never waits.
@@ -106,6 +130,14 @@ impl Journal {
             let mut record = log::Record::builder();
             record.level(line.level).target(line.target).key_values(&names);
             log::logger().log(&record.args(format_args!("{}", line.text)).build());
+        }
+        if let Some(listener) = &self.listener {
+            let mut fields = Fields(Vec::new());
+            // A visitor that takes everything has no error.
+            let _ = kv::Source::visit(&Names { journal: self, line }, &mut fields);
+            let level = line.level.as_str().to_owned();
+            let (target, text) = (line.target.to_owned(), line.text.to_owned());
+            listener(Said { level, target, text, fields: fields.0 });
         }
         let Some(waiting) = &self.waiting else { return };
         let mut text = line.text.to_owned();
@@ -214,6 +246,15 @@ impl kv::Source for Names<'_> {
     }
 }
 
+struct Fields(Vec<(String, String)>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, name: kv::Key<'kvs>, value: kv::Value<'kvs>) -> Result<(), kv::Error> {
+        self.0.push((name.as_str().to_owned(), value.to_string()));
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("run", &self.run).finish_non_exhaustive()
@@ -227,7 +268,6 @@ mod tests {
         store::{EventQuery, Store, memory::Memory},
         world::sim::Sim,
     };
-    use std::sync::Arc;
 
     #[test]
     fn lines_are_stored_in_order_and_what_finds_no_room_is_counted() {

@@ -4,6 +4,7 @@
 //! action never spawns on its own, never waits without its [`Slot`], and gives up everything when its future is dropped.
 
 mod compute;
+mod dated;
 mod exec;
 mod files;
 mod find;
@@ -27,8 +28,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dated::KeepOut;
 pub use handler::{Call, CallError, HandlerError, Handlers};
-pub use journal::{Journal, Line};
+pub use journal::{Journal, Line, Listener, Said};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
 pub use process::{Leftovers, Owner};
 

@@ -37,7 +37,7 @@ use std::{
 const PATH_SHOWN_BYTES: usize = 200;
 
 /// How every temporary name begins; no output may be called so.
-const TEMPORARY_PREFIX: &str = ".lamplighter-";
+pub(super) const TEMPORARY_PREFIX: &str = ".lamplighter-";
 
 /// Where a run's files go and who owns which path. Cheap to clone.
 #[derive(Clone)]
@@ -95,7 +95,7 @@ pub struct OutputFile {
 
 /// The temporary file. Dropping it removes the file, wherever that happens: here, or on the blocking pool when nobody
 /// waits for the work any more.
-struct Half {
+pub(super) struct Half {
     folder: OwnedFd,
     temporary: String,
     file: File,
@@ -156,6 +156,10 @@ impl Outputs {
             }
         };
         Ok(OutputFile { world, outputs: self.clone(), path: safe, block: Vec::new(), half: Some(half) })
+    }
+
+    pub(super) fn world(&self) -> World {
+        self.0.world.clone()
     }
 
     /// The first files written, in the order of their paths, and how many there are; of those that are kept in memory
@@ -279,6 +283,11 @@ impl OutputPath {
         Ok(OutputPath(text.to_owned()))
     }
 
+    /// A name that no job can write to: it was made here.
+    pub(super) fn of_ours(text: String) -> OutputPath {
+        OutputPath(text)
+    }
+
     /// The text, parts joined by `/`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -382,7 +391,8 @@ fn sweep(root: PathBuf, prefix: &str) {
 }
 
 impl Half {
-    fn create(outputs: &Outputs, path: &OutputPath, random: u64) -> Result<Half, Refused> {
+    /// Makes the folders and the temporary file for `path`. Blocks, as all of it.
+    pub(super) fn create(outputs: &Outputs, path: &OutputPath, random: u64) -> Result<Half, Refused> {
         let Inner { root, run, .. } = &*outputs.0;
         let mut folder = open_root(root)?;
         if !outputs.is_synced("") {
@@ -412,14 +422,14 @@ impl Half {
         Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
     }
 
-    fn append(&mut self, block: &[u8]) -> Result<(), String> {
+    pub(super) fn append(&mut self, block: &[u8]) -> Result<(), String> {
         self.file.write_all(block).map_err(|error| files::cause(&error))?;
         self.hash.update(block);
         self.bytes += block.len() as u64;
         Ok(())
     }
 
-    fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
+    pub(super) fn rename(&mut self, path: &OutputPath) -> Result<(), String> {
         let name = path.as_str().rsplit('/').next().expect("a safe path has a part");
         pass(Point::FileWritten);
         if !planted(Bug::OutputUnsynced) {

@@ -5,8 +5,12 @@ use super::{
     exit::Exit,
     print,
     state::{Access, Desk, consult, form},
+    talk::relayed,
 };
-use lamplighter::query::{HistoryQuestion, listed};
+use lamplighter::{
+    api::Request,
+    query::{HistoryQuestion, listed},
+};
 
 /// Arguments of `history`.
 #[derive(clap::Args)]
@@ -29,6 +33,9 @@ pub struct HistoryArguments {
 pub fn main(global: &Global, arguments: &HistoryArguments) -> Exit {
     let HistoryArguments { job, number, utc, format } = arguments;
     let question = HistoryQuestion { job: job.clone(), number: *number, utc: *utc };
+    if let Some(exit) = relayed(global, &Request::History(question.clone(), form(*format))) {
+        return exit;
+    }
     let told = consult(global, Access::Reads, async |desk: &Desk| {
         desk.answer(desk.runs().history(&question, form(*format), Desk::prints).await)
     });

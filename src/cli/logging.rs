@@ -131,7 +131,13 @@ impl Budget {
     fn take(&self, record: &log::Record<'_>, message: &str) -> Take {
         let of_run = record.target() == "lamplighter::run" && record.level() == log::Level::Info;
         let (taken, most) = match message {
-            _ if of_run && (message == "run started" || message == "run resumed") => return Take::Print,
+            _ if of_run && (message == "run started" || message == "run resumed") => {
+                // Of several runs one after the other each has its own.
+                for lines in [&self.stage_lines, &self.other_lines, &self.dropped] {
+                    lines.store(0, Ordering::Relaxed);
+                }
+                return Take::Print;
+            }
             _ if of_run && message.starts_with("run ended") => return Take::Last(self.dropped.load(Ordering::Relaxed)),
             _ if of_run => (&self.stage_lines, self.stages),
             // What is an error must be seen: those that are dropped are the harmless ones.

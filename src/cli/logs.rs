@@ -6,8 +6,9 @@ use super::{
     runtime::{Signals, first},
     screen::complain,
     state::{Access, Desk, consult, form},
+    talk::relayed,
 };
-use lamplighter::query::LogsQuestion;
+use lamplighter::{api::Request, query::LogsQuestion};
 
 /// Arguments of `logs`.
 #[derive(clap::Args)]
@@ -33,6 +34,9 @@ pub struct LogsArguments {
 pub fn main(global: &Global, arguments: &LogsArguments) -> Exit {
     let LogsArguments { run, follow, item, utc, format } = arguments;
     let question = LogsQuestion { run: run.clone(), follow: *follow, item: item.clone(), utc: *utc };
+    if let Some(exit) = relayed(global, &Request::Logs(question.clone(), form(*format))) {
+        return exit;
+    }
     let told = consult(global, Access::Reads, async |desk: &Desk| {
         let runs = desk.runs();
         let answer = async { desk.answer(runs.logs(&question, form(*format), Desk::prints).await) };

@@ -1,9 +1,12 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
+mod backfill;
+mod cancel;
 mod cgroup;
 mod check;
 #[cfg(feature = "completions")]
 mod completions;
+mod crontab;
 #[cfg(feature = "demo")]
 mod demo;
 mod exit;
@@ -15,7 +18,9 @@ mod logging;
 mod logs;
 mod new;
 mod next;
+mod pause;
 mod progress;
+mod reload;
 mod retry;
 mod run;
 mod runtime;
@@ -25,6 +30,8 @@ mod service_manager;
 mod settings;
 mod show;
 mod state;
+mod status;
+mod talk;
 mod upkeep;
 #[cfg(feature = "demo")]
 mod vendor_sim;
@@ -66,11 +73,23 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a job now
+    /// Run a job now; a `serve` that holds the state is handed it, and followed
     Run(run::RunArguments),
     /// Start every job of the folder when it is due, always
     Serve(serve::ServeArguments),
-    /// List the runs that are kept, newest first
+    /// Say how the jobs are: when they start next, how they ended, what wants attention
+    Status(status::StatusArguments),
+    /// List the jobs, with their schedules
+    List(status::ListArguments),
+    /// Cancel a run of `serve`
+    Cancel(cancel::CancelArguments),
+    /// Let jobs start no more by schedule
+    Pause(pause::PauseArguments),
+    /// Let jobs start by schedule again
+    Resume(pause::ResumeArguments),
+    /// Have `serve` read changed job files now, and say what is wrong with them
+    Reload(reload::ReloadArguments),
+    /// List the runs that are kept and the times that started none, newest first
     History(history::HistoryArguments),
     /// Show a run: its timeline, counts, what is missing and why
     Show(show::ShowArguments),
@@ -138,6 +157,12 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Run(arguments) => run::main(&global, &arguments),
         Command::Serve(arguments) => serve::main(&global, &arguments),
+        Command::Status(arguments) => status::main(&global, &arguments),
+        Command::List(arguments) => status::list(&global, &arguments),
+        Command::Cancel(arguments) => cancel::main(&global, &arguments),
+        Command::Pause(arguments) => pause::pause(&global, &arguments),
+        Command::Resume(arguments) => pause::resume(&global, &arguments),
+        Command::Reload(arguments) => reload::main(&global, &arguments),
         Command::History(arguments) => history::main(&global, &arguments),
         Command::Show(arguments) => show::main(&global, &arguments),
         Command::Logs(arguments) => logs::main(&global, &arguments),

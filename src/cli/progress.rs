@@ -340,7 +340,7 @@ fn clock(duration: Duration) -> String {
 }
 
 /// Cuts a line at the terminal's width; escape sequences take no place.
-fn cut(line: &str, width: usize) -> String {
+pub fn cut(line: &str, width: usize) -> String {
     let mut cut = String::new();
     let (mut used, mut escape) = (0, false);
     for c in line.chars() {

@@ -4,9 +4,12 @@ use super::{
     Format, Global,
     exit::Exit,
     run::{Start, Trial, go_on, keeping, lost, show},
+    screen::complain,
+    settings::Settings,
     state::{Access, Desk, consult},
-    upkeep,
+    talk, upkeep,
 };
+use lamplighter::api::Request;
 
 /// Arguments of `retry`.
 #[derive(clap::Args)]
@@ -17,6 +20,9 @@ pub struct RetryArguments {
     /// Run the items that are held back after a crash as well
     #[arg(long)]
     held: bool,
+    /// Have the `serve` that holds the state repeat it, and print the id of the new run at once
+    #[arg(long)]
+    detach: bool,
     /// How the summary is printed
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -24,6 +30,19 @@ pub struct RetryArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RetryArguments) -> Exit {
+    match Settings::read(global).and_then(|settings| talk::daemon(&settings)) {
+        Ok(Some(daemon)) => {
+            let (run, held) = (arguments.run.clone(), arguments.held);
+            let request = Request::Retry { run, held, follow: talk::follow(arguments.detach) };
+            return talk::hand_over(&daemon, &request, arguments.format);
+        }
+        Ok(None) if arguments.detach => {
+            complain("`--detach` leaves a run to `serve`, and no `serve` holds the state: nothing was done");
+            return Exit::Refused;
+        }
+        Ok(None) => {}
+        Err(exit) => return exit,
+    }
     consult(global, Access::Writes, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
 }
 

@@ -1,19 +1,21 @@
 //! `lamplighter run`: a job now, in the foreground.
 
 use super::{
-    Format, Global,
+    Format, Global, backfill,
     cgroup::Cgroup,
     exit::Exit,
     logging,
     progress::Picture,
     runtime::{self, Signals, first},
     screen::{self, complain, print, say},
-    settings::Settings,
+    settings::{Settings, is_file},
     state::{Desk, Opened},
-    upkeep,
+    talk, upkeep,
 };
 use async_executor::Executor;
 use lamplighter::{
+    api::Request,
+    daemon::RunWish,
     item::{RunRecord, Value},
     job::Job,
     report::{self, Look},
@@ -41,9 +43,13 @@ pub struct RunArguments {
     /// Replace the job's deadline
     #[arg(long, value_name = "DURATION")]
     deadline: Option<Span>,
-    /// Run as if due then: 2026-11-23, 2026-11-23T02:30 in the job's zone, or with an offset
-    #[arg(long, value_name = "TIME")]
+    /// Run as if due then: 2026-11-23, 2026-11-23T02:30 in the job's zone, or with an offset. A..B: every firing of its schedule
+    /// from A to B, a day with all of it, oldest first, but those that have succeeded
+    #[arg(long, value_name = "TIME|A..B")]
     due: Option<String>,
+    /// With --due A..B: those that have succeeded too
+    #[arg(long, requires = "due")]
+    pub again: bool,
     /// List and compute, but print every other action instead of running it
     #[arg(long)]
     dry_run: bool,
@@ -59,6 +65,9 @@ pub struct RunArguments {
     /// Go on with the last run of the job that did not come to its end
     #[arg(long, conflicts_with_all = ["set", "due", "deadline", "dry_run", "limit", "key", "until", "no_state"])]
     resume: bool,
+    /// Have the `serve` that holds the state run it, and print its id at once
+    #[arg(long, conflicts_with_all = ["dry_run", "limit", "key", "until", "no_state", "resume"])]
+    detach: bool,
     /// Keep nothing of the run: no history, no resume. So it is with --dry-run, --limit, --key and --until
     #[arg(long)]
     no_state: bool,
@@ -67,18 +76,62 @@ pub struct RunArguments {
     accept_new_state: bool,
     /// How the summary is printed
     #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    pub format: Format,
 }
 
 impl RunArguments {
     /// A run that leaves things out is a trial: a resume would miss them, and nobody wants it in the history.
-    fn is_kept(&self) -> bool {
-        !(self.no_state || self.dry_run || self.limit.is_some() || self.key.is_some() || self.until.is_some())
+    pub fn is_kept(&self) -> bool {
+        !(self.no_state || self.is_trial())
+    }
+
+    fn is_trial(&self) -> bool {
+        self.dry_run || self.limit.is_some() || self.key.is_some() || self.until.is_some()
+    }
+
+    /// A state that cannot be used is set aside.
+    pub fn accepts_new_state(&self) -> bool {
+        self.accept_new_state
+    }
+
+    /// Where `--due` names two times, both.
+    fn span(&self) -> Option<(&str, &str)> {
+        self.due.as_deref().and_then(|due| due.split_once(".."))
+    }
+
+    /// The job by its name, not a file: what a `serve` that holds the state runs.
+    fn is_handed_over(&self) -> bool {
+        self.is_kept() && !self.resume && !is_file(&self.job)
+    }
+
+    /// What a `serve` is asked for.
+    fn wish(&self) -> Result<RunWish, Exit> {
+        Ok(RunWish {
+            job: self.job.clone(),
+            set: self.set.iter().map(|set| key_and_value(set)).collect::<Result<_, _>>()?,
+            deadline_ms: self.deadline.map(|span| u64::try_from(span.get().as_millis()).unwrap_or(u64::MAX)),
+            due: self.due.clone(),
+            trigger: "manual".to_owned(),
+            ..RunWish::default()
+        })
     }
 }
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
+    if let Some((from, to)) = arguments.span() {
+        if arguments.detach {
+            return usage("`--detach` leaves one run to `serve`: `--due A..B` are several, which run here".to_owned());
+        }
+        return backfill::main(global, arguments, from, to);
+    }
+    if arguments.again {
+        return usage("`--again` goes with `--due A..B`: one due time alone is always run".to_owned());
+    }
+    match handed_over(global, arguments) {
+        Ok(None) => {}
+        Ok(Some(exit)) | Err(exit) => return exit,
+    }
     let (settings, job, options) = match prepare(global, arguments) {
         Ok(prepared) => prepared,
         Err(exit) => return exit,
@@ -98,12 +151,39 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
             {
                 complain(&format!("no item has the key `{key}`"));
             }
-            // The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
-            let trial = Trial { beside: arguments.until.is_some() || arguments.dry_run, dry: arguments.dry_run };
-            end.exit().after(show(&end.record, &end.out, arguments.format, trial))
+            end.exit().after(show(&end.record, &end.out, arguments.format, Trial::of(arguments)))
         }
         Err(exit) => exit,
     }
+}
+
+/// Has the `serve` that holds the state run it; `None` when none does, or the run is not for it.
+fn handed_over(global: &Global, arguments: &RunArguments) -> Result<Option<Exit>, Exit> {
+    let daemon = match arguments.is_handed_over() {
+        true => talk::daemon(&Settings::read(global)?)?,
+        false => None,
+    };
+    let Some(daemon) = daemon else {
+        if arguments.detach {
+            let why = if is_file(&arguments.job) { "a file is run here" } else { "no `serve` holds the state" };
+            complain(&format!("`--detach` leaves a run to `serve`, and {why}: nothing was done"));
+            return Err(Exit::Refused);
+        }
+        return Ok(None);
+    };
+    if arguments.accept_new_state {
+        complain("a `serve` holds the state, which can be used: nothing was done");
+        return Err(Exit::Refused);
+    }
+    let request = Request::Run { wish: arguments.wish()?, follow: talk::follow(arguments.detach) };
+    Ok(Some(talk::hand_over(&daemon, &request, arguments.format)))
+}
+
+fn key_and_value(set: &str) -> Result<(String, String), Exit> {
+    set.split_once('=').map(|(name, text)| (name.to_owned(), text.to_owned())).ok_or_else(|| {
+        complain(&format!("--set takes KEY=VALUE, not {set:?}"));
+        Exit::Usage
+    })
 }
 
 /// The run, kept in the state unless it is a trial.
@@ -128,7 +208,8 @@ async fn night(
     end
 }
 
-async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
+/// A run that is kept, once what stands in its way is settled.
+pub async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
     let state = &desk.state;
     options.instance = state.instance().await.map_err(lost)?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
@@ -144,6 +225,13 @@ async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &
             let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
             let start = Start::Resumed(state.clone(), head.run.to_string());
             return go_on(desk, &details, &options.instance, start).await;
+        }
+        if talk::daemon(&desk.settings)?.is_some() {
+            complain(&format!(
+                "there is no run of `{0}` to go on with here: `serve` goes on with its own by itself, `run {0}` begins a new one",
+                job.name
+            ));
+            return Err(Exit::Refused);
         }
         complain(&format!("there is no run of `{}` to go on with: a new one begins", job.name));
     }
@@ -191,20 +279,22 @@ pub fn lost(error: StoreError) -> Exit {
     Exit::Io
 }
 
-fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
+/// What the arguments say; of two due times none.
+pub fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, Arc<Job>, RunOptions), Exit> {
     let settings = Settings::read(global)?;
     let job = Arc::new(settings.job(&arguments.job)?.job);
     let mut options = settings.run_options(&job).map_err(usage)?;
     for set in &arguments.set {
-        let Some((name, text)) = set.split_once('=') else {
-            complain(&format!("--set takes KEY=VALUE, not {set:?}"));
-            return Err(Exit::Usage);
-        };
-        let value = job.param(name, text).map_err(usage)?;
-        options.params.insert(name.to_owned(), value);
+        let (name, text) = key_and_value(set)?;
+        let value = job.param(&name, &text).map_err(usage)?;
+        options.params.insert(name, value);
     }
     options.deadline = arguments.deadline.map(Span::get);
-    options.due = arguments.due.as_deref().map(|text| due(text, &job)).transpose().map_err(usage)?;
+    if arguments.span().is_none() {
+        let due = arguments.due.as_deref().map(|text| job.due(text)).transpose().map_err(usage)?;
+        options.due = due.map(|(due, _)| due);
+    }
+    options.removes_old = !arguments.is_trial();
     options.limit = arguments.limit;
     options.key = arguments.key.clone();
     options.until = arguments.until.clone();
@@ -224,19 +314,6 @@ pub fn usage(why: String) -> Exit {
     Exit::Usage
 }
 
-/// A due time: an instant, or local time of the job's zone.
-fn due(text: &str, job: &Job) -> Result<jiff::Timestamp, String> {
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Ok(instant);
-    }
-    let local = text
-        .parse::<jiff::civil::DateTime>()
-        .or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
-    let zoned = local.and_then(|local| local.to_zoned(job.zone.clone()));
-    let help = "write 2026-11-23, 2026-11-23T02:30 or 2026-11-23T02:30+08:00";
-    zoned.map(|zoned| zoned.timestamp()).map_err(|_| format!("{text:?} is no time: {help}"))
-}
-
 /// How a foreground run ended.
 pub struct End {
     pub record: RunRecord,
@@ -248,6 +325,16 @@ pub struct End {
 }
 
 impl End {
+    /// Of a run that `serve` had.
+    pub fn of_daemon(record: RunRecord, out: PathBuf, signal: Option<u8>) -> End {
+        End { record, out, signal, printed: Ok(()) }
+    }
+
+    /// A signal cancelled it.
+    pub fn is_signalled(&self) -> bool {
+        self.signal.is_some()
+    }
+
     /// Its exit code.
     pub fn exit(&self) -> Exit {
         if let Some(why) = &self.record.unsaved {
@@ -428,11 +515,7 @@ impl Tap {
 
 /// The first signal cancels, the second kills, the third ends this program.
 fn obey(run: &Run, number: u8, first: &mut Option<u8>) {
-    let name = match number {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        _ => "SIGTERM",
-    };
+    let name = talk::signal_name(number);
     match first {
         None => {
             *first = Some(number);
@@ -454,6 +537,13 @@ pub struct Trial {
     beside: bool,
     /// Nothing was done.
     dry: bool,
+}
+
+impl Trial {
+    /// The values of `--until` and what a dry run would do are what was asked for: the summary stands beside them.
+    pub fn of(arguments: &RunArguments) -> Trial {
+        Trial { beside: arguments.until.is_some() || arguments.dry_run, dry: arguments.dry_run }
+    }
 }
 
 /// Prints how the run ended.

@@ -14,6 +14,7 @@ use super::{
 };
 use async_executor::Executor;
 use lamplighter::{
+    api::{self, SOCKET, Server},
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
     job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
     limits::CLOCK_WAIT_MAX_DEFAULT,
@@ -65,6 +66,7 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
     let opened = Opened::open(&settings, &world, accept_new)?;
     // Held until the program ends, however it ends.
     let _place = place(&opened.folder)?;
+    let listener = api::bind(&opened.folder);
     let signals = Signals::take().map_err(|error| {
         complain(&format!("signals cannot be received: {error}"));
         Exit::Io
@@ -73,13 +75,30 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let manager = ServiceManager::find();
     let jobs = Arc::new(Folder { settings: settings.clone(), side_files: Mutex::default(), manager: manager.clone() });
-    let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs, options(&settings));
+    let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs.clone(), options(&settings));
+    let (farewell, end) = async_channel::bounded(1);
+    let server = Server::new(world.clone(), opened.state.clone(), jobs, handle.clone());
+    let socket = opened.folder.join(SOCKET);
+    let path = socket.clone();
+    let answers = world.spawn(async move {
+        let served = match listener {
+            Ok(listener) => server.serve(listener, end).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            // The night is worth more than the talk about it.
+            log::error!(target: "lamplighter::api", "{} cannot be used, jobs run: {error}", path.display());
+        }
+    });
     let beside = [
         world.spawn(steer(signals, handle.clone())),
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
     ];
     let served = daemon.serve().await;
+    drop(farewell);
+    answers.await;
+    let _ = fs::remove_file(socket);
     for task in beside {
         task.cancel().await;
     }
@@ -91,7 +110,7 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
 }
 
 /// The one place of a `serve` at a state: a lock on a file that says who has it.
-fn place(folder: &Path) -> Result<fs::File, Exit> {
+pub fn place(folder: &Path) -> Result<fs::File, Exit> {
     let path = folder.join("serve.lock");
     let refuse = |error: &dyn std::fmt::Display| {
         complain(&format!("{}: {error}", path.display()));

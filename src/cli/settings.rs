@@ -90,7 +90,7 @@ impl Settings {
 
     /// The file that `JOB|FILE` names.
     pub fn job_file(&self, named: &str) -> Result<PathBuf, Exit> {
-        if named.contains('/') || named.ends_with(".ron") {
+        if is_file(named) {
             let path = PathBuf::from(named);
             if path.symlink_metadata().is_ok() {
                 return Ok(path);
@@ -209,6 +209,11 @@ impl Settings {
     pub fn secret_variable(name: &str) -> String {
         format!("LAMPLIGHTER_SECRET_{}", name.to_uppercase())
     }
+}
+
+/// Whether `JOB|FILE` names a file.
+pub fn is_file(named: &str) -> bool {
+    named.contains('/') || named.ends_with(".ron")
 }
 
 /// The configuration that the command line or the environment names.

@@ -4,9 +4,13 @@ use super::{
     Format, Global,
     exit::Exit,
     state::{Access, Desk, consult, form},
+    talk::relayed,
 };
 use clap::ValueEnum;
-use lamplighter::query::{Items, ShowQuestion};
+use lamplighter::{
+    api::Request,
+    query::{Items, ShowQuestion},
+};
 
 /// Arguments of `show`.
 #[derive(clap::Args)]
@@ -42,6 +46,9 @@ pub fn main(global: &Global, arguments: &ShowArguments) -> Exit {
         Which::All => Items::All,
     });
     let question = ShowQuestion { run: arguments.run.clone(), items, utc: arguments.utc };
+    if let Some(exit) = relayed(global, &Request::Show(question.clone(), form(arguments.format))) {
+        return exit;
+    }
     let told = consult(global, Access::Reads, async |desk: &Desk| {
         desk.answer(desk.runs().show(&question, form(arguments.format), Desk::prints).await)
     });

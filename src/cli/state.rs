@@ -182,7 +182,7 @@ pub fn form(format: Format) -> Form {
 }
 
 /// `--state`, then the configuration, then the state folder of the user.
-fn folder(settings: &Settings) -> Result<PathBuf, Exit> {
+pub fn folder(settings: &Settings) -> Result<PathBuf, Exit> {
     if let Some(dir) = settings.state() {
         return Ok(dir);
     }

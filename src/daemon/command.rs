@@ -2,6 +2,7 @@
 
 use super::status::Overview;
 use crate::{
+    action::Listener,
     item::{RunRecord, Value},
     run::RunHandle,
 };
@@ -29,9 +30,11 @@ pub(super) enum Event {
 /// A question, and where its answer goes.
 pub(super) enum Question {
     Overview(Sender<Overview>),
-    Run(RunWish, Sender<Result<RunHandle, Refusal>>),
-    Retry(String, bool, Sender<Result<RunHandle, Refusal>>),
-    Cancel(String, String, Sender<Result<(), Refusal>>),
+    Run(RunWish, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
+    Retry(String, bool, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
+    /// Answered when the run has ended.
+    End(String, Sender<RunRecord>),
+    Cancel(String, String, Sender<Result<String, Refusal>>),
     Pause(Which, Option<Timestamp>, Sender<Result<Vec<String>, Refusal>>),
     Resume(Which, Sender<Result<Vec<String>, Refusal>>),
     Reload(Sender<BTreeMap<String, String>>),
@@ -40,6 +43,7 @@ pub(super) enum Question {
 
 /// A run that is wished for now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunWish {
     /// Name of a watched job.
     pub job: String,
@@ -52,15 +56,16 @@ pub struct RunWish {
     /// Replaces the deadline, in milliseconds.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
-    /// Runs as if due then.
+    /// Runs as if due then: an instant, or local time of the job's zone; see [`crate::job::Job::due`].
     #[serde(default)]
-    pub due: Option<Timestamp>,
+    pub due: Option<String>,
     /// What it is told as: `manual`, `api`.
     pub trigger: String,
 }
 
 /// Which jobs are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Which {
     /// One.
     Job(String),
@@ -70,6 +75,7 @@ pub enum Which {
 
 /// Why something that was asked was not done. Nothing has been done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// No such job is watched, or it cannot be used: a sentence.
     NoJob(String),
@@ -125,27 +131,36 @@ impl Handle {
         self.ask(Question::Overview).await.ok_or(Refusal::Stopping)
     }
 
-    /// Runs a job now. Its beginning is on the disk when this returns.
+    /// Runs a job now, by its file of now. Its beginning is on the disk when this returns. `listener` hears its log.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub async fn run(&self, wish: RunWish) -> Result<RunHandle, Refusal> {
-        self.ask(|sender| Question::Run(wish, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    pub async fn run(&self, wish: RunWish, listener: Option<Listener>) -> Result<RunHandle, Refusal> {
+        self.ask(|sender| Question::Run(wish, listener, sender)).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Repeats a run that has ended: what was done is taken over. `held` repeats held items too.
+    /// Repeats a run that has ended: what was done is taken over. `held` repeats held items too. `listener` hears its log.
     ///
     /// # Errors
     /// When it cannot be repeated.
-    pub async fn retry(&self, run: &str, held: bool) -> Result<RunHandle, Refusal> {
-        self.ask(|sender| Question::Retry(run.to_owned(), held, sender)).await.unwrap_or(Err(Refusal::Stopping))
+    pub async fn retry(&self, run: &str, held: bool, listener: Option<Listener>) -> Result<RunHandle, Refusal> {
+        let run = run.to_owned();
+        self.ask(|sender| Question::Retry(run, held, listener, sender)).await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Cancels a run of the daemon, by its id or the name of its job. `by` completes "cancelled by …".
+    /// Waits for the end of a run of the daemon, by its id. `None` when it does not live (any more), or the daemon has ended.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time: the run goes on.
+    pub async fn end(&self, run: &str) -> Option<RunRecord> {
+        self.ask(|sender| Question::End(run.to_owned(), sender)).await
+    }
+
+    /// Cancels a run of the daemon, by its id or the name of its job. `by` completes "cancelled by …". Its id.
     ///
     /// # Errors
     /// When no such run lives.
-    pub async fn cancel(&self, run: &str, by: &str) -> Result<(), Refusal> {
+    pub async fn cancel(&self, run: &str, by: &str) -> Result<String, Refusal> {
         let (run, by) = (run.to_owned(), by.to_owned());
         self.ask(|sender| Question::Cancel(run, by, sender)).await.unwrap_or(Err(Refusal::Stopping))
     }

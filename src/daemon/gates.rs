@@ -34,6 +34,8 @@ pub(super) struct Waiting {
     pub held_since: Option<Boot>,
     /// Somebody else works on its job: it is tried again then.
     pub look_again: Option<Boot>,
+    /// What it waits for, as it was last looked at.
+    pub why: &'static str,
 }
 
 impl Waiting {
@@ -65,8 +67,8 @@ impl Waiting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     Start,
-    /// Until then, or until something else happens.
-    Wait(Option<NextDue>),
+    /// For this: until then, or until something else happens.
+    Wait(&'static str, Option<NextDue>),
     /// The runs of its job are cancelled, and it waits for their end.
     Replace,
     End(FiringEnd, &'static str),
@@ -82,7 +84,7 @@ impl Daemon {
             let may_come_back = self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job);
             let until = waiting.since + WAIT_FOR_FILE;
             return match may_come_back && now.boot < until {
-                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                true => Judgement::Wait("its file cannot be used", Some(NextDue::Boot(until))),
                 false => Judgement::End(FiringEnd::Missed, "its job is gone"),
             };
         };
@@ -92,17 +94,17 @@ impl Daemon {
         }
         // What an earlier process left goes first.
         if self.to_resume.iter().any(|head| head.job == waiting.job) && !planted(Bug::ResumeLast) {
-            return Judgement::Wait(None);
+            return Judgement::Wait("its run before is resumed first", None);
         }
         if waiting.not_before > now.boot {
-            return Judgement::Wait(Some(NextDue::Boot(waiting.not_before)));
+            return Judgement::Wait("splay", Some(NextDue::Boot(waiting.not_before)));
         }
         if waiting.trigger == CATCH_UP {
             if self.live.iter().any(|live| live.trigger == CATCH_UP) {
-                return Judgement::Wait(None);
+                return Judgement::Wait(CATCHING_UP, None);
             }
             if now.boot < self.next_catch_up {
-                return Judgement::Wait(Some(NextDue::Boot(self.next_catch_up)));
+                return Judgement::Wait(CATCHING_UP, Some(NextDue::Boot(self.next_catch_up)));
             }
         }
         let dark_at = match planted(Bug::BlackoutShort) {
@@ -111,7 +113,7 @@ impl Daemon {
         };
         if let Some(end) = timing.blackout_end(dark_at, &watched.job.zone) {
             return match timing.blackout_delays {
-                true => Judgement::Wait(Some(NextDue::Wall(end))),
+                true => Judgement::Wait("blackout", Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
         }
@@ -119,7 +121,7 @@ impl Daemon {
             return held_up;
         }
         if let Some(at) = waiting.look_again.filter(|at| *at > now.boot) {
-            return Judgement::Wait(Some(NextDue::Boot(at)));
+            return Judgement::Wait("its job runs in the foreground", Some(NextDue::Boot(at)));
         }
         let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
         if self.live.len() >= places {
@@ -127,7 +129,7 @@ impl Daemon {
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
             return match now.boot < until {
-                true => Judgement::Wait(Some(NextDue::Boot(until))),
+                true => Judgement::Wait("max_running_jobs", Some(NextDue::Boot(until))),
                 false => Judgement::End(FiringEnd::Skipped, "overload"),
             };
         }
@@ -149,14 +151,20 @@ impl Daemon {
             Overlap::Allow(max) if running < max as usize + usize::from(planted(Bug::OverlapTooMany)) => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
             Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
-            Overlap::Queue => Some(Judgement::Wait(None)),
+            Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
-                Some(if all_told { Judgement::Wait(None) } else { Judgement::Replace })
+                Some(if all_told { Judgement::Wait(BEFORE, None) } else { Judgement::Replace })
             }
         }
     }
 }
+
+/// It makes up for a time that has passed: one after the other.
+const CATCHING_UP: &str = "one catches up at a time";
+
+/// See [`Overlap`].
+const BEFORE: &str = "its run before has not ended";
 
 /// A firing whose job cannot be read waits so long for a version that can.
 const WAIT_FOR_FILE: Duration = Duration::from_secs(3600);

@@ -1,7 +1,7 @@
 //! All jobs, always: what `serve` is.
 //!
 //! One loop owns every schedule and every run that lives. It sleeps until something is due, or something happens: an
-//! [`Event`]. Each event has one function, and who asked is answered behind its effect. Time comes in through the
+//! `Event`. Each event has one function, and who asked is answered behind its effect. Time comes in through the
 //! [`World`], jobs through [`Jobs`], everything else through [`Handle`]; nothing else here touches the outside, so that years
 //! of nights run in the simulated world.
 //!
@@ -20,7 +20,7 @@ mod trust;
 mod watched;
 
 pub use command::{Handle, Refusal, RunWish, Which};
-pub use status::{JobStatus, LastRun, Overview, Running, Waiting as WaitingFiring};
+pub use status::{JobStatus, LastRun, Overview, Running, Waiting as WaitingFiring, look_at, set_kept_pause};
 pub use trust::{ClockPolicy, ClockSigns};
 
 use crate::{
@@ -159,6 +159,8 @@ struct Live {
     due: Timestamp,
     /// It was cancelled to make room for the next one.
     is_replaced: bool,
+    /// Who wants to know how it ends.
+    watchers: Vec<async_channel::Sender<RunRecord>>,
     _task: Task<()>,
 }
 
@@ -386,6 +388,7 @@ impl Daemon {
             number: self.next_number,
             held_since: None,
             look_again: None,
+            why: "",
         });
         self.waiting.sort_by_key(Waiting::rank);
     }
@@ -396,7 +399,8 @@ impl Daemon {
         let mut place = 0;
         while place < self.waiting.len() {
             match self.judge(place, now) {
-                Judgement::Wait(until) => {
+                Judgement::Wait(why, until) => {
+                    self.waiting[place].why = why;
                     until.into_iter().for_each(|next| wake.add(next));
                     place += 1;
                 }
@@ -590,6 +594,8 @@ impl Daemon {
         let (jobs, of) = (self.jobs.clone(), job.clone());
         let mut options = self.world.unblock(move || jobs.options(&of)).await?;
         options.instance.clone_from(&self.instance);
+        // By a wrong clock everything is old.
+        options.removes_old = self.trust.is_trusted();
         Ok(options)
     }
 
@@ -615,6 +621,7 @@ impl Daemon {
             trigger: trigger.to_owned(),
             due,
             is_replaced: false,
+            watchers: Vec::new(),
             _task: task,
         });
         self.tell_what_runs();
@@ -638,6 +645,10 @@ impl Daemon {
     async fn handle_ended(&mut self, run: &str, record: RunRecord) -> Result<(), DaemonError> {
         let Some(place) = self.live.iter().position(|live| live.handle.id() == run) else { return Ok(()) };
         let live = self.live.remove(place);
+        for watcher in &live.watchers {
+            // Each has room for one; who is gone has no use for it.
+            let _ = watcher.try_send(record.clone());
+        }
         if let Some(why) = &record.unsaved {
             return Err(DaemonError::State(StoreError::Io(why.clone())));
         }

@@ -3,22 +3,28 @@
 use super::{
     Daemon, DaemonError,
     command::{Question, Refusal, RunWish, Which},
-    watched::{Moment, Pause, Watched},
+    dormant::Dormant,
+    watched::{Mark, Moment, Pause, Watched},
 };
 use crate::{
+    action::Listener,
     item::RunOutcome,
+    job::{CheckedJob, JobProblems},
     limits::OVERDUE_LOOK_BACK,
     problem::closest,
-    run::{RunHandle, Runner, StartError, rfc3339},
-    store::State,
+    run::{RunHandle, RunOptions, Runner, StartError, give_up, rfc3339},
+    store::{RunHead, RunKind, State, StoreError},
+    world::World,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
-/// All jobs of a daemon.
+/// All jobs of a daemon, or of a folder that none looks after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overview {
+    /// A daemon looks after them; else nothing starts by itself.
+    pub served: bool,
     /// When this was, in UTC.
     pub now: Timestamp,
     /// The wall clock is believed; until then nothing starts by the calendar.
@@ -50,14 +56,18 @@ pub struct JobStatus {
     pub paused: bool,
     /// Until then, where it ends by itself.
     pub paused_until: Option<String>,
-    /// Its runs that live.
+    /// Its runs that live, those of commands in the foreground too.
     pub running: Vec<Running>,
+    /// Its runs that wait to be resumed, by their ids.
+    pub interrupted: Vec<String>,
     /// Firings that wait for their turn.
     pub waiting: Vec<Waiting>,
     /// Its last run that has ended.
     pub last: Option<LastRun>,
     /// It was due, had its time, and has not succeeded since.
     pub overdue: bool,
+    /// The time of its calendar that it has missed so, in its zone.
+    pub overdue_since: Option<String>,
     /// What is wrong with its file; what is watched is the last good version.
     pub problem: Option<String>,
 }
@@ -80,6 +90,8 @@ pub struct Waiting {
     pub due: String,
     /// What starts it.
     pub trigger: String,
+    /// What it waits for.
+    pub reason: String,
 }
 
 /// A run that has ended.
@@ -89,6 +101,8 @@ pub struct LastRun {
     pub run: String,
     /// How it ended.
     pub outcome: RunOutcome,
+    /// Why.
+    pub reason: Option<String>,
     /// When, in the zone of the job.
     pub ended: String,
     /// How long ago, in milliseconds.
@@ -102,17 +116,26 @@ impl Daemon {
                 let overview = self.overview().await?;
                 let _ = answer.try_send(overview);
             }
-            Question::Run(wish, answer) => {
-                let started = self.run_now(wish).await?;
+            Question::Run(wish, listener, answer) => {
+                let started = self.run_now(wish, listener).await?;
                 let _ = answer.try_send(started);
             }
-            Question::Retry(run, held, answer) => {
-                let started = self.retry_now(&run, held).await?;
+            Question::Retry(run, held, listener, answer) => {
+                let started = self.retry_now(&run, held, listener).await?;
                 let _ = answer.try_send(started);
+            }
+            Question::End(run, answer) => {
+                // Without a run the sender is dropped, which is an answer.
+                if let Some(live) = self.live.iter_mut().find(|live| live.handle.id() == run) {
+                    live.watchers.push(answer);
+                }
             }
             Question::Cancel(run, by, answer) => {
-                let found = self.find(&run).map(|live| live.cancel(&by));
-                let _ = answer.try_send(found.ok_or_else(|| Refusal::NoRun(format!("no run `{run}` is running"))));
+                let found = self.find(&run).map(|live| {
+                    live.cancel(&by);
+                    live.id().to_owned()
+                });
+                let _ = answer.try_send(found.ok_or_else(|| self.no_run(&run)));
             }
             Question::Find(run, answer) => {
                 let _ = answer.try_send(self.find(&run));
@@ -156,9 +179,27 @@ impl Daemon {
         Refusal::NoJob(format!("there is no job `{name}`: {help}"))
     }
 
-    async fn run_now(&mut self, wish: RunWish) -> Result<Result<RunHandle, Refusal>, DaemonError> {
+    fn no_run(&self, named: &str) -> Refusal {
+        if self.watched.contains_key(named) {
+            return Refusal::NoRun(format!("`{named}` is not running"));
+        }
+        let names = self.live.iter().flat_map(|live| [live.handle.id(), live.job.as_str()]);
+        let help = closest(named, names).map(|near| format!(": did you mean `{near}`?")).unwrap_or_default();
+        Refusal::NoRun(format!("no run `{named}` is running{help}"))
+    }
+
+    async fn run_now(
+        &mut self,
+        wish: RunWish,
+        listener: Option<Listener>,
+    ) -> Result<Result<RunHandle, Refusal>, DaemonError> {
         if self.stopping {
             return Ok(Err(Refusal::Stopping));
+        }
+        // Whoever asks for a run has just saved the file, more often than not.
+        self.handle_files().await?;
+        if let Some(problem) = self.watched.get(&wish.job).and_then(|watched| watched.problem.as_ref()) {
+            return Ok(Err(Refusal::NoJob(format!("the file of `{}` has errors:\n{problem}", wish.job))));
         }
         let job = match self.wake(&wish.job).await {
             Some(Ok(job)) => job,
@@ -177,20 +218,38 @@ impl Daemon {
             };
         }
         options.deadline = wish.deadline_ms.map(Duration::from_millis);
-        options.due = wish.due;
-        let due = wish.due.unwrap_or_else(|| self.world.wall());
+        options.due = match wish.due.as_deref().map(|text| job.due(text)).transpose() {
+            Ok(due) => due.map(|(due, _)| due),
+            Err(why) => return Ok(Err(Refusal::Wrong(why))),
+        };
+        options.listener = listener;
+        let due = options.due.unwrap_or_else(|| self.world.wall());
         let left = self.to_resume.iter().filter(|head| *head.job == *job.name).count();
         let running = self.live.iter().filter(|live| *live.job == *job.name).count() + left;
         if running >= job.runs_at_once() as usize && running > 0 {
             let run = self.find(&job.name).map(|live| live.id().to_owned()).unwrap_or_default();
             return Ok(Err(Refusal::Busy(StartError::Busy(run).to_string())));
         }
+        for head in self.state.unfinished(Some(&job.name)).await? {
+            // A command in the foreground left it behind; its place is wanted, as it is there.
+            if head.kind == RunKind::Foreground
+                && !head.alive
+                && give_up(&self.world, &self.state, &head, &self.jobs.surroundings()).await?
+            {
+                log::warn!(target: "lamplighter::daemon", job = &*job.name, run = &*head.run; "settled as interrupted");
+            }
+        }
         let keeping = self.keeping(&job, &wish.trigger, None);
         let started = Runner::new(self.world.clone()).begin(&job, options, &keeping).await;
         self.answer_start(started, &job.name, &wish.trigger, due)
     }
 
-    async fn retry_now(&mut self, run: &str, held: bool) -> Result<Result<RunHandle, Refusal>, DaemonError> {
+    async fn retry_now(
+        &mut self,
+        run: &str,
+        held: bool,
+        listener: Option<Listener>,
+    ) -> Result<Result<RunHandle, Refusal>, DaemonError> {
         if self.stopping {
             return Ok(Err(Refusal::Stopping));
         }
@@ -204,7 +263,7 @@ impl Daemon {
             Err(problems) => return Ok(Err(Refusal::Wrong(problems.to_string()))),
         };
         let options = match self.options_of(&job).await {
-            Ok(options) => options,
+            Ok(options) => RunOptions { listener, ..options },
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
         let keeping = self.keeping(&job, "retry", None);
@@ -262,54 +321,31 @@ impl Daemon {
         let boot_id = self.options.boot.clone();
         let now =
             Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
+        let unfinished = self.state.unfinished(None).await?;
         let mut jobs = Vec::new();
-        for (name, watched) in &self.watched {
-            let (last, overdue) = last_of(&self.state, watched, &now).await?;
+        for watched in self.watched.values() {
+            let mut status = status_of(Some(&self.state), watched, &now, &unfinished).await?;
             let zone = &watched.job.zone;
-            let next = watched.next_told(&now);
-            let pause = watched.mark().paused.as_ref().filter(|_| watched.is_paused(wall));
-            let until = pause.and_then(|pause| Timestamp::from_millisecond(pause.until_ms?).ok());
-            let running = self.live.iter().filter(|live| live.job == *name).map(|live| Running {
-                run: live.handle.id().to_owned(),
-                trigger: live.trigger.clone(),
-                ran_ms: u64::try_from(live.handle.progress().elapsed.as_millis()).unwrap_or(u64::MAX),
+            status.set_next(watched.next_told(&now), watched, wall);
+            for running in &mut status.running {
+                // Of our own it is known to this moment, in all passes.
+                if let Some(live) = self.live.iter().find(|live| live.handle.id() == running.run) {
+                    running.ran_ms = u64::try_from(live.handle.progress().elapsed.as_millis()).unwrap_or(u64::MAX);
+                }
+            }
+            let waiting = self.waiting.iter().filter(|waiting| waiting.job == status.job);
+            let told = waiting.map(|waiting| Waiting {
+                due: rfc3339(waiting.due, zone),
+                trigger: waiting.trigger.clone(),
+                reason: waiting.why.to_owned(),
             });
-            let waiting = self.waiting.iter().filter(|waiting| waiting.job == *name);
-            jobs.push(JobStatus {
-                job: name.clone(),
-                description: watched.job.description.as_deref().map(str::to_owned),
-                schedule: watched.job.timing.schedule.to_string(),
-                zone: zone.iana_name().unwrap_or("the system's").to_owned(),
-                next: next.map(|next| rfc3339(next, zone)),
-                next_in_ms: next.map(|next| next.as_millisecond() - wall.as_millisecond()),
-                paused: pause.is_some(),
-                paused_until: until.map(|until| rfc3339(until, zone)),
-                running: running.collect(),
-                waiting: waiting
-                    .map(|waiting| Waiting { due: rfc3339(waiting.due, zone), trigger: waiting.trigger.clone() })
-                    .collect(),
-                overdue: overdue && pause.is_none(),
-                last,
-                problem: watched.problem.clone(),
-            });
+            status.waiting = told.collect();
+            jobs.push(status);
         }
-        jobs.extend(self.broken.iter().map(|(name, (_, why))| JobStatus {
-            job: name.clone(),
-            description: None,
-            schedule: String::new(),
-            zone: String::new(),
-            next: None,
-            next_in_ms: None,
-            paused: false,
-            paused_until: None,
-            running: Vec::new(),
-            waiting: Vec::new(),
-            last: None,
-            overdue: false,
-            problem: Some(why.clone()),
-        }));
+        jobs.extend(self.broken.iter().map(|(name, (_, why))| JobStatus::broken(name, why.clone())));
         jobs.sort_by(|one, other| one.job.cmp(&other.job));
         Ok(Overview {
+            served: true,
             now: wall,
             clock_trusted: now.is_trusted,
             degraded: self.world.degraded(),
@@ -319,9 +355,145 @@ impl Daemon {
     }
 }
 
-/// The last run of a job that has ended, and whether the job is overdue: a time of its calendar has passed, with all that a run
-/// may take, and no run of that time or a later one has succeeded.
-async fn last_of(state: &State, watched: &Watched, now: &Moment<'_>) -> Result<(Option<LastRun>, bool), DaemonError> {
+impl JobStatus {
+    /// A job whose file cannot be used.
+    fn broken(name: &str, why: String) -> JobStatus {
+        JobStatus {
+            job: name.to_owned(),
+            description: None,
+            schedule: String::new(),
+            zone: String::new(),
+            next: None,
+            next_in_ms: None,
+            paused: false,
+            paused_until: None,
+            running: Vec::new(),
+            interrupted: Vec::new(),
+            waiting: Vec::new(),
+            last: None,
+            overdue: false,
+            overdue_since: None,
+            problem: Some(why),
+        }
+    }
+
+    fn set_next(&mut self, next: Option<Timestamp>, watched: &Watched, wall: Timestamp) {
+        self.next = next.map(|next| rfc3339(next, &watched.job.zone));
+        self.next_in_ms = next.map(|next| next.as_millisecond() - wall.as_millisecond());
+    }
+}
+
+/// Jobs that no daemon looks after, as their files and the state tell of them. `machine` spreads their times, as
+/// [`super::DaemonOptions::machine`] does.
+///
+/// # Errors
+/// When the state cannot be read.
+pub async fn look_at(
+    world: &World,
+    state: Option<&State>,
+    files: BTreeMap<String, Result<CheckedJob, JobProblems>>,
+    machine: &str,
+) -> Result<Overview, StoreError> {
+    let (wall, boot) = (world.wall(), world.boot());
+    let now = Moment { wall, boot, boot_id: "", why_late: "down", is_trusted: true, ready: boot };
+    let (marks, unfinished) = match state {
+        Some(state) => (state.marks().await?, state.unfinished(None).await?),
+        None => (Vec::new(), Vec::new()),
+    };
+    let mut jobs = Vec::new();
+    for (name, read) in files {
+        let mark = marks.iter().find(|kept| kept.job == name).map(Mark::read);
+        let watched = match read {
+            Ok(checked) => Watched::new(
+                Dormant::of(&checked.job, checked.job.base_dir.as_path().into()),
+                String::new(),
+                mark,
+                machine,
+                &now,
+            )
+            .map_err(|mistake| mistake.message),
+            Err(problems) => Err(problems.to_string()),
+        };
+        jobs.push(match watched {
+            Ok(watched) => {
+                let mut status = status_of(state, &watched, &now, &unfinished).await?;
+                // What counts from a start of a daemon has no next time without one.
+                status.set_next(watched.next_by_calendar(wall), &watched, wall);
+                status
+            }
+            Err(why) => JobStatus::broken(&name, why),
+        });
+    }
+    Ok(Overview { served: false, now: wall, clock_trusted: true, degraded: false, stopping: false, jobs })
+}
+
+/// What [`super::Handle::pause`] and [`super::Handle::resume`] do, where no daemon is asked: nothing may serve the state
+/// meanwhile. `paused` until then, or until somebody resumes it.
+///
+/// # Errors
+/// When the state cannot be read or written.
+pub async fn set_kept_pause(
+    state: &State,
+    jobs: &[String],
+    paused: bool,
+    until: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    let marks = state.marks().await?;
+    for job in jobs {
+        let mut mark = marks.iter().find(|kept| kept.job == *job).map(Mark::read).unwrap_or_default();
+        mark.paused = paused.then(|| Pause { until_ms: until.map(Timestamp::as_millisecond) });
+        state.consider(vec![mark.kept(job)], Vec::new()).await?;
+    }
+    Ok(())
+}
+
+/// What can be told of a job without knowing who looks after it.
+async fn status_of(
+    state: Option<&State>,
+    watched: &Watched,
+    now: &Moment<'_>,
+    unfinished: &[RunHead],
+) -> Result<JobStatus, StoreError> {
+    let (job, zone) = (&watched.job, &watched.job.zone);
+    let (last, overdue) = match state {
+        Some(state) => last_of(state, watched, now).await?,
+        None => (None, None),
+    };
+    let pause = watched.mark().paused.as_ref().filter(|_| watched.is_paused(now.wall));
+    let until = pause.and_then(|pause| Timestamp::from_millisecond(pause.until_ms?).ok());
+    let overdue = overdue.filter(|_| pause.is_none());
+    let own = || unfinished.iter().filter(|head| *head.job == *job.name);
+    let running = own().filter(|head| head.alive).map(|head| Running {
+        run: head.run.to_string(),
+        trigger: head.trigger.clone(),
+        ran_ms: now.wall.as_millisecond().saturating_sub(head.started_ms).unsigned_abs(),
+    });
+    Ok(JobStatus {
+        job: job.name.to_string(),
+        description: job.description.as_deref().map(str::to_owned),
+        schedule: job.timing.schedule.to_string(),
+        zone: zone.iana_name().unwrap_or("the system's").to_owned(),
+        next: None,
+        next_in_ms: None,
+        paused: pause.is_some(),
+        paused_until: until.map(|until| rfc3339(until, zone)),
+        running: running.collect(),
+        interrupted: own().filter(|head| !head.alive).map(|head| head.run.to_string()).collect(),
+        waiting: Vec::new(),
+        overdue: overdue.is_some(),
+        overdue_since: overdue.map(|due| rfc3339(due, zone)),
+        last,
+        problem: watched.problem.clone(),
+    })
+}
+
+/// The last run of a job that has ended, and the time since which the job is overdue: a time of its calendar has passed, with
+/// all that a run may take, and no run of that time or a later one has succeeded.
+async fn last_of(
+    state: &State,
+    watched: &Watched,
+    now: &Moment<'_>,
+) -> Result<(Option<LastRun>, Option<Timestamp>), StoreError> {
     let heads = state.history(Some(&watched.job.name), None, OVERDUE_LOOK_BACK).await?;
     let last = heads.iter().find_map(|head| Some((head, head.outcome?, head.ended_ms?)));
     let good = |outcome| matches!(outcome, RunOutcome::Succeeded | RunOutcome::Partial);
@@ -329,12 +501,20 @@ async fn last_of(state: &State, watched: &Watched, now: &Moment<'_>) -> Result<(
     let timing = &watched.job.timing;
     let patience = timing.splay + timing.lateness.start_window + watched.job.deadline;
     let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
-    let since = heads.last().map(|head| head.started_ms).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let since_ms = match heads.last() {
+        Some(head) => Some(head.started_ms),
+        // It has never run: the last time at which it should have.
+        None => {
+            state.past_firings(Some(&watched.job.name), None, 1).await?.first().map(|(_, firing)| firing.due_ms - 1)
+        }
+    };
+    let since = since_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
     let expected = now.wall.checked_sub(patience).ok().and_then(|until| watched.newest_due(since?, until));
-    let overdue = expected.is_some_and(|due| last_good.is_none_or(|good| good < due.as_millisecond()));
+    let overdue = expected.filter(|due| last_good.is_none_or(|good| good < due.as_millisecond()));
     let told = last.map(|(head, outcome, ended_ms)| LastRun {
         run: head.run.to_string(),
         outcome,
+        reason: head.reason.clone(),
         ended: rfc3339(Timestamp::from_millisecond(ended_ms).unwrap_or_default(), &watched.job.zone),
         age_ms: now.wall.as_millisecond().saturating_sub(ended_ms),
     });

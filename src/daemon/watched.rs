@@ -301,6 +301,11 @@ impl Watched {
         self.next_dues(&Moment { is_trusted: true, ..*now }).map(told).min()
     }
 
+    /// The next time of its calendar, whatever was considered.
+    pub fn next_by_calendar(&self, now: Timestamp) -> Option<Timestamp> {
+        self.calendar.next(now).map(|firing| firing.at)
+    }
+
     /// The last time of its calendar in a span, its end among them.
     pub fn newest_due(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let lateness = crate::schedule::Lateness { catch_up: CatchUp::Never, ..self.job.timing.lateness };

@@ -243,6 +243,25 @@ impl Job {
             Err(format!("`{name}` takes {}, not {}", what(default), what(&value)))
         }
     }
+
+    /// Reads a due time from a command line: an instant with its offset, or local time of the job's zone; true where it is a
+    /// day, which begins then.
+    ///
+    /// # Errors
+    /// A sentence when it is neither.
+    pub fn due(&self, text: &str) -> Result<(jiff::Timestamp, bool), String> {
+        if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+            return Ok((instant, false));
+        }
+        // A time can be read as its date, too.
+        let is_day = !text.contains([':', 'T', ' ']);
+        let local = text
+            .parse::<jiff::civil::DateTime>()
+            .or_else(|_| text.parse::<jiff::civil::Date>().map(jiff::civil::Date::into));
+        let zoned = local.and_then(|local| local.to_zoned(self.zone.clone()));
+        let help = "write 2026-11-23, 2026-11-23T02:30 or 2026-11-23T02:30+08:00";
+        zoned.map(|zoned| (zoned.timestamp(), is_day)).map_err(|_| format!("{text:?} is no time: {help}"))
+    }
 }
 
 fn join(names: &[&String]) -> String {

@@ -51,7 +51,7 @@ crate::spec! {
         timeout: Option<Span>, example "\"10m\"";
         /// What is done after a run, by how it ended.
         on_finish: Option<Vec<NotifySpec>>, default "that of lamplighter.ron", example "[Notify(run: [Exec(argv: [\"logger\", \"{{ run.summary }}\"])])]";
-        /// Dated folders that its runs wrote are removed after this.
+        /// In folders below `out` named by a date (`{{ run.night }}/..`) that is longer ago than this, what runs of this job wrote is removed after a run of it, once it was not written to for as long; what others wrote or changed stays.
         keep_out: Option<Span>, example "\"30d\"";
     }
 }

@@ -37,45 +37,134 @@ pub struct Past {
     pub is_resumable: bool,
 }
 
+/// A time of a job, or several of them, at which no run was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PastFiring {
+    /// Name of its job.
+    pub job: String,
+    /// What would have started the run.
+    pub trigger: String,
+    /// `skipped`: it came in time; `missed`: nobody looked then.
+    pub end: &'static str,
+    /// When it was due, the first of several: RFC 3339 with an offset.
+    pub due: String,
+    /// When the last of several was due.
+    pub last_due: String,
+    /// How many there are; `None`: too many to look at.
+    pub count: Option<u64>,
+    /// Why, in a word: `down`, `overlap`.
+    pub reason: Option<String>,
+}
+
+/// A line of the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A run.
+    Run(Past),
+    /// A time that started none.
+    Firing(PastFiring),
+}
+
+impl Entry {
+    fn job(&self) -> &str {
+        match self {
+            Entry::Run(run) => &run.job,
+            Entry::Firing(firing) => &firing.job,
+        }
+    }
+
+    /// How it ended, with its colour and its mark.
+    fn word(&self) -> (Tone, &'static str, String) {
+        match self {
+            Entry::Run(run) => match (run.state, run.outcome) {
+                (Standing::Ended, Some(outcome)) => (tone_of(outcome), "●", words(outcome)),
+                (Standing::Running, _) => (Tone::Busy, "●", "running".to_owned()),
+                _ => (Tone::Warn, "●", "interrupted".to_owned()),
+            },
+            Entry::Firing(firing) => (Tone::Warn, "○", firing.end.to_owned()),
+        }
+    }
+
+    fn ran(&self) -> String {
+        match self {
+            Entry::Run(run) => span(run.ran),
+            Entry::Firing(_) => "-".to_owned(),
+        }
+    }
+
+    /// What stands in the second line.
+    fn below(&self) -> String {
+        match self {
+            Entry::Run(run) => {
+                let mut below = run.run.clone();
+                if let Some(parent) = &run.repeats {
+                    let _ = write!(below, "  repeats {parent}");
+                }
+                if let Some(reason) = &run.reason {
+                    let _ = write!(below, "  {reason}");
+                }
+                if run.is_resumable {
+                    let _ = write!(below, "  `run {} --resume` goes on with it", run.job);
+                }
+                below
+            }
+            Entry::Firing(firing) => {
+                let mut below = firing.reason.as_deref().map_or_else(String::new, |reason| why(reason).to_owned());
+                let times = firing.count.map_or("very many".to_owned(), |count| count.to_string());
+                if firing.count != Some(1) {
+                    let _ = write!(below, "  {times} times, the last {}", readable(&firing.last_due));
+                }
+                below
+            }
+        }
+    }
+}
+
+/// Why a time has started no run, in words.
+fn why(reason: &str) -> &str {
+    match reason {
+        "down" => "no `serve` ran",
+        "asleep" => "the machine slept",
+        "busy" => "`serve` came too late",
+        "clock" => "the clock was set past it",
+        "overlap" => "the run before had not ended",
+        "superseded" => "a later time was due as well",
+        "overload" => "as many runs as may run at a time did not end",
+        "blackout" => "in a blackout",
+        "paused" => "the job was paused",
+        other => other,
+    }
+}
+
 fn millis<S: Serializer>(of: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(of.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The list, two lines for each run, cut to `width`: how and when, then its id and why.
-pub fn history(runs: &[Past], ink: Ink, width: usize) -> String {
-    let word = |run: &Past| match (run.state, run.outcome) {
-        (Standing::Ended, Some(outcome)) => (tone_of(outcome), words(outcome)),
-        (Standing::Running, _) => (Tone::Busy, "running".to_owned()),
-        _ => (Tone::Warn, "interrupted".to_owned()),
-    };
-    let widest = |cell: &dyn Fn(&Past) -> String| runs.iter().map(|run| cells(&cell(run))).max().unwrap_or(0);
-    let job = widest(&|run| run.job.clone());
-    let end = widest(&|run| word(run).1);
-    let ran = widest(&|run| span(run.ran));
+/// The list, two lines for each entry, cut to `width`: how and when, then its id and why.
+pub fn history(entries: &[Entry], ink: Ink, width: usize) -> String {
+    let widest = |cell: &dyn Fn(&Entry) -> String| entries.iter().map(|entry| cells(&cell(entry))).max().unwrap_or(0);
+    let job = widest(&|entry| entry.job().to_owned());
+    let end = widest(&|entry| entry.word().2);
+    let ran = widest(&Entry::ran);
     let mut text = String::new();
-    for run in runs {
-        let (tone, word) = word(run);
-        let (job_pad, end_pad) = (" ".repeat(job - cells(&run.job)), " ".repeat(end - cells(&word)));
-        let started = readable(&run.started);
+    for entry in entries {
+        let (tone, mark, word) = entry.word();
+        let (job_pad, end_pad) = (" ".repeat(job - cells(entry.job())), " ".repeat(end - cells(&word)));
+        let (started, trigger) = match entry {
+            Entry::Run(run) => (&run.started, &run.trigger),
+            Entry::Firing(firing) => (&firing.due, &firing.trigger),
+        };
         let _ = writeln!(
             text,
-            "{} {}{job_pad}  {}{end_pad}  {started}  {:>ran$}  {}",
-            ink.paint(tone, "●"),
-            ink.paint(Tone::Strong, &run.job),
+            "{} {}{job_pad}  {}{end_pad}  {}  {:>ran$}  {}",
+            ink.paint(tone, mark),
+            ink.paint(Tone::Strong, entry.job()),
             ink.paint(tone, &word),
-            span(run.ran),
-            ink.paint(Tone::Faint, &run.trigger),
+            readable(started),
+            entry.ran(),
+            ink.paint(Tone::Faint, trigger),
         );
-        let mut below = run.run.clone();
-        if let Some(parent) = &run.repeats {
-            let _ = write!(below, "  repeats {parent}");
-        }
-        if let Some(reason) = &run.reason {
-            let _ = write!(below, "  {reason}");
-        }
-        if run.is_resumable {
-            let _ = write!(below, "  `run {} --resume` goes on with it", run.job);
-        }
+        let mut below = entry.below();
         let room = width.saturating_sub(GAP).max(GAP);
         if cells(&below) > room {
             below = below.chars().take(room - 1).chain(['…']).collect();
@@ -123,12 +212,24 @@ mod tests {
             job: "n".into(),
             ..ended.clone()
         };
-        let text = history(&[ended, open], Ink::default(), 80);
+        let missed = PastFiring {
+            job: "nightly-vitals".into(),
+            trigger: "schedule".into(),
+            end: "missed",
+            due: "2026-11-21T02:30:00+08:00".into(),
+            last_due: "2026-11-22T02:30:00+08:00".into(),
+            count: Some(2),
+            reason: Some("down".into()),
+        };
+        let entries = [Entry::Run(ended), Entry::Run(open), Entry::Firing(missed)];
+        let text = history(&entries, Ink::default(), 80);
         let expected = "\
 ● nightly-vitals  deadline exceeded  2026-11-23 02:30:00 +08:00  37s  manual
   20261122T183000Z-1f0c9a4b  the deadline passed while stage `vitals` still wor…
 ● n               interrupted        2026-11-23 02:30:00 +08:00  37s  manual
   20261122T183000Z-1f0c9a4b  `run n --resume` goes on with it
+○ nightly-vitals  missed             2026-11-21 02:30:00 +08:00    -  schedule
+  no `serve` ran  2 times, the last 2026-11-22 02:30:00 +08:00
 ";
         assert_eq!(text, expected);
     }

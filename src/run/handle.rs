@@ -29,6 +29,11 @@ impl RunHandle {
         &self.state.context.id
     }
 
+    /// Name of its job.
+    pub fn job(&self) -> &str {
+        &self.state.context.job
+    }
+
     /// Root of its outputs.
     pub fn out(&self) -> &Path {
         &self.state.options.out

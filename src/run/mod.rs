@@ -5,6 +5,7 @@
 //! sends the notices. It stands on the ports of a [`World`] alone and never installs, prints or exits anything.
 
 mod chain;
+mod dated;
 mod deadline;
 mod deferred;
 mod facts;
@@ -345,7 +346,7 @@ impl Runner {
         }
         let rows = rows::Rows::new(options.store.clone());
         let context = Arc::new(RunContext {
-            journal: Journal::new(world.clone(), &id, &job.name, kept.is_some()),
+            journal: Journal::new(world.clone(), &id, &job.name, kept.is_some()).heard_by(options.listener.clone()),
             outputs: Outputs::new(world.clone(), options.out.clone(), &id),
             leftovers: Leftovers::new(world.clone(), options.grace, &id),
             chain: kept.as_ref().map_or_else(|| id.clone(), |kept| kept.chain.clone()),
@@ -454,6 +455,7 @@ impl RunState {
         self.context.leftovers.join().await;
         self.settle_left().await;
         let mut record = self.record().await;
+        self.note_dated().await;
         if planted(Bug::ToldEarly) {
             finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
         }
@@ -472,6 +474,7 @@ impl RunState {
         if record.unsaved.is_none() {
             finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
             self.context.leftovers.join().await;
+            self.remove_dated(record.outcome).await;
         }
         self.answered(self.store.end()).await;
         self.let_go().await;

@@ -2,6 +2,7 @@
 
 use super::rows::StoreChoice;
 use crate::{
+    action::Listener,
     item::Value,
     lang::Secret,
     limits::{GRACE_PERIOD_DEFAULT, SPOOL_BYTES_DEFAULT},
@@ -73,6 +74,11 @@ pub struct RunOptions {
     pub tap: Option<async_channel::Sender<Value>>,
     /// A dry run: actions with an effect are printed for the first items, not run.
     pub preview: Option<Preview>,
+    /// Hears each line of the run's log when it is written.
+    pub listener: Option<Listener>,
+    /// When the run has ended what `keep_out` of its job does not keep is removed. False for trials, and where the wall clock
+    /// is not to be believed.
+    pub removes_old: bool,
     /// Where the rows of the run are kept.
     pub store: StoreChoice,
 }
@@ -96,6 +102,8 @@ impl Default for RunOptions {
             until: None,
             tap: None,
             preview: None,
+            listener: None,
+            removes_old: true,
             store: StoreChoice::Private { folder: None, limit: SPOOL_BYTES_DEFAULT },
         }
     }

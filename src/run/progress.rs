@@ -2,10 +2,11 @@
 
 use super::state::RunState;
 use crate::item::Counts;
+use serde::{Deserialize, Serialize};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// Where a run stands now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// Since it started, on the boot clock.
     pub elapsed: Duration,
@@ -18,7 +19,7 @@ pub struct Progress {
 }
 
 /// Where a stage stands now.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageProgress {
     /// Its name.
     pub name: String,

@@ -88,7 +88,7 @@ fn killed() -> Place {
 fn before_the_first_run_there_is_nothing_and_the_commands_say_so() {
     let place = nightly();
     place.run(&["history"]).exits(0).says("no run was kept");
-    assert_eq!(place.run(&["history", "--format", "json"]).exits(0).json(), json!({ "runs": [] }));
+    assert_eq!(place.run(&["history", "--format", "json"]).exits(0).json(), json!({ "runs": [], "firings": [] }));
     for command in ["show", "logs", "retry"] {
         place.run(&[command, "nightly"]).exits(2).says("no run was kept");
     }

@@ -95,13 +95,20 @@ fn a_hangup_that_was_ignored_stays_ignored() {
 }
 
 /// Runs the program on a terminal of its own, made by `script`; what it showed. Nothing where there is no `script`.
-fn on_a_terminal(place: &Place, arguments: &str, keys: &[u8], environment: &[(&str, &str)]) -> Option<(i32, String)> {
+pub fn on_a_terminal(
+    place: &Place,
+    arguments: &str,
+    keys: &[u8],
+    environment: &[(&str, &str)],
+) -> Option<(i32, String)> {
     let mut command = Command::new("script");
     command.args(["-qefc", &format!("stty cols 100 rows 30; exec {PROGRAM} {arguments}"), "/dev/null"]);
     command.current_dir(place.path("")).env_remove("NO_COLOR").envs(environment.iter().copied());
+    command.env("XDG_STATE_HOME", place.state().parent().expect("a folder"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut input = child.stdin.take().expect("stdin is piped");
-    let mut shown = String::new();
+    // Once: a second Ctrl-C is another order.
+    let (mut shown, mut pressed) = (String::new(), false);
     let mut output = std::io::BufReader::new(child.stdout.take().expect("stdout is piped"));
     loop {
         let mut bytes = Vec::new();
@@ -109,7 +116,7 @@ fn on_a_terminal(place: &Place, arguments: &str, keys: &[u8], environment: &[(&s
             break;
         }
         shown.push_str(&String::from_utf8_lossy(&bytes));
-        if shown.contains("in flight") && !keys.is_empty() && !shown.contains("the run is cancelled") {
+        if shown.contains("in flight") && !std::mem::replace(&mut pressed, true) {
             input.write_all(keys).expect("keys are pressed");
             input.flush().expect("keys are pressed");
         }
@@ -118,7 +125,7 @@ fn on_a_terminal(place: &Place, arguments: &str, keys: &[u8], environment: &[(&s
 }
 
 /// Two seconds of work for three items.
-const WORK: &str = r#"Job(stages: [
+pub const WORK: &str = r#"Job(stages: [
     Stage(name: "list", run: [Items(list: ["a", "b", "c"])]),
     Stage(name: "work", workers: 3, run: [Exec(sh: "echo hello; sleep 1")]),
     Stage(name: "end", gather: All, run: [Write(json: "x.json")]),

@@ -35,7 +35,7 @@ fn a_run_that_is_repeated_counts_and_a_time_that_was_missed() {
     lab.serve(async |p| {
         p.until("2026-11-23T03:00:00Z").await;
         let run = p.handle.overview().await.expect("it lives").jobs[0].last.clone().expect("it ran").run;
-        p.handle.retry(&run, false).await.expect("it is repeated");
+        p.handle.retry(&run, false, None).await.expect("it is repeated");
         p.pass(HOUR).await;
     });
     assert_eq!(lab.told("b").len(), 2, "{:?}", lab.told("b"));

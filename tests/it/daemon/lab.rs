@@ -455,7 +455,7 @@ impl Process<'_> {
     /// Runs a job now.
     pub async fn run(&self, job: &str) -> Result<String, String> {
         let wish = RunWish { job: job.into(), trigger: "api".into(), ..RunWish::default() };
-        self.handle.run(wish).await.map(|run| run.id().to_owned()).map_err(|why| why.to_string())
+        self.handle.run(wish, None).await.map(|run| run.id().to_owned()).map_err(|why| why.to_string())
     }
 
     /// What is wrong with its files after it has read them.

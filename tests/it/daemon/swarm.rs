@@ -375,7 +375,7 @@ impl Inside<'_> {
                 match dice.u32(..3) {
                     0 => drop(p.run(&drawn.name).await),
                     1 => drop(p.handle.cancel(&drawn.name, "a person").await),
-                    _ => drop(p.handle.retry(&drawn.name, false).await),
+                    _ => drop(p.handle.retry(&drawn.name, false, None).await),
                 }
             }
             6 if faults.pauses => self.pause(dice, p).await,
