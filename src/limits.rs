@@ -308,6 +308,12 @@ pub const SCARCE_WAIT_MAX: Duration = Duration::from_millis(500);
 pub const LEFTOVER_POLL_MAX: Duration = Duration::from_millis(20);
 /// How often all processes are looked through for one that only nobody has reaped.
 pub const LEFTOVER_SCAN_EVERY: Duration = Duration::from_millis(200);
+/// Bytes of log lines of `serve` that wait for a reader of stderr; what comes beyond is dropped and counted.
+pub const LOG_QUEUE_BYTES: usize = 256 << 10;
+/// How long `serve` waits at its end for that reader.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// How often at most a program that inherits orphans looks for those that have ended.
+pub const ORPHANS_REAP_EVERY: Duration = Duration::from_secs(1);
 /// A process that is there this long after KILL hangs in the kernel: nobody waits for it any more. The same holds for
 /// blocking work at the end of a run.
 pub const LEFTOVER_UNKILLABLE_AFTER: Duration = Duration::from_secs(5);

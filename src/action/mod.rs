@@ -3,6 +3,7 @@
 //! `job` checks what authors wrote into [`Checked`] actions; `run` calls them, one after the other, for each item. An
 //! action never spawns on its own, never waits without its [`Slot`], and gives up everything when its future is dropped.
 
+mod children;
 mod compute;
 mod dated;
 mod exec;
@@ -28,6 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use children::reap_orphans;
 pub(crate) use dated::KeepOut;
 pub use handler::{Call, CallError, HandlerError, Handlers};
 pub use journal::{Journal, Line, Listener, Said};

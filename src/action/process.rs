@@ -7,7 +7,11 @@
 //! A process that leaves its group (`setsid`) still carries the id of its run in its environment (`LAMPLIGHTER_RUN`): the
 //! join looks through all processes for it and ends them too. Who wants to leave a process behind takes that variable away.
 
-use super::{files::one_line, pump::Pipe};
+use super::{
+    children::{self, Starting},
+    files::one_line,
+    pump::Pipe,
+};
 use crate::{
     item::Lineage,
     limits::{CHILD_LINGER, CHILD_OOM_SCORE, LEFTOVER_POLL_MAX, LEFTOVER_SCAN_EVERY, LEFTOVER_UNKILLABLE_AFTER},
@@ -25,7 +29,7 @@ use std::{
     fs, io,
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -104,7 +108,7 @@ pub(super) struct Running {
 /// A process group. As long as its leader is not reaped nobody else can get its number.
 struct Group {
     id: Pid,
-    leader: Option<Child>,
+    leader: Option<children::Started>,
 }
 
 impl Leftovers {
@@ -384,7 +388,8 @@ impl Start {
             None
         };
         let lingers = stdin.is_none();
-        let child = self.command.process_group(0).spawn()?;
+        let starting = Starting::new();
+        let child = starting.started(self.command.process_group(0).spawn()?);
         expected.started();
         // The command holds the child's ends of the pipes: they must close, or no end of file would ever be seen.
         drop(self.command);

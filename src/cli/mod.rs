@@ -1,5 +1,6 @@
 //! One file for each command. The library does the work; here are arguments, signals, the terminal and exit codes.
 
+mod aside;
 mod backfill;
 mod cancel;
 mod cgroup;
@@ -18,6 +19,7 @@ mod logging;
 mod logs;
 mod new;
 mod next;
+mod orphans;
 mod pause;
 mod progress;
 mod reload;

@@ -3,12 +3,13 @@
 //! Everything that the program prints goes through here, so that a line never lands inside the picture, and nothing that
 //! happens to a stream makes it panic.
 
-use super::exit::Exit;
+use super::{aside::Queue, exit::Exit};
 use lamplighter::report::{Ink, cells};
 use std::{
     fmt::Write as _,
     io::{self, ErrorKind, IsTerminal, Write},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 /// Prints to stdout. A reader that has gone (`| head`) is no error of ours.
@@ -62,10 +63,28 @@ struct Screen {
 
 static SCREEN: Mutex<Screen> = Mutex::new(Screen { frame: Vec::new() });
 
+static ASIDE: OnceLock<Queue> = OnceLock::new();
+
+/// From now on lines for stderr are written by a thread of their own: nobody waits for their reader. Where none can be
+/// started all stays as it is.
+pub fn write_aside() {
+    if let Ok(queue) = Queue::start() {
+        let _ = ASIDE.set(queue);
+    }
+}
+
+/// Waits for that thread, so long at most, before the program ends.
+pub fn settle(patience: Duration) {
+    ASIDE.get().into_iter().for_each(|queue| queue.settle(patience));
+}
+
 /// Prints lines to stderr, above the picture if there is one.
 pub fn say(text: &str) {
-    let screen = screen();
     let end = if text.ends_with('\n') { "" } else { "\n" };
+    if let Some(queue) = ASIDE.get() {
+        return queue.push(&format!("{text}{end}"));
+    }
+    let screen = screen();
     write_err(&format!("{}{text}{end}{}", screen.erase(), screen.show()));
 }
 
@@ -89,7 +108,8 @@ fn screen() -> MutexGuard<'static, Screen> {
     SCREEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write_err(text: &str) {
+/// Writes to stderr, as it is.
+pub fn write_err(text: &str) {
     // Nobody is left to be told when stderr is gone.
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes());

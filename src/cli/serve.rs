@@ -3,10 +3,10 @@
 use super::{
     Global,
     exit::Exit,
-    logging,
+    logging, orphans,
     run::lost,
     runtime::{self, Signals},
-    screen::complain,
+    screen::{self, complain},
     service_manager::ServiceManager,
     settings::Settings,
     state::Opened,
@@ -17,7 +17,7 @@ use lamplighter::{
     api::{self, SOCKET, Server},
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
     job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
-    limits::CLOCK_WAIT_MAX_DEFAULT,
+    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE},
     run::RunOptions,
     units::Span,
     world::World,
@@ -54,11 +54,14 @@ pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
         complain(&format!("{error}: nothing was done"));
         return Exit::Io;
     }
+    screen::write_aside();
     logging::install_for_serve();
     let executor = Arc::new(Executor::new());
     let threads = settings.threads();
     let story = serve(executor.clone(), settings, arguments.accept_new_state);
-    runtime::block_on(&executor, threads, story).unwrap_or_else(|exit| exit)
+    let exit = runtime::block_on(&executor, threads, story).unwrap_or_else(|exit| exit);
+    screen::settle(LOG_PATIENCE);
+    exit
 }
 
 async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept_new: bool) -> Result<Exit, Exit> {
@@ -94,6 +97,7 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
         world.spawn(steer(signals, handle.clone())),
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
+        world.spawn(orphans::reap(world.clone())),
     ];
     let served = daemon.serve().await;
     drop(farewell);

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod daemon;
+mod daemon_real;
 mod damage;
 mod disk;
 mod documents;
