@@ -148,17 +148,13 @@ impl Daemon {
             |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
         let has_newer = self.waiting.iter().any(is_newer);
         match overlap {
-            Overlap::Allow(max) if running < max as usize => None,
+            Overlap::Allow(max) if running < max as usize + usize::from(planted(Bug::OverlapTooMany)) => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
             Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
             Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
-                match all_told {
-                    true if planted(Bug::ReplaceAtOnce) => None,
-                    true => Some(Judgement::Wait(BEFORE, None)),
-                    false => Some(Judgement::Replace),
-                }
+                Some(if all_told { Judgement::Wait(BEFORE, None) } else { Judgement::Replace })
             }
         }
     }

@@ -59,6 +59,9 @@ pub(super) struct Mark {
     /// Ends of jobs before it that came until then have been heard of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     heard_ms: Option<i64>,
+    /// What ended before that is none of it: it was first watched then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since_ms: Option<i64>,
     /// The last of them, by the identity of what came of it, and when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     heard: Vec<(String, i64)>,
@@ -179,7 +182,8 @@ impl Watched {
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
         let unsure = (!now.is_trusted).then(|| Beat::now(now));
         let considered_ms = now.wall.as_millisecond();
-        let fresh = Mark { schedule, considered_ms, unsure, heard_ms: Some(considered_ms), ..Mark::default() };
+        let now_ms = Some(considered_ms);
+        let fresh = Mark { schedule, considered_ms, unsure, heard_ms: now_ms, since_ms: now_ms, ..Mark::default() };
         let mark = match mark {
             Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => mark,
             Some(mark) => Mark { paused: mark.paused, booted: mark.booted, ..fresh },
@@ -227,8 +231,10 @@ impl Watched {
         let old = std::mem::take(&mut self.mark.rhythms);
         for (place, period) in self.everies.iter().enumerate() {
             self.mark.rhythms.push(match old.get(place) {
+                Some(_) if planted(Bug::RhythmAtStart) => {
+                    Beat { boot_ms: fresh.boot_ms - millis(*period), ..fresh.clone() }
+                }
                 Some(beat) if beat.boot == now.boot_id => beat.clone(),
-                Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
                     let passed = beat.age_ms(now).clamp(0, millis(*period));
                     Beat { boot_ms: fresh.boot_ms - passed, wall_ms: fresh.wall_ms - passed, ..fresh.clone() }
@@ -330,8 +336,10 @@ impl Watched {
             let age = if unsure.boot == now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
             self.mark.considered_ms = wall_ms.saturating_sub(age);
             self.mark.heard_ms = Some(self.mark.considered_ms);
+            self.mark.since_ms = self.mark.heard_ms;
             self.find_next();
         }
+        self.mark.since_ms = self.mark.since_ms.map(|since| since.min(wall_ms));
         self.mark.heard_ms = self.mark.heard_ms.map(|heard| heard.min(wall_ms));
     }
 
@@ -490,7 +498,7 @@ impl Watched {
     /// Ends of jobs before this one that came until then have been heard of for certain, in milliseconds.
     pub fn heard_ms(&self) -> i64 {
         let heard = self.mark.heard_ms.unwrap_or(self.mark.considered_ms);
-        heard.saturating_sub(millis(HEARD_SLACK))
+        heard.saturating_sub(millis(HEARD_SLACK)).max(self.mark.since_ms.unwrap_or(i64::MIN))
     }
 
     /// Jobs whose ends it waits for.

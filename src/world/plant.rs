@@ -166,8 +166,8 @@ listed! {
         BootForgotten,
         /// An end that came right before a crash is not heard of.
         AfterLostInCrash,
-        /// The run that takes the place of another one does not wait for its end.
-        ReplaceAtOnce,
+        /// One run more of a job at once than it allows.
+        OverlapTooMany,
         /// Firings go in the order of their times, whatever their priority.
         PriorityIgnored,
         /// A run that an earlier process left is gone on with when there is nothing else to start.
@@ -178,8 +178,8 @@ listed! {
         BlackoutShort,
         /// More runs than places: the last place is given away twice.
         PlaceTooMany,
-        /// Each `Every` begins to count anew with each start of the machine.
-        RhythmAnew,
+        /// Each `Every` is due when the program starts.
+        RhythmAtStart,
         /// Every time that was missed is made up for.
         Burst,
         /// A stop waits for the ends of the runs.
