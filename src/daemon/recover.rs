@@ -28,7 +28,9 @@ impl Daemon {
         self.next_catch_up = self.ready + self.options.catch_up_delay;
         // The clock is not judged before it is known what has been.
         self.handle_files().await?;
-        self.trust = Trust::new(self.options.clock, self.newest(&kept).await?);
+        if !self.trust.is_trusted() {
+            self.trust = Trust::new(self.options.clock, self.newest(&kept).await?);
+        }
         for firing in self.state.waiting_firings().await? {
             if !planted(Bug::WaitingForgotten) {
                 self.wait(firing);

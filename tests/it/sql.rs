@@ -127,6 +127,39 @@ fn signals_at_any_moment_lose_none_and_score_none_twice() {
     is_done(&queue, more.into());
 }
 
+/// By its schedule, every second here, under a `serve` that is stopped, or killed, and started again and again.
+#[test]
+fn a_serve_that_comes_and_goes_loses_none_and_scores_none_twice() {
+    let (place, more) = (Place::new(), 100);
+    let sample = fs::read_to_string(repository("jobs/epro-queue.ron")).expect("the sample");
+    assert!(sample.contains("Every(\"1m\")"));
+    place.write("jobs/epro-queue.ron", &sample.replace("Every(\"1m\")", "Every(\"1s\")"));
+    let score = fs::read_to_string(repository("jobs/epro-queue/score.jq")).expect("its filter");
+    place.write("jobs/epro-queue/score.jq", &score);
+    place.write("lamplighter.ron", "Config(clock: Trusted)");
+    let queue = queue(&place.path("jobs/epro-queue/queue.db"), more);
+    let ended = || number(&queue, "SELECT count(*) FROM ended");
+    let pending = || number(&queue, "SELECT count(*) FROM questionnaire WHERE status = 'pending'");
+    let (mut rounds, mut resumed) = (0, 0);
+    while pending() > 0 {
+        let mut serve = Going::start(place.command(&["serve"]).env("LAMPLIGHTER_LOG", "info"));
+        let wanted = ended() + 1 + i64::from(rounds % 7);
+        while ended() < wanted && pending() > 0 && serve.child.try_wait().expect("it is watched").is_none() {
+            thread::yield_now();
+        }
+        let is_killed = rounds % 3 == 2;
+        serve.signal(if is_killed { Signal::KILL } else { Signal::TERM });
+        let done = serve.end();
+        assert_eq!(done.code, if is_killed { 1009 } else { 0 }, "{done:?}");
+        resumed += done.stderr.matches("run resumed").count();
+        is_whole(&queue);
+        rounds += 1;
+        assert!(rounds < 500, "the queue does not become empty");
+    }
+    assert!(rounds >= 10 && resumed >= 3, "{rounds} rounds, {resumed} runs went on");
+    is_done(&queue, more.into());
+}
+
 #[test]
 fn two_runs_at_once_end_each_questionnaire_once() {
     let place = Place::new();
