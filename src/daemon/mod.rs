@@ -129,11 +129,12 @@ pub struct Daemon {
     events: async_channel::Receiver<Event>,
     /// For the tasks that wait for runs.
     handle: Handle,
-    watched: BTreeMap<String, Watched>,
+    /// Boxed: a tree has room for more than it holds.
+    watched: BTreeMap<String, Box<Watched>>,
     /// Marks of jobs that are not watched.
     unwatched: BTreeMap<String, Mark>,
     /// Files of jobs that cannot be used, what they are like, and why: those that never could.
-    broken: BTreeMap<String, (String, String)>,
+    broken: BTreeMap<String, (u64, String)>,
     waiting: Vec<Waiting>,
     next_number: u64,
     live: Vec<Live>,

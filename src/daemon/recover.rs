@@ -18,10 +18,12 @@ use std::{collections::BTreeMap, sync::Arc};
 impl Daemon {
     pub(super) async fn recover(&mut self) -> Result<(), DaemonError> {
         self.instance = self.state.instance().await?;
+        let mut known = Vec::new();
         for kept in self.state.marks().await? {
-            self.unwatched.insert(kept.job.clone(), Mark::read(&kept));
+            let mark = Mark::read(&kept);
+            known.push((kept.job.clone(), mark.newest_ms()));
+            self.unwatched.insert(kept.job, mark);
         }
-        let kept = self.unwatched.clone();
         let left = self.state.unfinished(None).await?;
         self.to_resume = left.into_iter().filter(|head| head.kind == RunKind::Serve && !head.alive).collect();
         self.ready = self.world.boot();
@@ -29,7 +31,7 @@ impl Daemon {
         // The clock is not judged before it is known what has been.
         self.handle_files().await?;
         if !self.trust.is_trusted() {
-            self.trust = Trust::new(self.options.clock, self.newest(&kept).await?);
+            self.trust = Trust::new(self.options.clock, self.newest(&known).await?);
         }
         for firing in self.state.waiting_firings().await? {
             if !planted(Bug::WaitingForgotten) {
@@ -47,8 +49,8 @@ impl Daemon {
     }
 
     /// The newest time that has been: of this program, of jobs that are there, of runs.
-    async fn newest(&self, kept: &BTreeMap<String, Mark>) -> Result<Timestamp, DaemonError> {
-        let marks = kept.iter().filter(|(job, _)| self.watched.contains_key(*job)).map(|(_, mark)| mark.newest_ms());
+    async fn newest(&self, known: &[(String, i64)]) -> Result<Timestamp, DaemonError> {
+        let marks = known.iter().filter(|(job, _)| self.watched.contains_key(job)).map(|(_, newest_ms)| *newest_ms);
         let last = self.state.history(None, None, 1).await?;
         let runs = last.iter().map(|head| head.ended_ms.unwrap_or(head.started_ms));
         let newest = marks.chain(runs).max().and_then(|ms| Timestamp::from_millisecond(ms).ok());

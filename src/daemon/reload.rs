@@ -6,7 +6,12 @@ use super::{
     watched::{Mark, Moment, Watched},
 };
 use crate::{job::JobProblems, limits::MARKS_AT_ONCE, store};
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
+    sync::Arc,
+};
 
 impl Daemon {
     /// Reads the jobs whose files are not as they were. One that cannot be used keeps its last good version.
@@ -43,12 +48,12 @@ impl Daemon {
             }
         }
         self.broken.retain(|name, _| found.contains_key(name));
-        let is_known = |name: &String, stamp: &String| {
-            let watched = self.watched.get(name).map(|watched| &watched.stamp);
-            watched.or_else(|| self.broken.get(name).map(|(stamp, _)| stamp)) == Some(stamp)
+        let is_known = |name: &String, stamp: u64| {
+            let watched = self.watched.get(name).map(|watched| watched.stamp);
+            watched.or_else(|| self.broken.get(name).map(|(stamp, _)| *stamp)) == Some(stamp)
         };
-        let mut changed: Vec<(String, String)> =
-            found.into_iter().filter(|(name, stamp)| !is_known(name, stamp)).collect();
+        let found = found.into_iter().map(|(name, stamp)| (name, short(&stamp)));
+        let mut changed: Vec<(String, u64)> = found.filter(|(name, stamp)| !is_known(name, *stamp)).collect();
         let mut dirs: BTreeSet<Arc<Path>> =
             self.watched.values().map(|watched| watched.job.base_dir().clone()).collect();
         while !changed.is_empty() {
@@ -79,19 +84,19 @@ impl Daemon {
     }
 
     /// Watches a job from now on, or its new version; its mark, where that must be kept.
-    fn watch(&mut self, name: String, stamp: String, job: Dormant, now: &Moment<'_>) -> Option<store::Mark> {
+    fn watch(&mut self, name: String, stamp: u64, job: Dormant, now: &Moment<'_>) -> Option<store::Mark> {
         let mark = match (self.watched.get(&name), self.unwatched.remove(&name)) {
             (Some(watched), _) => Some(watched.mark().clone()),
             (None, kept) => kept,
         };
         let old = mark.clone().map(|mark| mark.back(now));
-        match Watched::new(job, stamp.clone(), old, &self.options.machine, now) {
+        match Watched::new(job, stamp, old, &self.options.machine, now) {
             Ok(watched) => {
                 let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());
                 let kept = must_be_kept.then(|| watched.kept_mark());
                 self.broken.remove(&name);
                 log::debug!(target: "lamplighter::daemon", job = name.as_str(); "job watched");
-                self.watched.insert(name, watched);
+                self.watched.insert(name, Box::new(watched));
                 kept
             }
             Err(mistake) => {
@@ -110,8 +115,16 @@ impl Daemon {
         Ok(())
     }
 
-    fn keep_last_good(&mut self, name: String, stamp: String, problems: &JobProblems) {
-        log::error!(target: "lamplighter::daemon", job = name.as_str(); "job file has errors\n{problems}");
+    fn keep_last_good(&mut self, name: String, stamp: u64, problems: &JobProblems) {
+        // A line for each: a log is read line by line.
+        for problem in &problems.problems {
+            let at = problems.source.position(problem.span.start);
+            let help = problem.help.as_ref().map(|help| format!(": {help}")).unwrap_or_default();
+            log::error!(
+                target: "lamplighter::daemon", job = name.as_str();
+                "{}:{}:{}: {}{help}", problems.source.name, at.line, at.column, problem.message
+            );
+        }
         match self.watched.get_mut(&name) {
             Some(watched) => {
                 watched.stamp = stamp;
@@ -122,13 +135,20 @@ impl Daemon {
     }
 }
 
+/// What is kept of a stamp: it only ever has to differ.
+fn short(stamp: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    stamp.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Reads a job and packs it; folders are kept once.
 fn read(
     jobs: &dyn Jobs,
     dirs: &mut BTreeSet<Arc<Path>>,
     name: String,
-    stamp: String,
-) -> (String, String, Result<Dormant, JobProblems>) {
+    stamp: u64,
+) -> (String, u64, Result<Dormant, JobProblems>) {
     let job = jobs.load(&name).map(|checked| {
         let dir: Arc<Path> = match dirs.get(checked.job.base_dir.as_path()) {
             Some(dir) => dir.clone(),

@@ -404,14 +404,10 @@ pub async fn look_at(
     for (name, read) in files {
         let mark = marks.iter().find(|kept| kept.job == name).map(Mark::read);
         let watched = match read {
-            Ok(checked) => Watched::new(
-                Dormant::of(&checked.job, checked.job.base_dir.as_path().into()),
-                String::new(),
-                mark,
-                machine,
-                &now,
-            )
-            .map_err(|mistake| mistake.message),
+            Ok(checked) => {
+                Watched::new(Dormant::of(&checked.job, checked.job.base_dir.as_path().into()), 0, mark, machine, &now)
+                    .map_err(|mistake| mistake.message)
+            }
             Err(problems) => Err(problems.to_string()),
         };
         jobs.push(match watched {

@@ -137,12 +137,11 @@ impl Mark {
 pub(super) struct Watched {
     pub job: Dormant,
     /// What its files were like when it was read.
-    pub stamp: String,
+    pub stamp: u64,
     /// What is wrong with its files of today, where this is the last good version.
     pub problem: Option<String>,
-    calendar: Calendar,
-    /// How much later than due it starts.
-    offset: Duration,
+    /// Tells machines and jobs apart: for `H` and the splay.
+    seed: u64,
     mark: Mark,
     /// The next time of the calendar behind what was considered.
     next: Option<Timestamp>,
@@ -172,13 +171,13 @@ impl Watched {
     /// A mistake in the schedule; a checked job has none.
     pub fn new(
         job: Dormant,
-        stamp: String,
+        stamp: u64,
         mark: Option<Mark>,
         machine: &str,
         now: &Moment<'_>,
     ) -> Result<Watched, Mistake> {
         let seed = seed(machine, &job.name);
-        let calendar = Calendar::of(&job.timing.schedule, job.zone.clone(), seed)?;
+        Calendar::of(&job.timing.schedule, job.zone.clone(), seed)?;
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
         let unsure = (!now.is_trusted).then(|| Beat::now(now));
         let considered_ms = now.wall.as_millisecond();
@@ -189,10 +188,8 @@ impl Watched {
             Some(mark) => Mark { paused: mark.paused, booted: mark.booted, ..fresh },
             None => fresh,
         };
-        let offset = job.timing.offset(seed);
         let mut watched = Watched {
-            offset,
-            calendar,
+            seed,
             next: None,
             mark,
             everies: Vec::new(),
@@ -245,7 +242,12 @@ impl Watched {
     }
 
     fn find_next(&mut self) {
-        self.next = self.calendar.next(self.considered()).map(|firing| firing.at);
+        self.next = self.next_by_calendar(self.considered());
+    }
+
+    /// What of its schedule follows from the calendar: made when it is asked, which is seldom. A job that is watched has one.
+    fn calendar(&self) -> Option<Calendar> {
+        Calendar::of(&self.job.timing.schedule, self.job.zone.clone(), self.seed).ok()
     }
 
     fn considered(&self) -> Timestamp {
@@ -278,7 +280,7 @@ impl Watched {
 
     /// How much later than due a firing may start, but for other gates. Only what is met in time is spread out.
     pub fn spread(&self, trigger: &str) -> Duration {
-        if trigger == SCHEDULE { self.offset } else { Duration::ZERO }
+        if trigger == SCHEDULE { self.job.timing.offset(self.seed) } else { Duration::ZERO }
     }
 
     /// When something of it is due next, by each clock.
@@ -307,13 +309,13 @@ impl Watched {
 
     /// The next time of its calendar, whatever was considered.
     pub fn next_by_calendar(&self, now: Timestamp) -> Option<Timestamp> {
-        self.calendar.next(now).map(|firing| firing.at)
+        self.calendar()?.next(now).map(|firing| firing.at)
     }
 
     /// The last time of its calendar in a span, its end among them.
     pub fn newest_due(&self, after: Timestamp, until: Timestamp) -> Option<Timestamp> {
         let lateness = crate::schedule::Lateness { catch_up: CatchUp::Never, ..self.job.timing.lateness };
-        plan(&self.calendar, &lateness, after, until).firings.last().map(|(firing, _)| firing.at)
+        plan(&self.calendar()?, &lateness, after, until).firings.last().map(|(firing, _)| firing.at)
     }
 
     /// Everything that became due since the last look. The mark has moved when there is something, or when it had to.
@@ -369,9 +371,10 @@ impl Watched {
         if planted(Bug::Burst) && lateness.catch_up != CatchUp::Never {
             lateness.catch_up = CatchUp::All(usize::MAX);
         }
-        let plan = plan(&self.calendar, &lateness, considered, now.wall);
+        let Some(calendar) = self.calendar() else { return };
+        let plan = plan(&calendar, &lateness, considered, now.wall);
         if let Some((from, to)) = plan.unseen {
-            let first = self.calendar.next(from).map_or(from, |firing| firing.at);
+            let first = calendar.next(from).map_or(from, |firing| firing.at);
             let row = self.row(format!("until {to}"), SCHEDULE, first, FiringEnd::Missed, now);
             rows.push(FiringRow { last_ms: to.as_millisecond(), count: None, ..row });
         }
@@ -450,7 +453,9 @@ impl Watched {
     pub fn judge_again(&self, waiting: (&str, &str), due: Timestamp, now: &Moment<'_>) -> Verdict {
         let (trigger, key) = waiting;
         let timing = &self.job.timing;
-        let start = due.checked_add(SignedDuration::try_from(self.offset).unwrap_or_default()).unwrap_or(due);
+        let start = due
+            .checked_add(SignedDuration::try_from(self.job.timing.offset(self.seed)).unwrap_or_default())
+            .unwrap_or(due);
         let start = timing.blackout_end(start, &self.job.zone).filter(|_| timing.blackout_delays).unwrap_or(start);
         let late = Duration::try_from(now.wall.duration_since(start)).unwrap_or_default();
         if trigger != CATCH_UP && late <= timing.lateness.start_window + timing.wait_window {
@@ -461,7 +466,8 @@ impl Watched {
             return self.verdict_of_rhythm(period, late);
         }
         let before = due.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(due);
-        let plan = plan(&self.calendar, &timing.lateness, before, now.wall);
+        let Some(calendar) = self.calendar() else { return Verdict::OnTime };
+        let plan = plan(&calendar, &timing.lateness, before, now.wall);
         let found = plan.firings.into_iter().find(|(firing, _)| firing.at == due);
         found.map_or(Verdict::Missed, |(_, verdict)| verdict)
     }
