@@ -61,11 +61,20 @@ fn an_ordered_stage_that_is_closed_still_delivers_what_is_done_in_order() {
          Stage(name: \"end\", run: [Call(handler: \"sink\")])",
         source(20, |_| String::new())
     ));
+    let mut closed = 0;
     lab.seeds(60, |done| {
         assert!(order_of(done, "end").is_sorted());
         assert_eq!(done.sunk.len() as u64, done.counts("work").ok);
-        assert_eq!(done.outcome(), RunOutcome::Partial);
+        // A seed that is lucky is done in time.
+        let took = |what| done.of("work", what).map(|event| event.at);
+        let is_done =
+            took(What::Ended).max().zip(took(What::Began).min()).is_some_and(|(end, began)| end - began <= ms(30));
+        let in_time = is_done && done.counts("work").ok == 20;
+        let expected = if in_time { RunOutcome::Succeeded } else { RunOutcome::Partial };
+        assert_eq!(done.outcome(), expected, "seed {}", done.seed);
+        closed += u32::from(!in_time);
     });
+    assert!(closed >= 40, "{closed} seeds of 60 met the deadline");
 }
 
 /// A long chain of stages, each of which is ready at once with every item.
