@@ -231,12 +231,23 @@ fn a_log_that_nobody_reads_holds_up_nothing_and_what_is_dropped_is_counted() {
     let mut serve = Served(place.command(&["serve"]).stderr(Stdio::piped()).spawn().expect("it starts"));
     let mut pipe = serve.0.stderr.take().expect("stderr is piped");
     until("the end of the run", || number(&place, SUCCEEDED) == 1);
+    let (sender, pieces) = std::sync::mpsc::channel();
     let reader = thread::spawn(move || {
-        let mut text = String::new();
-        pipe.read_to_string(&mut text).map(|_| text)
+        let mut room = [0; 65536];
+        while let Ok(length @ 1..) = pipe.read(&mut room) {
+            let _ = sender.send(room[..length].to_vec());
+        }
+    });
+    let mut bytes = Vec::new();
+    // The end of the program waits for a reader a moment only: what was dropped is told before.
+    until("what was dropped", || {
+        bytes.extend(pieces.try_iter().flatten());
+        String::from_utf8_lossy(&bytes).contains("lines were dropped")
     });
     assert_eq!(serve.stop(), Some(0));
-    let text = reader.join().expect("a reader").expect("text");
+    reader.join().expect("a reader");
+    bytes.extend(pieces.try_iter().flatten());
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let counted = text.lines().find(|line| line.contains("lines were dropped")).expect("a count");
     let dropped = counted.split(' ').find_map(|word| word.parse::<usize>().ok()).expect("a number");
     let written = text.lines().filter(|line| line.contains("xxx")).count();
