@@ -108,19 +108,19 @@ mod tests {
 
     #[test]
     fn a_job_wakes_up_as_it_was_whatever_became_of_its_files() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("keep.jq"), "select(.n > 1)").unwrap();
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("keep.jq"), "select(.n > 1)").expect("written");
         for padding in [0, 4096] {
             let text = format!(
                 "// {}\nJob(description: \"d\", schedule: Cron(\"30 2 * * *\"), timezone: \"Europe/Berlin\", deadline: \"1h\", run: [
                     Items(list: [1]), Jq(file: \"keep.jq\")])",
                 "x".repeat(padding)
             );
-            let job = Job::from_ron("nightly", &text, dir.path(), &Handlers::new()).unwrap().job;
+            let job = Job::from_ron("nightly", &text, dir.path(), &Handlers::new()).expect("a job").job;
             let dormant = Dormant::of(&job, dir.path().into());
-            std::fs::write(dir.path().join("keep.jq"), "not jq (").unwrap();
-            let woken = dormant.wake()(&Surroundings::default()).unwrap().job;
-            std::fs::write(dir.path().join("keep.jq"), "select(.n > 1)").unwrap();
+            std::fs::write(dir.path().join("keep.jq"), "not jq (").expect("written");
+            let woken = dormant.wake()(&Surroundings::default()).expect("what it was").job;
+            std::fs::write(dir.path().join("keep.jq"), "select(.n > 1)").expect("written");
             assert_eq!((&woken.text, &woken.side_files), (&job.text, &job.side_files));
             assert_eq!((woken.deadline, &*woken.name), (dormant.deadline, &*dormant.name));
             assert_eq!(matches!(dormant.texts, Packed::Deflated(_)), padding > 0);

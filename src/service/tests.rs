@@ -282,6 +282,7 @@ fn a_hang_and_a_drip_end_at_the_timeout() {
         conn.request();
         conn.send("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n");
         while conn.send("x") {
+            // A vendor that drips.
             thread::sleep(Duration::from_millis(5));
         }
     });
@@ -499,6 +500,7 @@ fn no_more_calls_are_in_flight_than_allowed() {
                 now.0 += 1;
                 now.1 = now.1.max(now.0);
             }
+            // Long enough that calls meet; one that came too many is seen however long it is.
             thread::sleep(Duration::from_millis(2));
             seen.lock().expect("lock").0 -= 1;
             conn.send(ok("hello"));

@@ -293,7 +293,7 @@ pub enum Request {
 
 impl Request {
     /// True when it writes nothing: such a request is answered by a full store too.
-    pub(super) fn only_reads(&self) -> bool {
+    pub fn only_reads(&self) -> bool {
         matches!(
             self,
             Request::Values { .. }
@@ -322,8 +322,8 @@ impl Request {
 }
 
 impl Request {
-    /// True when its answer waits until all is committed.
-    pub(super) fn is_committed(&self) -> bool {
+    /// True when its answer waits until all that was accepted before it is committed.
+    pub fn is_committed(&self) -> bool {
         match self {
             Request::Flush(_) if planted(Bug::AcknowledgedEarly) => return false,
             Request::Begin(_) if planted(Bug::ClaimNotDurable) => return false,

@@ -36,9 +36,6 @@ const JOB: &str = r#"Job(
 )"#;
 const KEYS: [&str; 6] = ["P0", "P1", "P2", "P3", "P4", "P5"];
 
-/// Up to here each call is made to fail, behind it each fifth.
-const EACH: u32 = 40;
-
 /// When calls begin to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
@@ -303,7 +300,7 @@ fn every_call_that_fails_is_said_and_made_up_for() {
                     let mut nth = 1;
                     while let Some(code) = one(fault, nth) {
                         codes.push(code);
-                        nth += if nth < EACH { 1 } else { 5 };
+                        nth += 1;
                     }
                     told.lock().expect("nobody panics").push((*fault, codes));
                 }

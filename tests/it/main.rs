@@ -25,6 +25,7 @@ mod resume;
 mod samples;
 mod schedule;
 mod schema;
+mod seeds;
 mod serve;
 mod services;
 mod signals;

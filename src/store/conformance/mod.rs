@@ -1,6 +1,7 @@
 //! What every store promises, held to each of them; and that no row of requests tells them apart.
 //!
-//! Rows of one run here; runs, their resume and what is above them in `state`; random requests in `alike`.
+//! Rows of one run here; runs, their resume and what is above them in `state`; random requests in `alike`. As in all tests
+//! an `unwrap` is an assertion: that this does not fail is part of what is held.
 
 mod alike;
 mod durable;

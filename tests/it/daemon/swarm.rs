@@ -7,6 +7,7 @@ use super::{
     lab::{Effect, HOUR, Lab, MINUTE, Process, at, job, lock},
     oracles::{self, Story},
 };
+use crate::seeds::{Swarm, parts};
 use futures_lite::FutureExt;
 use jiff::Timestamp;
 use lamplighter::{
@@ -23,8 +24,6 @@ use std::{
     time::Duration,
 };
 
-/// Seeds in all.
-pub const SEEDS: u64 = 5000;
 /// How long the machine is well at the end.
 pub const HEALING: Duration = Duration::from_secs(40 * 3600);
 
@@ -476,35 +475,7 @@ pub fn firsts(effects: &[Effect]) -> BTreeMap<&str, &Effect> {
     firsts
 }
 
-/// What was broken under a seed, if anything: the text begins with the name of the oracle.
-pub fn broken_by(number: u64) -> Option<String> {
-    let panic = std::panic::catch_unwind(|| seed(number)).err()?;
-    let text = lamplighter::flow::panic_text(panic);
-    Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
-}
-
-/// Runs the seeds of one part of four, or the one that the environment names.
-fn part(part: u64) {
-    let only: Option<u64> = std::env::var("LAMPLIGHTER_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = (0..SEEDS).filter(|number| number % 4 == part && only.is_none_or(|only| only == *number));
-    let found: Vec<(u64, String)> = seeds.filter_map(|number| Some((number, broken_by(number)?))).collect();
-    for (number, what) in &found {
-        let name = what.lines().next().unwrap_or_default();
-        eprintln!("{name}\n    LAMPLIGHTER_SEED={number} cargo test --test it -- daemon::swarm");
-    }
-    if let Some((_, what)) = found.first() {
-        panic!("{} seeds, the first of them:\n{what}", found.len());
-    }
-}
-
-macro_rules! parts {
-    ($($name:ident: $part:literal,)+) => {
-        $(#[test]
-        fn $name() {
-            part($part);
-        })+
-    };
-}
+pub const SWARM: Swarm = Swarm { module: "daemon::swarm", seeds: 5000, parts: 4, in_a_row: 1, seed };
 
 parts! {
     every_promise_of_the_daemon_holds_under_every_seed_0: 0,

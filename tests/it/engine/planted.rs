@@ -41,12 +41,12 @@ fn every_planted_bug_is_found() {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(place) else { return };
-                    let (seeds, broken_by): (u64, fn(u64) -> Option<String>) = match bug {
-                        bug if bug.is_of_the_daemon() => (daemon::SEEDS, daemon::broken_by),
-                        bug if bug.is_of_what_is_kept() => (restarts::SEEDS, restarts::broken_by),
-                        _ => (swarm::SEEDS, swarm::broken_by),
+                    let swarm = match bug {
+                        bug if bug.is_of_the_daemon() => &daemon::SWARM,
+                        bug if bug.is_of_what_is_kept() => &restarts::SWARM,
+                        _ => &swarm::SWARM,
                     };
-                    let seen = (0..seeds).find_map(|seed| Some((seed, with(**bug, || broken_by(seed))?)));
+                    let seen = (0..swarm.seeds).find_map(|seed| Some((seed, with(**bug, || swarm.broken_by(seed))?)));
                     found.lock().expect("nobody panics")[place] = seen;
                 }
             });

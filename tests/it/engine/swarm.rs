@@ -7,14 +7,13 @@ use super::{
     lab::{Done, Lab, Script, lazy, ms, options, panicking},
     oracles,
 };
+use crate::seeds::{Swarm, parts};
 use lamplighter::{
     run::{RunOptions, StoreChoice},
     world::sim::Sim,
 };
 use std::collections::BTreeMap;
 
-/// Seeds in all.
-pub const SEEDS: u64 = 6000;
 /// Polls of a run after which it does not end any more; the longest has a tenth.
 const POLLS: u64 = 200_000;
 
@@ -350,35 +349,7 @@ fn outputs(done: &Done) -> impl PartialEq + std::fmt::Debug {
     (done.outcome(), done.record.reason.clone(), done.record.failures.clone(), sunk)
 }
 
-/// What was broken under a seed, if anything: the text begins with the name of the oracle.
-pub fn broken_by(number: u64) -> Option<String> {
-    let panic = std::panic::catch_unwind(|| seed(number)).err()?;
-    let text = lamplighter::flow::panic_text(panic);
-    Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
-}
-
-/// Runs the seeds of one part of eight, or the one that the environment names.
-fn part(part: u64) {
-    let only: Option<u64> = std::env::var("LAMPLIGHTER_SEED").ok().and_then(|text| text.parse().ok());
-    let seeds = (0..SEEDS).filter(|number| number % 8 == part && only.is_none_or(|only| only == *number));
-    let found: Vec<(u64, String)> = seeds.filter_map(|number| Some((number, broken_by(number)?))).collect();
-    for (number, what) in &found {
-        let name = what.lines().next().unwrap_or_default();
-        eprintln!("{name}\n    LAMPLIGHTER_SEED={number} cargo test --test it -- engine::swarm");
-    }
-    if let Some((_, what)) = found.first() {
-        panic!("{} seeds, the first of them:\n{what}", found.len());
-    }
-}
-
-macro_rules! parts {
-    ($($name:ident: $part:literal,)+) => {
-        $(#[test]
-        fn $name() {
-            part($part);
-        })+
-    };
-}
+pub const SWARM: Swarm = Swarm { module: "engine::swarm", seeds: 6000, parts: 8, in_a_row: 1, seed };
 
 parts! {
     every_promise_holds_under_every_seed_0: 0,

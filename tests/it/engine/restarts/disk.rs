@@ -180,7 +180,7 @@ impl Spy {
         self.take_turn();
         let mut state = lock(&self.state);
         state.asked += 1;
-        let reads = only_reads(&request);
+        let reads = request.only_reads();
         if let Some(error) = &state.failed {
             let answers = reads && matches!(error, StoreError::Full { .. });
             return if answers { self.inner.call_blocking(request) } else { Err(error.clone()) };
@@ -196,7 +196,7 @@ impl Spy {
             }
             return Err(error);
         }
-        let (run, is_final) = (run_of(&request), is_committed(&request));
+        let (run, is_final) = (run_of(&request), request.is_committed());
         let asked = (!reads).then(|| request.clone());
         let reply = self.inner.call_blocking(request)?;
         if let Some(asked) = asked {
@@ -280,42 +280,4 @@ fn run_of(request: &Request) -> Option<Arc<str>> {
         | Request::Keep { run, .. } => Some(run.clone()),
         _ => None,
     }
-}
-
-/// Requests whose answer says that all is on the disk.
-fn is_committed(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Flush(_)
-            | Request::Begin(_)
-            | Request::TakeOver(..)
-            | Request::Release(_)
-            | Request::End(..)
-            | Request::Interrupt(..)
-            | Request::NoticeDone(..)
-            | Request::CopyForRetry(..)
-    )
-}
-
-fn only_reads(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Values { .. }
-            | Request::Failures { .. }
-            | Request::Outputs(..)
-            | Request::Groups(..)
-            | Request::Deferred(..)
-            | Request::Notices(_)
-            | Request::Unfinished(..)
-            | Request::Details(_)
-            | Request::History(..)
-            | Request::Tally(..)
-            | Request::Unsettled { .. }
-            | Request::Settled(..)
-            | Request::RowHeads(..)
-            | Request::Slowest(..)
-            | Request::Events(..)
-            | Request::StateOf(..)
-            | Request::Instance
-    )
 }

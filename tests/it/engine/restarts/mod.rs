@@ -12,6 +12,7 @@ mod outside;
 
 pub use judge::ORACLES;
 
+use crate::seeds::{Swarm, parts};
 use disk::{Disk, LastWriter, Opened, Spy, folder};
 use draw::{After, Case, Life};
 use jiff::Timestamp;
@@ -35,8 +36,6 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Seeds in all.
-pub const SEEDS: u64 = 5000;
 /// Polls of a process after which it does not end any more.
 const POLLS: u64 = 100_000;
 /// 2026-11-30, in seconds since 1970: day n is the n-th of December.
@@ -571,36 +570,8 @@ pub fn seed(seed: u64) {
     }
 }
 
-/// What was broken under a seed, if anything: the text begins with the name of the oracle.
-pub fn broken_by(number: u64) -> Option<String> {
-    let panic = std::panic::catch_unwind(|| seed(number)).err()?;
-    let text = lamplighter::flow::panic_text(panic);
-    Some(text.strip_prefix("oracle ").unwrap_or(&text).to_owned())
-}
-
-/// Runs the seeds of one part of eight, or the one that the environment names.
-fn part(part: u64) {
-    let only: Option<u64> = std::env::var("LAMPLIGHTER_SEED").ok().and_then(|text| text.parse().ok());
-    // Eight in a row have one real file among them, and each part its share of those.
-    let seeds = (0..SEEDS).filter(|number| (number / 8) % 8 == part && only.is_none_or(|only| only == *number));
-    let found: Vec<(u64, String)> = seeds.filter_map(|number| Some((number, broken_by(number)?))).collect();
-    for (number, what) in &found {
-        let name = what.lines().next().unwrap_or_default();
-        eprintln!("{name}\n    LAMPLIGHTER_SEED={number} cargo test --test it -- engine::restarts");
-    }
-    if let Some((_, what)) = found.first() {
-        panic!("{} seeds, the first of them:\n{what}", found.len());
-    }
-}
-
-macro_rules! parts {
-    ($($name:ident: $part:literal,)+) => {
-        $(#[test]
-        fn $name() {
-            part($part);
-        })+
-    };
-}
+/// Eight in a row have one real file among them, and each part its share of those.
+pub const SWARM: Swarm = Swarm { module: "engine::restarts", seeds: 5000, parts: 8, in_a_row: 8, seed };
 
 parts! {
     every_night_that_dies_comes_to_its_end_0: 0,
