@@ -117,13 +117,16 @@ fn detached(place: &Place) -> String {
     id
 }
 
-/// The lines of a log without what differs from run to run.
+/// The lines of a log without what differs from run to run: their times, the id of the run, and which of two stages that work
+/// at once was the faster one.
 fn without_times(stderr: &str) -> Vec<String> {
     let words = |line: &str| {
         let words = line.split(' ').skip(1).filter(|word| !word.starts_with("run="));
         words.collect::<Vec<_>>().join(" ")
     };
-    stderr.lines().map(words).collect()
+    let mut lines = stderr.lines().map(words).collect::<Vec<_>>();
+    lines.sort();
+    lines
 }
 
 #[test]
