@@ -84,6 +84,7 @@ impl Settings {
             handlers: Handlers::new(),
             services: self.config.services.clone().unwrap_or_default(),
             on_finish: self.config.on_finish.clone(),
+            ping: self.config.ping.clone(),
             side_files: None,
         }
     }

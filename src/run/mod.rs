@@ -430,6 +430,10 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
+        let pings = Group::new(self.world().clone());
+        if self.dry.is_none() && !self.job.start_ping.is_empty() {
+            pings.spawn(finish::ping_start(self.clone()));
+        }
         let stopped = async {
             self.stop_cut.wait().await;
         };
@@ -472,6 +476,8 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
         if record.unsaved.is_none() {
+            // Nobody hears of the beginning after the end. A panic is fenced within.
+            let _ = pings.join().await;
             finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
             self.context.leftovers.join().await;
             self.remove_dated(record.outcome).await;

@@ -13,6 +13,7 @@ mod spec;
 mod tests;
 
 pub(in crate::action) use check::check;
+pub use check::check_ping;
 pub use spec::HttpSpec;
 
 use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
