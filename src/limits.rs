@@ -87,6 +87,10 @@ pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 /// Firings of one job that are looked at when they have passed; older ones are one record together.
 pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
+/// Services with limits that are remembered when no run uses them.
+pub const SHARED_SERVICES_MAX: usize = 64;
+/// Runs that listed nothing are one line of the history when they were due no further apart.
+pub const FOLD_DISTANCE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Within this a time that is due counts as on time, unless the job says otherwise.
 pub const START_WINDOW_DEFAULT: Duration = Duration::from_secs(60);
 /// A firing that waits for its turn starts within this beyond the start window, unless the job says otherwise.

@@ -2,8 +2,8 @@
 
 use super::{Form, Runs, Unanswered, outline, ran, standing, tell};
 use crate::{
-    item::Value,
-    report::{self, Entry, Ink, Past, PastFiring, Standing},
+    item::{Folded, StoredRecord, Value},
+    report::{self, Entry, Ink, Past, PastFiring, PastRuns, Standing},
     run::{Outline, rfc3339},
     store::{FiringEnd, FiringRow, RunHead, RunKind, StoreError},
 };
@@ -56,6 +56,8 @@ impl Runs<'_> {
             let outline = outline(&details, question.utc);
             let state = standing(&head);
             let is_last = seen.insert(head.job.clone());
+            let stored = details.record.as_deref().and_then(|text| serde_json::from_str::<StoredRecord>(text).ok());
+            let folded = stored.and_then(|stored| stored.folded);
             let started_ms = head.started_ms;
             outlines.entry(head.job.clone()).or_insert_with(|| outline.clone());
             let run = Past {
@@ -68,6 +70,7 @@ impl Runs<'_> {
                 repeats: head.parent.as_ref().map(ToString::to_string),
                 crashes: head.crashes,
                 is_resumable: is_last && state == Standing::Interrupted && head.kind == RunKind::Foreground,
+                folded: folded.map(|Folded { runs, first_ms }| PastRuns { runs, first: outline.time(first_ms) }),
                 trigger: head.trigger,
                 job: head.job,
             };

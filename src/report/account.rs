@@ -2,7 +2,7 @@
 
 use super::{
     Look, NAME, count, headed,
-    history::readable,
+    history::{PastRuns, nothing_listed, readable},
     ink::{Ink, Tone, cells},
     leaked, missing, short, span, stages, table, table_within, wrapped, written,
 };
@@ -38,6 +38,8 @@ pub struct Account {
     pub not_reached: Vec<NotReached>,
     /// Its items can still be listed.
     pub has_rows: bool,
+    /// It listed nothing, and stands for the runs before it that did not either.
+    pub folded: Option<PastRuns>,
 }
 
 /// How a run stands.
@@ -118,7 +120,7 @@ impl Account {
         let beside = json!({
             "state": self.standing, "trigger": self.trigger, "due": self.due, "passes": self.passes,
             "crashes": self.crashes, "repeats": self.repeats, "ran_ms": self.ran.as_millis() as u64,
-            "not_reached": self.not_reached, "slowest": slowest.collect::<Vec<_>>(), "has_items": self.has_rows,
+            "not_reached": self.not_reached, "slowest": slowest.collect::<Vec<_>>(), "has_items": self.has_rows, "folded": self.folded,
         });
         if let Value::Object(beside) = beside {
             fields.extend(beside);
@@ -204,6 +206,9 @@ fn origin(of: &Account) -> String {
     }
     if let Some(parent) = &of.repeats {
         let _ = write!(text, ", repeats {parent}");
+    }
+    if let Some(folded) = &of.folded {
+        let _ = write!(text, "; {}", nothing_listed(folded));
     }
     text
 }
@@ -335,6 +340,7 @@ mod tests {
             }],
             not_reached: vec![NotReached { stage: "vitals".into(), items: 1, why: "it was late".into() }],
             has_rows: true,
+            folded: None,
         }
     }
 

@@ -11,7 +11,7 @@ mod table;
 
 pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, item_row};
 pub use forgotten::{GatherRow, forgotten};
-pub use history::{Entry, Past, PastFiring, history};
+pub use history::{Entry, Past, PastFiring, PastRuns, history};
 pub use ink::{Ink, Tone, cells};
 pub use journal::{LogLine, log_day, log_line};
 pub use table::{count, table};
