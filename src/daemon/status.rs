@@ -12,7 +12,7 @@ use crate::{
     job::{CheckedJob, JobProblems},
     limits::OVERDUE_LOOK_BACK,
     problem::closest,
-    run::{RunHandle, RunOptions, Runner, StartError, give_up, rfc3339},
+    run::{RunHandle, RunOptions, StartError, give_up, rfc3339},
     store::{RunHead, RunKind, State, StoreError},
     world::World,
 };
@@ -240,7 +240,7 @@ impl Daemon {
             }
         }
         let keeping = self.keeping(&job, &wish.trigger, None);
-        let started = Runner::new(self.world.clone()).begin(&job, options, &keeping).await;
+        let started = self.runner.begin(&job, options, &keeping).await;
         self.answer_start(started, &job.name, &wish.trigger, due)
     }
 
@@ -267,7 +267,7 @@ impl Daemon {
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
         let keeping = self.keeping(&job, "retry", None);
-        let started = Runner::new(self.world.clone()).retry(&job, options, &keeping, &details, held).await;
+        let started = self.runner.retry(&job, options, &keeping, &details, held).await;
         let due = Timestamp::from_millisecond(details.head.due_ms).unwrap_or_default();
         self.answer_start(started, &job.name, "retry", due)
     }

@@ -295,6 +295,7 @@ impl<'a> Check<'a> {
             let plan =
                 self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
             self.of_the_configuration(before, &format!("service `{}`", spec.name));
+            let plan = plan.map(ServicePlan::for_all_jobs);
             services.push((spec.name.clone(), plan));
         }
         for (place, spec) in own.iter().enumerate().filter(|(_, spec)| !spec.name.is_empty()) {
