@@ -6,7 +6,7 @@ use super::{
     run::lost,
     screen::{self, complain, print},
     settings::Settings,
-    state::{Access, Opened},
+    state::{Access, Opened, say_there_is_none},
     talk,
 };
 use async_executor::Executor;
@@ -119,9 +119,13 @@ fn overview(global: &Global) -> Result<Overview, Exit> {
             _ => Err(talk::unexpected()),
         };
     }
+    let files = settings.all_job_files()?;
     let world = World::real(Arc::new(Executor::new()));
     let opened = Opened::existing(&settings, &world, Access::Reads)?;
-    let read = settings.job_files().into_iter().filter_map(|path| {
+    if opened.is_none() {
+        say_there_is_none(&settings)?;
+    }
+    let read = files.into_iter().filter_map(|path| {
         let name = path.file_stem()?.to_str()?.to_owned();
         Some((name, Job::from_file_in(&path, &settings.surroundings())))
     });

@@ -423,8 +423,8 @@ pub async fn look_at(
     Ok(Overview { served: false, now: wall, clock_trusted: true, degraded: false, stopping: false, jobs })
 }
 
-/// What [`super::Handle::pause`] and [`super::Handle::resume`] do, where no daemon is asked: nothing may serve the state
-/// meanwhile. `paused` until then, or until somebody resumes it.
+/// What [`super::Handle::pause`] and [`super::Handle::resume`] do, where no daemon is asked. One that starts meanwhile
+/// may have read the state before: it must be asked as well. `paused` until then, or until somebody resumes it.
 ///
 /// # Errors
 /// When the state cannot be read or written.
