@@ -328,6 +328,9 @@ pub const COMPUTE_LOST_MAX: u32 = 2;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Runs in one answer of the history: they are held while they are listed, a kilobyte each.
+pub const HISTORY_LISTED_MAX: usize = 10_000;
+
 /// Longest request on the daemon's socket, in bytes: params of a run have some hundred.
 pub const API_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Longest line of an answer that a client takes, in bytes: the overview of ten thousand jobs has 8 MB.

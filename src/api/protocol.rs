@@ -17,6 +17,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub enum Request {
     /// All jobs, and how they are: [`Answer::Overview`].
     Overview,
+    /// The same without their last runs, which the state is not asked for: whether they are overdue is not told either.
+    List,
     /// Runs a job now: [`Answer::Begun`], and where it is followed what a [`Follow`] brings.
     Run {
         /// Which, and how.

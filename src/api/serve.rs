@@ -149,8 +149,13 @@ impl Server {
         {
             return to.tell(&Answer::Refused(Refusal::Wrong(why))).await;
         }
+        let pieces = {
+            let to = to.clone();
+            move |piece| to.clone().piece(piece)
+        };
         let answer = match request {
             Request::Overview => self.handle.overview().await.map(Answer::Overview),
+            Request::List => self.handle.list().await.map(Answer::Overview),
             Request::Run { wish, .. } if wish.trigger != "manual" && wish.trigger != "api" => {
                 Err(Refusal::Wrong(format!("a run is `manual` or `api`, not `{}`", wish.trigger)))
             }
@@ -162,7 +167,7 @@ impl Server {
                 }
             }
             Request::Retry { run, held, follow, .. } => {
-                let run = match self.runs().await.find(&run).await {
+                let run = match self.runs().find(&run).await {
                     Ok(details) => details.head.run.to_string(),
                     Err(why) => return to.told(Err(why)).await,
                 };
@@ -175,13 +180,9 @@ impl Server {
             Request::Cancel { by, .. } if by.len() > API_WHO_BYTES_MAX || by.chars().any(char::is_control) => {
                 Err(Refusal::Wrong(format!("`by` is a word of at most {API_WHO_BYTES_MAX} bytes")))
             }
-            Request::Cancel { run, by, kill } => match self.handle.find(&run).await {
-                Some(found) if kill => {
-                    found.kill(&by);
-                    Ok(Answer::Names(vec![found.id().to_owned()]))
-                }
-                _ => self.handle.cancel(&run, &by).await.map(|run| Answer::Names(vec![run])),
-            },
+            Request::Cancel { run, by, kill } => {
+                self.handle.cancel(&run, &by, kill).await.map(|run| Answer::Names(vec![run]))
+            }
             Request::Pause { until: Some(until), .. } if until <= self.world.wall() => {
                 Err(Refusal::Wrong(format!("{until} has passed")))
             }
@@ -189,38 +190,10 @@ impl Server {
             Request::Resume { which } => self.handle.resume(which).await.map(Answer::Names),
             Request::Reload => self.handle.reload().await.map(Answer::Problems),
             Request::History(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .history(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
+                return to.told(self.runs().history(&question, form, pieces).await).await;
             }
-            Request::Show(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .show(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
-            }
-            Request::Logs(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .logs(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
-            }
+            Request::Show(question, form) => return to.told(self.runs().show(&question, form, pieces).await).await,
+            Request::Logs(question, form) => return to.told(self.runs().logs(&question, form, pieces).await).await,
         };
         to.tell(&answer.unwrap_or_else(Answer::Refused)).await
     }
@@ -239,11 +212,10 @@ impl Server {
         }
     }
 
-    async fn runs(&self) -> Runs<'_> {
+    fn runs(&self) -> Runs<'_> {
         let jobs = self.jobs.clone();
-        // Names are for help only.
-        let names = self.world.unblock(move || jobs.list()).await.unwrap_or_default();
-        Runs { state: &self.state, world: &self.world, jobs: names.into_keys().collect() }
+        let names = Arc::new(move || jobs.list().unwrap_or_default().into_keys().collect());
+        Runs { state: &self.state, world: &self.world, jobs: names }
     }
 
     /// Tells that a run has begun, and, where it is followed, all of it to its end.

@@ -241,7 +241,10 @@ async fn settled(
     if arguments.resume {
         if let Some(head) = left.next() {
             upkeep::send_notices(desk, &job.name, &options.instance).await?;
-            let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
+            let Some(details) = state.details(&head.run).await.map_err(lost)? else {
+                complain(&format!("{} is not kept any more: nothing was done", head.run));
+                return Err(Exit::Refused);
+            };
             let start = Start::Resumed(state.clone(), head.run.to_string());
             let (job, resumed) = job_of(&desk.settings, &details)?;
             return Ok((job, RunOptions { instance: options.instance, ..resumed }, start));

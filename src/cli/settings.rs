@@ -123,7 +123,7 @@ impl Settings {
         if path.symlink_metadata().is_ok() {
             return Ok(path);
         }
-        let known = self.job_names();
+        let known = job_names(&self.jobs);
         let help = match closest(named, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("there is no job file in {}", self.jobs.display()),
@@ -156,11 +156,6 @@ impl Settings {
             complain(&why);
             Exit::Usage
         })
-    }
-
-    /// Names of the jobs that there are: for help alone.
-    pub fn job_names(&self) -> Vec<String> {
-        self.job_files().unwrap_or_default().iter().filter_map(|path| job_name(path)).collect()
     }
 
     /// Reads and checks a job; problems are printed.
@@ -258,6 +253,11 @@ impl Settings {
 /// Whether `JOB|FILE` names a file.
 pub fn is_file(named: &str) -> bool {
     named.contains('/') || named.ends_with(".ron")
+}
+
+/// Names of the jobs in a folder: for help alone.
+pub fn job_names(folder: &Path) -> Vec<String> {
+    Job::files_in(folder).unwrap_or_default().iter().filter_map(|path| job_name(path)).collect()
 }
 
 /// The job that a file of the job folder has.

@@ -6,7 +6,7 @@ use super::{
     run::lost,
     runtime,
     screen::{self, complain, print_piece, say},
-    settings::Settings,
+    settings::{Settings, job_names},
 };
 use async_executor::Executor;
 use lamplighter::{
@@ -141,7 +141,8 @@ pub fn say_there_is_none(settings: &Settings) -> Result<(), Exit> {
 impl Desk {
     /// The runs that are kept.
     pub fn runs(&self) -> Runs<'_> {
-        Runs { state: &self.state, world: &self.world, jobs: self.settings.job_names() }
+        let folder = self.settings.jobs.clone();
+        Runs { state: &self.state, world: &self.world, jobs: Arc::new(move || job_names(&folder)) }
     }
 
     /// The run of this id, or the last run of the job of this name.

@@ -345,6 +345,11 @@ fn a_run_is_begun_and_cancelled_from_outside() {
     logs.end().exits(0).prints("run ended");
     place.run(&["show", &id]).exits(0).prints("cancelled by `lamplighter cancel`");
     place.run(&["cancel", &id]).exits(4).says("is running");
+    place.run(&["cancel", "slow", "--kill"]).exits(4).says("`slow` is not running");
+    // Who lists jobs asks nothing of their runs.
+    let Some(Answer::Overview(listed)) = ask(&place, &Request::List) else { panic!("a list") };
+    let slow = listed.jobs.iter().find(|job| job.job == "slow").expect("it is watched");
+    assert!(listed.served && slow.schedule == "Manual" && slow.last.is_none(), "{slow:?}");
     stop(serving);
 }
 
@@ -649,6 +654,10 @@ fn without_a_state_status_and_list_make_none() {
     let place = place();
     place.run(&["status"]).exits(0).prints("no `serve` runs: nothing starts by schedule").prints("never ran");
     place.run(&["list"]).exits(0).prints("Asia/Shanghai").prints("All is well");
+    let next = |told: Value| told["jobs"][0]["next"].as_str().expect("a time").to_owned();
+    let here = next(place.run(&["status", "good", "--format", "json"]).exits(0).json());
+    let utc = next(place.run(&["status", "good", "--utc", "--format", "json"]).exits(0).json());
+    assert!(here.ends_with("T02:30:00+08:00") && utc.ends_with("T18:30:00+00:00"), "{here} {utc}");
     let told = place.run(&["list", "--format", "json"]).exits(0).json();
     assert_eq!((&told["served"], told["jobs"].as_array().map(Vec::len)), (&json!(false), Some(5)));
     assert!(!place.state().exists());
