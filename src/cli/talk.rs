@@ -111,6 +111,13 @@ async fn in_time<T>(world: &World, answer: impl Future<Output = Result<T, Exit>>
     first(answer, late).await
 }
 
+/// Says once that no answer has come, and waits on.
+async fn still_silent<T>(world: &World) -> T {
+    world.sleep(API_SILENCE_MAX).await;
+    complain(&format!("`serve` has not answered for {} s: Ctrl-C ends the wait", API_SILENCE_MAX.as_secs()));
+    std::future::pending().await
+}
+
 /// Asks something that has one answer. A refusal is told.
 pub fn ask(client: &Client, request: &Request) -> Result<Answer, Exit> {
     talking(|world| async move {
@@ -210,7 +217,14 @@ async fn handed_over(world: &World, client: &Client, request: &Request, format: 
         complain(&format!("{name}: `serve` had not answered yet: `lamplighter status` says whether the run has begun"));
         Err(Exit::Signal(number))
     };
-    let (mut answers, answer) = first(in_time(world, begun), given_up).await?;
+    let begun = async {
+        match request.follows() {
+            // Taking over what a large run has done may take its time, and somebody is there to end the wait.
+            true => first(begun, still_silent(world)).await,
+            false => in_time(world, begun).await,
+        }
+    };
+    let (mut answers, answer) = first(begun, given_up).await?;
     let Answer::Begun(begun) = answer else { return Err(unexpected()) };
     if !request.follows() {
         let told = match format {

@@ -469,8 +469,10 @@ fn a_serve_that_is_silent_holds_up_nobody_for_ever() {
         until("it hears Ctrl-C", || hears_sigint(&going));
         going
     });
-    let asks = [&["status"][..], &["list"], &["reload"], &["cancel", "slow"], &["pause", "good"], &["run", "good"]]
+    let run = &["run", "good", "--detach"];
+    let asks = [&["status"][..], &["list"], &["reload"], &["cancel", "slow"], &["pause", "good"], &["history"], run]
         .map(|command| Going::start(&mut place.command(command)));
+    let mut patient = Going::start(&mut place.command(&["run", "bad"]));
     for going in starts {
         going.signal(Signal::INT);
         going.end().exits(130);
@@ -484,7 +486,10 @@ fn a_serve_that_is_silent_holds_up_nobody_for_ever() {
     for going in asks {
         going.end().exits(74).says("has not answered for").says("may be done nevertheless");
     }
+    // A run that is followed has somebody who ends the wait.
+    patient.until_it_says("Ctrl-C ends the wait");
     serving.signal(Signal::CONT);
+    patient.end().exits(1).prints("bad failed");
     stop(serving);
 }
 
