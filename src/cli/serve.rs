@@ -68,10 +68,11 @@ pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
 async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept_new: bool) -> Result<Exit, Exit> {
     let world = World::real(executor.clone());
     let opened = Opened::open(&settings, &world, accept_new)?;
+    // Before it is seen that it serves: whoever sees that may stop it.
+    let signals = Signals::take()?;
     // Held until the program ends, however it ends.
     let _place = place(&world, &opened.folder).await?;
     let listener = api::bind(&opened.folder);
-    let signals = Signals::take()?;
     // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let manager = ServiceManager::find();
