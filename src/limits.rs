@@ -332,12 +332,18 @@ pub const COMPUTE_LOST_MAX: u32 = 2;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Runs in one answer of the history: they are held while they are listed, a kilobyte each.
+pub const HISTORY_LISTED_MAX: usize = 10_000;
+
 /// Longest request on the daemon's socket, in bytes: params of a run have some hundred.
 pub const API_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Longest line of an answer that a client takes, in bytes: the overview of ten thousand jobs has 8 MB.
 pub const API_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long a client may take to send its request.
 pub const API_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long a command waits for a daemon that says nothing: one that has just started settles first what an earlier process
+/// left, and one that is asked for a run reads all changed job files first.
+pub const API_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to read one line of its answer; then it is hung up on.
 pub const API_WRITE_MAX: Duration = Duration::from_secs(60);
 /// Connections at a time. One more takes the place of the one that has said nothing for longest, or is refused.

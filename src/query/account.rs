@@ -5,7 +5,7 @@ use crate::{
     limits::SLOWEST_MAX,
     report::{Account, NotReached, PastRuns, SlowItem, StageBar, Standing, span},
     run::{Outline, record_so_far},
-    store::{RowEnd, RunDetails, RunHead, RunPhase, State, StoreError},
+    store::{RowEnd, RunDetails, RunHead, RunKind, RunPhase, State, StoreError},
     world::World,
 };
 use std::time::Duration;
@@ -60,6 +60,7 @@ pub async fn account(
     let not_reached = not_reached(&record, outline, &bars);
     Ok(Account {
         standing: standing(head),
+        is_served: head.kind == RunKind::Serve,
         trigger: head.trigger.clone(),
         due: outline.time(head.due_ms),
         // What a repetition took over counts as a pass of its own.

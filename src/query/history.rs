@@ -3,6 +3,7 @@
 use super::{Form, Runs, Unanswered, outline, ran, standing, tell};
 use crate::{
     item::{Folded, StoredRecord, Value},
+    limits::HISTORY_LISTED_MAX,
     report::{self, Entry, Ink, Past, PastFiring, PastRuns, Standing},
     run::{Outline, rfc3339},
     store::{FiringEnd, FiringRow, RunHead, RunKind, StoreError},
@@ -16,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct HistoryQuestion {
     /// Those of this job; `None`: of all.
     pub job: Option<String>,
-    /// At most so many, and the times between them that started none, no more of those either.
+    /// At most so many, and the times between them that started none, no more of those either; more than
+    /// [`HISTORY_LISTED_MAX`] are not listed.
     pub number: usize,
     /// Times in UTC, not in the job's zone.
     pub utc: bool,
@@ -33,6 +35,7 @@ impl Runs<'_> {
         form: Form,
         mut reader: impl AsyncFnMut(super::Piece) -> Result<(), E>,
     ) -> Result<(), Unanswered<E>> {
+        let question = &HistoryQuestion { number: question.number.min(HISTORY_LISTED_MAX), ..question.clone() };
         let job = question.job.as_deref();
         let mut heads: Vec<RunHead> = Vec::new();
         while heads.len() < question.number {

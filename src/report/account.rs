@@ -18,6 +18,8 @@ pub struct Account {
     pub record: RunRecord,
     /// How it stands.
     pub standing: Standing,
+    /// A `serve` has it: where it was interrupted, one goes on with it by itself.
+    pub is_served: bool,
     /// What started it.
     pub trigger: String,
     /// When it was due, RFC 3339.
@@ -137,7 +139,11 @@ pub fn account(of: &Account, look: Look<'_>) -> String {
         Standing::Ended => headed(record, &format!(" after {}", span(of.ran)), look),
         Standing::Running => going(of, look, Tone::Busy, "running", "a process works on it now"),
         Standing::Interrupted => {
-            let how = format!("it did not come to its end: `lamplighter run {} --resume` goes on with it", record.job);
+            let who = match of.is_served {
+                true => "the next `serve` goes on with it".to_owned(),
+                false => format!("`lamplighter run {} --resume` goes on with it", record.job),
+            };
+            let how = format!("it did not come to its end: {who}");
             going(of, look, Tone::Warn, "interrupted", &how)
         }
     };
@@ -325,6 +331,7 @@ mod tests {
                 unsaved: None,
             },
             standing: Standing::Ended,
+            is_served: false,
             trigger: "manual".into(),
             due: "2026-11-23T02:30:00+08:00".into(),
             passes: 2,
