@@ -4,7 +4,7 @@ use super::state::RunState;
 use crate::{
     action::{KeepOut, Line},
     item::RunOutcome,
-    limits::ON_FINISH_TIMEOUT,
+    limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT},
 };
 use futures_lite::FutureExt;
 use log::Level;
@@ -15,7 +15,16 @@ impl RunState {
         if self.job.keep_out.is_none() || self.dry.is_some() {
             return;
         }
-        if let Some(Err(why)) = self.answered(self.context.outputs.note_dated(&self.job.name)).await {
+        // Folders are not the store: where they hang the end of the run is on the disk all the same.
+        let hurried = async {
+            self.takes_no_more().await;
+            self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+        };
+        let patience = async {
+            self.world().sleep(ON_FINISH_TIMEOUT).or(hurried).await;
+            Err("it takes too long".to_owned())
+        };
+        if let Err(why) = self.context.outputs.note_dated(&self.job.name).or(patience).await {
             let text = format!("what `keep_out` is to remove one day is not all noted: {why}");
             self.context.journal.write(&Line::of_run(Level::Warn, &text));
         }
