@@ -45,7 +45,7 @@ pub struct Keeping {
     pub state: State,
     /// What started it: `manual`, `schedule`, `catch_up`, `api`, `dependency`, `boot`.
     pub trigger: String,
-    /// With job and trigger the identity of the firing, which is begun once; `None`: a run of its own.
+    /// With the job the identity of the firing, which is begun once, whatever triggers it; `None`: a run of its own.
     pub fire_key: Option<String>,
     /// Who works on it.
     pub kind: RunKind,
