@@ -169,9 +169,10 @@ fn remove(root: &Path, name: &str, keep: &KeepOut) -> io::Result<Option<Removed>
         // A link, a file, or gone.
         Err(_) => return Ok(None),
     };
-    if lock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+    match lock(&folder, FlockOperation::NonBlockingLockExclusive) {
         // Somebody notes in it, or removes from it.
-        return Ok(None);
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        other => other?,
     }
     let Found::Notes(notes) = read_notes(&folder, &keep.job)? else { return Ok(None) };
     // Written anew lately, as by a backfill: it stays as long as others.

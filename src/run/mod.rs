@@ -458,7 +458,7 @@ impl RunState {
         };
         // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same. A run that goes on after
         // its deadline opens first: what was done is counted.
-        let opened = self.started + LEFTOVER_UNKILLABLE_AFTER;
+        let opened = self.world().boot() + LEFTOVER_UNKILLABLE_AFTER;
         let latest = self.context.deadline.map_or(opened, |deadline| deadline.max(opened));
         let late = async {
             self.world().until(Due::Boot(latest)).await;
