@@ -119,12 +119,14 @@ pub const OVERDUE_LOOK_BACK: usize = 50;
 pub const PACK_BYTES: usize = 512;
 /// Marks of jobs that are written in one transaction.
 pub const MARKS_AT_ONCE: usize = 256;
-/// Steps of retention after a run: each lets go of a run or gives some pages back. What is left is the next one's.
+/// Steps of retention after a run: each lets go of a run, gives some pages back or looks at some jobs. What is left is the next one's.
 pub const RETAIN_STEPS: usize = 200;
 /// Firings that started no run and are kept of one job: about three years of nights.
 pub const FIRINGS_KEPT_MAX: u32 = 1_000;
 /// Of those that are too old or too many, as many are let go in one transaction.
 pub const RETAIN_FIRINGS: u32 = 256;
+/// Jobs that one step of retention looks at: some milliseconds, in which nobody else is answered.
+pub const RETAIN_JOBS: usize = 64;
 /// So far ahead `check` looks for changes of the clocks that touch a job: each comes within a year.
 pub const REMARKS_LOOK_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
 /// A run of a job that is due every minute, or more often, is remarked on when it may last so many times as long.
@@ -132,6 +134,8 @@ pub const LONG_RUN_FACTOR: u32 = 10;
 /// Longest duration that an author may write: ten years.
 pub const DURATION_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// Names that are looked at in one step when what a dead process has half written is looked for.
+pub const SWEEP_NAMES: usize = 1_000;
 /// Files of one run that are noted for `keep_out`, some 400 bytes each while they are; those beyond stay.
 pub const KEEP_OUT_FILES_MAX: usize = 20_000;
 /// What is read of the notes of one dated folder, in bytes: hourly runs of a day write into the same one.

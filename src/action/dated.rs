@@ -3,16 +3,16 @@
 //! History is let go long before files are, so what a job wrote is noted in the folder itself: its name, size and time, in a
 //! file of the job's own. Only what stands there and is unchanged is ever removed; no symlink is followed.
 
-use super::output::{Half, OutputPath, Outputs, TEMPORARY_PREFIX};
+use super::output::{Half, OutputPath, Outputs, TEMPORARY_PREFIX, open_below, open_root_there};
 use crate::{
     item::OutputRecord,
-    limits::{KEEP_OUT_FILES_MAX, KEEP_OUT_FOLDERS, KEEP_OUT_NOTES_BYTES_MAX},
+    limits::{KEEP_OUT_FILES_MAX, KEEP_OUT_NOTES_BYTES_MAX},
     store::StoreError,
 };
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use rustix::{
-    fs::{AtFlags, Mode, OFlags},
-    io::Errno,
+    fs::{AtFlags, FlockOperation, Mode, OFlags},
+    io::{Errno, retry_on_intr},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,31 @@ use std::{
     time::Duration,
 };
 
+/// Folders in which nothing could be noted that a message names.
+const NAMED_MAX: usize = 3;
+
 /// What is known of a file that the job wrote: bytes, and when it was changed (seconds, nanoseconds).
 type Noted = (u64, i64, i64);
 
 /// Files of one dated folder by their path in it.
 type Notes = BTreeMap<String, Noted>;
+
+/// What stands where a job notes.
+enum Found {
+    Nothing,
+    Notes(Notes),
+    /// Something that the job did not write so: nothing is removed by it, and it is not replaced.
+    Other,
+}
+
+/// What went of a dated folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// How many files the job had noted there.
+    pub files: usize,
+    /// The folder is gone; else others have files in it.
+    pub whole: bool,
+}
 
 /// Which dated folders are over.
 #[derive(Clone)]
@@ -44,7 +64,8 @@ pub(crate) struct KeepOut {
 
 impl Outputs {
     /// Notes in each dated folder which files in it this run has written, for [`Outputs::remove_dated`]. What cannot be noted
-    /// is not removed later; `Err` says what.
+    /// is not removed later; `Err` says what. Of runs that note at once none forgets what the other has noted, but for file systems
+    /// that lock no folders.
     pub(crate) async fn note_dated(&self, job: &str) -> Result<(), String> {
         let stored: Result<_, StoreError> = self.stored(KEEP_OUT_FILES_MAX).await;
         let (records, total) = stored.map_err(|error| error.to_string())?;
@@ -57,11 +78,20 @@ impl Outputs {
         Ok(())
     }
 
-    /// Removes what the job wrote into dated folders that are over, and those of them that are empty then: names of the
-    /// folders, and what could not be removed.
-    pub(crate) async fn remove_dated(&self, keep: KeepOut) -> (Vec<String>, Vec<String>) {
-        let root = self.root().to_owned();
-        self.world().unblock(move || remove(&root, &keep)).await
+    /// Names of the dated folders that are over, the oldest first.
+    pub(crate) async fn dated_over(&self, keep: &KeepOut) -> Vec<String> {
+        let (root, keep) = (self.root().to_owned(), keep.clone());
+        self.world().unblock(move || over(&root, &keep)).await
+    }
+
+    /// Removes what the job wrote into one of them, and the folder where it is empty then; nothing where the job has noted nothing,
+    /// was there lately, or notes just now.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(crate) async fn remove_dated(&self, keep: &KeepOut, name: &str) -> io::Result<Option<Removed>> {
+        let (root, keep, name) = (self.root().to_owned(), keep.clone(), name.to_owned());
+        self.world().unblock(move || remove(&root, &name, &keep)).await
     }
 }
 
@@ -83,57 +113,68 @@ fn note(outputs: &Outputs, job: &str, records: &[OutputRecord], random: u64) -> 
             folders.entry(folder).or_default().push((below, record.bytes));
         }
     }
+    let mut failed = Vec::new();
     for (name, written) in folders {
-        let why = |error: io::Error| format!("{name}: {error}");
-        let folder = open_below(&open_root(outputs.root()).map_err(why)?, name).map_err(why)?;
-        let mut notes = read_notes(&folder, job).map_err(why)?.unwrap_or_default();
-        for (path, bytes) in written {
-            // One that somebody has changed since is not the job's any more.
-            match look(&folder, path).map_err(why)? {
-                Some(noted) if noted.0 == bytes => drop(notes.insert(path.to_owned(), noted)),
-                _ => drop(notes.remove(path)),
-            }
+        if let Err(why) = note_in(outputs, name, job, &written, random) {
+            failed.push(format!("{name}: {why}"));
         }
-        let path = OutputPath::of_ours(format!("{name}/{}", notes_name(job)));
-        let text = serde_json::to_vec(&notes).map_err(|error| error.to_string())?;
-        let mut half = Half::create(outputs, &path, random).map_err(|(error, _)| why(error))?;
-        half.append(&text).and_then(|()| half.rename(&path)).map_err(|error| format!("{name}: {error}"))?;
     }
-    Ok(())
+    let others = failed.len().saturating_sub(NAMED_MAX);
+    failed.truncate(NAMED_MAX);
+    match (failed.is_empty(), others) {
+        (true, _) => Ok(()),
+        (false, 0) => Err(failed.join("; ")),
+        (false, others) => Err(format!("{}; and in {others} more folders", failed.join("; "))),
+    }
 }
 
-fn remove(root: &Path, keep: &KeepOut) -> (Vec<String>, Vec<String>) {
-    let (mut removed, mut left) = (Vec::new(), Vec::new());
-    let Ok(folder) = open_root(root) else { return (removed, left) };
+/// Notes in one dated folder what was written there.
+fn note_in(outputs: &Outputs, name: &str, job: &str, written: &[(&str, u64)], random: u64) -> Result<(), String> {
+    let why = |error: io::Error| error.to_string();
+    let folder = open_below(&open_root_there(outputs.root()).map_err(text)?, name).map_err(text)?;
+    // What is read is what is written again: another run would be forgotten in between.
+    lock(&folder, FlockOperation::LockExclusive).map_err(text)?;
+    let mut notes = match read_notes(&folder, job).map_err(why)? {
+        Found::Nothing => Notes::new(),
+        Found::Notes(notes) => notes,
+        Found::Other => {
+            return Err(format!("{} are no notes of the job; they are left as they are", notes_name(job)));
+        }
+    };
+    for (path, bytes) in written {
+        // One that somebody has changed since is not the job's any more.
+        match look(&folder, path).map_err(why)? {
+            Some(noted) if noted.0 == *bytes => drop(notes.insert((*path).to_owned(), noted)),
+            _ => drop(notes.remove(*path)),
+        }
+    }
+    let path = OutputPath::of_ours(format!("{name}/{}", notes_name(job)));
+    let notes = serde_json::to_vec(&notes).map_err(|error| error.to_string())?;
+    let mut half = Half::create(outputs, &path, random).map_err(|(_, cause)| cause)?;
+    half.append(&notes).and_then(|()| half.rename(&path))
+}
+
+fn over(root: &Path, keep: &KeepOut) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut over: Vec<String> = names.filter(|name| dated(name).is_some_and(|date| keep.is_over(date))).collect();
     over.sort();
-    let mut files = 0;
-    for name in over {
-        if removed.len() >= KEEP_OUT_FOLDERS || files >= KEEP_OUT_FILES_MAX {
-            break;
-        }
-        match remove_folder(&folder, &name, keep) {
-            Ok(Some(count)) => {
-                files += count;
-                removed.push(name);
-            }
-            Ok(None) => {}
-            Err(error) => left.push(format!("{name}: {error}")),
-        }
-    }
-    (removed, left)
+    over
 }
 
-/// How many files the job had noted there; `None` when nothing there is over.
-fn remove_folder(root: &OwnedFd, name: &str, keep: &KeepOut) -> io::Result<Option<usize>> {
-    let folder = match open_below(root, name) {
+fn remove(root: &Path, name: &str, keep: &KeepOut) -> io::Result<Option<Removed>> {
+    let Ok(root) = open_root_there(root) else { return Ok(None) };
+    let folder = match open_below(&root, name) {
         Ok(folder) => folder,
         // A link, a file, or gone.
         Err(_) => return Ok(None),
     };
-    let Some(notes) = read_notes(&folder, &keep.job)? else { return Ok(None) };
+    match lock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        // Somebody notes in it, or removes from it.
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        other => other?,
+    }
+    let Found::Notes(notes) = read_notes(&folder, &keep.job)? else { return Ok(None) };
     // Written anew lately, as by a backfill: it stays as long as others.
     if notes.values().any(|(_, seconds, _)| !keep.is_past(Timestamp::from_second(*seconds).unwrap_or(Timestamp::MAX))) {
         return Ok(None);
@@ -160,13 +201,24 @@ fn remove_folder(root: &OwnedFd, name: &str, keep: &KeepOut) -> io::Result<Optio
         }
     }
     unlink(&folder, &notes_name(&keep.job), AtFlags::empty())?;
-    match unlink(root, name, AtFlags::REMOVEDIR) {
+    let whole = match unlink(&root, name, AtFlags::REMOVEDIR) {
         // Others have files in it.
         Err(error)
-            if matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::NOTEMPTY | Errno::EXIST)) => {}
-        other => other?,
+            if matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::NOTEMPTY | Errno::EXIST)) =>
+        {
+            false
+        }
+        other => other.map(|()| true)?,
+    };
+    Ok(Some(Removed { files: notes.len(), whole }))
+}
+
+/// Takes the lock of a folder, which goes with what is open of it. A file system that has none for folders lets everybody in.
+fn lock(folder: &OwnedFd, how: FlockOperation) -> rustix::io::Result<()> {
+    match retry_on_intr(|| rustix::fs::flock(folder, how)) {
+        Err(Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        other => other,
     }
-    Ok(Some(notes.len()))
 }
 
 impl KeepOut {
@@ -189,21 +241,15 @@ fn unlink(folder: &OwnedFd, name: &str, flags: AtFlags) -> io::Result<()> {
     }
 }
 
-fn open_root(root: &Path) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(root, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+fn text(errno: Errno) -> String {
+    io::Error::from(errno).to_string()
 }
 
-/// A folder that is there, and no link.
-fn open_below(folder: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
-}
-
-/// The same, several folders deep.
+/// A folder that is there, several folders deep; no link leads to it.
 fn open_path(folder: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     let mut parts = path.split('/');
     let first = open_below(folder, parts.next().unwrap_or_default())?;
-    parts.try_fold(first, |folder, part| open_below(&folder, part))
+    Ok(parts.try_fold(first, |folder, part| open_below(&folder, part))?)
 }
 
 /// What stands at a path: nothing where it is no plain file, or where a link leads there.
@@ -231,20 +277,21 @@ fn look(folder: &OwnedFd, path: &str) -> io::Result<Option<Noted>> {
     }
 }
 
-/// What a job has noted in a folder. Notes that cannot be understood are not the job's: nothing is removed by them.
-fn read_notes(folder: &OwnedFd, job: &str) -> io::Result<Option<Notes>> {
+/// What a job has noted in a folder. Notes that cannot be understood are not the job's.
+fn read_notes(folder: &OwnedFd, job: &str) -> io::Result<Found> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(folder, notes_name(job), flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::LOOP) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(Found::Nothing),
+        Err(Errno::LOOP) => return Ok(Found::Other),
         Err(errno) => return Err(errno.into()),
     };
     if !file.metadata()?.is_file() {
-        return Ok(None);
+        return Ok(Found::Other);
     }
     let mut text = Vec::new();
     file.take(KEEP_OUT_NOTES_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text).ok())
+    Ok(serde_json::from_slice(&text).map_or(Found::Other, Found::Notes))
 }
 
 #[cfg(test)]
@@ -270,19 +317,30 @@ mod tests {
         }
 
         fn note(&self, job: &str, records: &[OutputRecord]) {
-            let world = World::real(Arc::new(Executor::new()));
-            let outputs = Outputs::new(world, self.0.path().to_owned(), "a-run");
-            note(&outputs, job, records, 7).expect("noted");
+            self.try_note(job, records, 7).expect("noted");
         }
 
-        /// Removes as job `a` would, so many days from now.
-        fn remove(&self, days: i64) -> Vec<String> {
+        fn try_note(&self, job: &str, records: &[OutputRecord], random: u64) -> Result<(), String> {
+            let world = World::real(Arc::new(Executor::new()));
+            let outputs = Outputs::new(world, self.0.path().to_owned(), "a-run");
+            note(&outputs, job, records, random)
+        }
+
+        /// Removes as job `a` would, so many days from now; what is whole is gone, of the others only files are.
+        fn remove(&self, days: i64) -> Vec<(String, bool)> {
             let now = fs::metadata(self.0.path()).expect("a folder").mtime();
             let now = Timestamp::from_second(now + days * 86_400).expect("an instant");
-            let after = Duration::from_secs(30 * 86_400);
-            let (removed, left) = remove(self.0.path(), &KeepOut { job: "a".into(), after, zone: TimeZone::UTC, now });
-            assert_eq!(left, [""; 0]);
-            removed
+            let keep = KeepOut { job: "a".into(), after: Duration::from_secs(30 * 86_400), zone: TimeZone::UTC, now };
+            let removed = over(self.0.path(), &keep).into_iter().filter_map(|name| {
+                let removed = remove(self.0.path(), &name, &keep).expect("nothing is in its way")?;
+                Some((name, removed.whole))
+            });
+            removed.collect()
+        }
+
+        fn notes(&self, day: &str) -> Vec<String> {
+            let text = fs::read(self.0.path().join(format!("{day}/.lamplighter-wrote-a"))).expect("notes");
+            serde_json::from_slice::<Notes>(&text).expect("notes").into_keys().collect()
         }
 
         fn has(&self, path: &str) -> bool {
@@ -296,17 +354,17 @@ mod tests {
         let records = ["2020-01-01/x.html", "2020-01-01/deep/er/y.json", "2020-01-02/z", "latest/w"];
         place.note("a", &records.map(|path| place.write(path, "text")));
         assert!(!place.has("latest/.lamplighter-wrote-a"));
-        assert_eq!(place.remove(29), [""; 0], "written lately, whatever the date");
-        assert_eq!(place.remove(31), ["2020-01-01", "2020-01-02"]);
+        assert_eq!(place.remove(29), [], "written lately, whatever the date");
+        assert_eq!(place.remove(31), [("2020-01-01".to_owned(), true), ("2020-01-02".to_owned(), true)]);
         assert!(!place.has("2020-01-01") && !place.has("2020-01-02") && place.has("latest/w"));
-        assert_eq!(place.remove(31), [""; 0]);
+        assert_eq!(place.remove(31), []);
     }
 
     #[test]
     fn a_date_that_is_not_over_stays_however_old_its_files() {
         let place = Place::new();
         place.note("a", &[place.write("2999-01-01/x", "text")]);
-        assert_eq!(place.remove(400), [""; 0]);
+        assert_eq!(place.remove(400), []);
         let keep = |now: &str| KeepOut {
             job: "a".into(),
             after: Duration::from_secs(86_400),
@@ -329,7 +387,7 @@ mod tests {
         // Only `b` wrote here, and nobody noted anything there.
         place.note("b", &[place.write("2020-01-02/theirs", "text")]);
         place.write("2020-01-03/by-hand", "text");
-        assert_eq!(place.remove(31), ["2020-01-01"]);
+        assert_eq!(place.remove(31), [("2020-01-01".to_owned(), false)]);
         assert!(!place.has("2020-01-01/ours") && !place.has("2020-01-01/.lamplighter-wrote-a"));
         for path in ["theirs", "by-hand", "changed", ".lamplighter-wrote-b"] {
             assert!(place.has(&format!("2020-01-01/{path}")), "{path}");
@@ -357,6 +415,47 @@ mod tests {
         place.write("2020-01-08/.lamplighter-wrote-a", "no notes");
         place.remove(31);
         assert!(place.has("2020-01-08"));
+    }
+
+    #[test]
+    fn a_folder_in_which_nothing_can_be_noted_costs_the_others_nothing() {
+        let place = Place::new();
+        let records =
+            ["2020-01-01/x", "2020-01-02/x", "2020-01-03/x", "2020-01-04/x"].map(|path| place.write(path, "text"));
+        place.write("2020-01-01/.lamplighter-wrote-a", "no notes");
+        fs::remove_dir_all(place.0.path().join("2020-01-02")).expect("gone");
+        symlink("elsewhere", place.0.path().join("2020-01-03/.lamplighter-wrote-a")).expect("a link");
+        let why = place.try_note("a", &records, 7).expect_err("not all is noted");
+        for (day, what) in [("2020-01-01", "no notes"), ("2020-01-02", "No such file"), ("2020-01-03", "no notes")] {
+            let said = why.split("; ").filter(|part| part.starts_with(day)).collect::<String>();
+            assert!(said.contains(what), "{why}");
+        }
+        assert_eq!(place.notes("2020-01-04"), ["x"]);
+        // What is there may be somebody's.
+        assert_eq!(fs::read_to_string(place.0.path().join("2020-01-01/.lamplighter-wrote-a")).expect("it"), "no notes");
+        assert!(fs::symlink_metadata(place.0.path().join("2020-01-03/.lamplighter-wrote-a")).expect("it").is_symlink());
+    }
+
+    #[test]
+    fn what_runs_note_at_once_is_all_noted() {
+        let place = Place::new();
+        let records: Vec<OutputRecord> =
+            (0..16).map(|at| place.write(&format!("2020-01-01/{at:02}"), "text")).collect();
+        std::thread::scope(|scope| {
+            for (at, record) in records.iter().enumerate() {
+                let place = &place;
+                scope.spawn(move || {
+                    place.try_note("a", std::slice::from_ref(record), at as u64).expect("noted");
+                });
+            }
+        });
+        assert_eq!(place.notes("2020-01-01").len(), 16);
+        // Who removes does not wait for one who notes.
+        let folder = open_below(&open_root_there(place.0.path()).expect("it"), "2020-01-01").expect("it");
+        lock(&folder, FlockOperation::LockExclusive).expect("the lock");
+        assert_eq!(place.remove(31), []);
+        drop(folder);
+        assert_eq!(place.remove(31), [("2020-01-01".to_owned(), true)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::{
     item::Key,
-    limits::{JOURNAL_BYTES_MAX, JOURNAL_EVERY},
+    limits::{JOURNAL_BYTES_MAX, JOURNAL_EVERY, LEFTOVER_UNKILLABLE_AFTER},
     store::{RunEvent, RunStore},
     world::World,
 };
@@ -163,9 +163,22 @@ impl Journal {
     }
 
     /// Stores what is written, batch by batch, until [`Journal::close`] and nothing waits any more. A state that takes no
-    /// more lines ends it: whoever waits for a commit hears of that.
+    /// more lines ends it: whoever waits for a commit hears of that. One that is silent is not waited for when there will be
+    /// no more lines.
     pub async fn pump(&self, rows: &RunStore) {
         let Some(waiting) = &self.waiting else { return };
+        let patience = async {
+            waiting.until_closed().await;
+            self.world.sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+            log::warn!(
+                target: RUN, run = self.run.as_str();
+                "the last lines of its log are not kept: the store does not take them"
+            );
+        };
+        self.store(waiting, rows).or(patience).await;
+    }
+
+    async fn store(&self, waiting: &Waiting, rows: &RunStore) {
         loop {
             let more = waiting.more.listen();
             let batch = waiting.take(self.world.wall().as_millisecond());

@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     item::{Class, Key, Lineage, OutputRecord, hex},
-    limits::{OUTPUT_BLOCK_BYTES, OUTPUT_FOLDERS_KNOWN_MAX, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX},
+    limits::{
+        OUTPUT_BLOCK_BYTES, OUTPUT_FOLDERS_KNOWN_MAX, OUTPUT_PATH_BYTES_MAX, OUTPUT_PATH_PART_BYTES_MAX, SWEEP_NAMES,
+    },
     store::{Claim, RunStore, StoreError},
     world::{
         World,
@@ -24,6 +26,7 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File},
@@ -36,7 +39,10 @@ use std::{
 /// Bytes of a name that cannot be used which its message quotes.
 const PATH_SHOWN_BYTES: usize = 200;
 
-/// How every temporary name begins; no output may be called so.
+/// An id of a run that is longer does not stand in names.
+const RUN_IN_NAMES_BYTES: usize = 64;
+
+/// How every name of ours begins; no output may be called so.
 pub(super) const TEMPORARY_PREFIX: &str = ".lamplighter-";
 
 /// Where a run's files go and who owns which path. Cheap to clone.
@@ -119,9 +125,14 @@ impl Outputs {
     }
 
     /// Removes the temporary files that a dead process of this run has left below the root. What cannot be looked at is left.
+    ///
+    /// # Cancel safety
+    /// Dropped early it ends after a few more names.
     pub async fn sweep(&self) {
-        let (root, prefix) = (self.0.root.clone(), format!("{TEMPORARY_PREFIX}{}-", self.0.run));
-        self.0.world.unblock(move || sweep(root, &prefix)).await;
+        let mut left = Some(Sweep::new(&self.0.root, &self.0.run));
+        while let Some(sweep) = left {
+            left = self.0.world.unblock(move || sweep.go_on()).await;
+        }
     }
 
     /// The folder that everything is below: `run.out`. It is made when the first file or child needs it.
@@ -373,19 +384,59 @@ impl OutputFile {
     }
 }
 
-/// Removes every file below `root` whose name begins so; no symlink is followed.
-fn sweep(root: PathBuf, prefix: &str) {
-    let mut open = vec![root];
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => open.push(entry.path()),
-                Ok(kind) if kind.is_file() && entry.file_name().to_string_lossy().starts_with(prefix) => {
-                    // One that cannot be removed costs room and nothing else.
-                    let _ = fs::remove_file(entry.path());
-                }
-                _ => {}
+/// The name of a half-written file: the run's id lets a recovery tell whose it was, the random part keeps others from
+/// planting the name.
+fn temporary_name(run: &str, random: u64) -> String {
+    format!("{TEMPORARY_PREFIX}{}-{random:016x}.tmp", in_names(run))
+}
+
+/// True for what [`temporary_name`] gives for this run, and for no other name: what is called so is removed.
+fn is_temporary(name: &str, run: &str) -> bool {
+    let rest = name.strip_prefix(TEMPORARY_PREFIX).and_then(|rest| rest.strip_prefix(&*in_names(run)));
+    let random = rest.and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".tmp"));
+    random.is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// A run's id as it stands in names: an id that is no part of one is told by its digest.
+fn in_names(run: &str) -> Cow<'_, str> {
+    let fits = run.len() <= RUN_IN_NAMES_BYTES && run.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits { run.into() } else { hex(&Sha256::digest(run)).into() }
+}
+
+/// On its way through all folders below a root, for what a run has half written there; no symlink is followed.
+struct Sweep {
+    run: String,
+    folders: Vec<PathBuf>,
+    open: Option<fs::ReadDir>,
+}
+
+impl Sweep {
+    fn new(root: &Path, run: &str) -> Sweep {
+        Sweep { run: run.to_owned(), folders: vec![root.to_owned()], open: None }
+    }
+
+    /// Looks at some more names; nothing when it has looked at all. Blocks.
+    fn go_on(mut self) -> Option<Sweep> {
+        for _ in 0..SWEEP_NAMES {
+            match self.open.as_mut().and_then(Iterator::next) {
+                Some(Ok(entry)) => self.look_at(&entry),
+                // The end of it, or it cannot be read on.
+                Some(Err(_)) | None => self.open = fs::read_dir(self.folders.pop()?).ok(),
             }
+        }
+        Some(self)
+    }
+
+    fn look_at(&mut self, entry: &fs::DirEntry) {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => self.folders.push(entry.path()),
+            Ok(kind)
+                if kind.is_file() && entry.file_name().to_str().is_some_and(|name| is_temporary(name, &self.run)) =>
+            {
+                // One that cannot be removed costs room and nothing else.
+                let _ = fs::remove_file(entry.path());
+            }
+            _ => {}
         }
     }
 }
@@ -413,9 +464,7 @@ impl Half {
             }
             folder = inner;
         }
-        // The run's id lets a recovery tell whose it was; the random part keeps others from planting the name.
-        let run: String = run.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(64).collect();
-        let temporary = format!("{TEMPORARY_PREFIX}{run}-{random:016x}.tmp");
+        let temporary = temporary_name(run, random);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(refused)?;
         pass(Point::FileMade);
@@ -449,7 +498,7 @@ impl Half {
 impl Drop for Half {
     fn drop(&mut self) {
         if !self.renamed {
-            // Nobody can be told any more; a sweep by the run's id finds what is left.
+            // Nobody can be told any more; a sweep finds what is left.
             let _ = rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty());
         }
     }
@@ -468,15 +517,24 @@ pub(super) fn open_root(root: &Path) -> Result<OwnedFd, Refused> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(name)?;
     }
+    open_root_there(root).map_err(|errno| name(errno.into()))
+}
+
+/// The same of one that is there.
+pub(super) fn open_root_there(root: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(root, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| name(errno.into()))
+}
+
+/// Opens a folder inside `parent` that is there, and no symlink.
+pub(super) fn open_below(parent: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
 /// Opens a folder inside `parent`, making it if needed, and never through a symlink. True when it was not there.
 fn open_folder(parent: &OwnedFd, name: &str) -> Result<(OwnedFd, bool), Refused> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut is_new = false;
-    let opened = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+    let opened = match open_below(parent, name) {
         Err(Errno::NOENT) => {
             is_new = true;
             match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
@@ -486,7 +544,7 @@ fn open_folder(parent: &OwnedFd, name: &str) -> Result<(OwnedFd, bool), Refused>
                     return Err((errno.into(), format!("cannot make the folder `{name}`: {}", text(errno))));
                 }
             }
-            rustix::fs::openat(parent, name, flags, Mode::empty())
+            open_below(parent, name)
         }
         other => other,
     };
@@ -509,4 +567,59 @@ fn text(errno: Errno) -> String {
 
 fn failed(path: &OutputPath, cause: &str) -> Stop {
     Stop::given_up(Class::Output, format!("cannot write the output `{path}`: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_run_has_half_written_is_taken_for_it() {
+        let long = "x".repeat(65);
+        for run in ["20261123T023000Z-1f0c9a4b", "a", "wrote", "a_b", "", "../x", "é", &long] {
+            let name = temporary_name(run, 0x0123_4567_89ab_cdef);
+            assert!(is_temporary(&name, run), "{name}");
+            assert!(!name.contains('/') && name.len() <= OUTPUT_PATH_PART_BYTES_MAX, "{name}");
+            for other in ["20261123T023000Z-1f0c9a4", "ab", "a-b", "wrote-a", "x", &"x".repeat(64)] {
+                assert!(!is_temporary(&name, other), "{name} is not of {other}");
+            }
+        }
+        for name in [
+            ".lamplighter-a-0123456789abcdef.tmp.bak",
+            ".lamplighter-a-0123456789abcde.tmp",
+            ".lamplighter-a-0123456789ABCDEF.tmp",
+            ".lamplighter-a-0-0123456789abcdef.tmp",
+            ".lamplighter-a-0123456789abcdef",
+            ".lamplighter-a-.tmp",
+            ".lamplighter-a-notes.txt",
+            ".lamplighter-a",
+            "lamplighter-a-0123456789abcdef.tmp",
+        ] {
+            assert!(!is_temporary(name, "a"), "{name}");
+        }
+        assert!(!is_temporary(".lamplighter-wrote-nightly", "wrote"), "what a job notes for `keep_out`");
+    }
+
+    #[test]
+    fn what_is_half_written_is_looked_for_step_by_step() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folders = ["", "a", "a/b", "c"].map(|folder| dir.path().join(folder));
+        for (at, folder) in folders.iter().enumerate() {
+            fs::create_dir_all(folder).expect("a folder");
+            fs::write(folder.join(temporary_name("r", at as u64)), "").expect("a file");
+            fs::write(folder.join("report.html"), "").expect("a file");
+        }
+        for at in 0..2 * SWEEP_NAMES {
+            fs::write(folders[2].join(format!("{at}")), "").expect("a file");
+        }
+        let (mut left, mut steps) = (Some(Sweep::new(dir.path(), "r")), 0);
+        while let Some(sweep) = left {
+            left = sweep.go_on();
+            steps += 1;
+        }
+        assert_eq!(steps, 3, "one step looks at {SWEEP_NAMES} names");
+        for (at, folder) in folders.iter().enumerate() {
+            assert!(!folder.join(temporary_name("r", at as u64)).exists() && folder.join("report.html").exists());
+        }
+    }
 }

@@ -67,7 +67,7 @@ pub async fn notify(run: &Arc<RunState>, told: &Told, places: &[u16]) {
         pass(Point::NoticeSent);
         // One that was cut short is sent again by the next start.
         if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
-            && let Err(error) = kept.rows.notice_done(place).await
+            && let Err(error) = run.kept_in_time(kept.rows.notice_done(place)).await.unwrap_or_else(super::silent)
         {
             said(run, place, &error.to_string());
         }

@@ -7,17 +7,19 @@
 use super::{
     facts::{absolute, rfc3339},
     options::RunOptions,
-    state::{RunState, lock, null},
+    retry::COPY_PASS,
+    state::{RunState, UNWRITTEN, lock, null},
     token::Token,
     worker::{Child, children},
 };
 use crate::{
     action::{Leftovers, Outputs},
     item::{
-        Counts, FailureRecord, Folded, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value,
+        Class, Counts, FailureRecord, Folded, Key, Lineage, Outcome, RunOutcome, RunRecord, StageEnd, StageRecord,
+        StoredRecord, Value,
     },
     job::{CheckedJob, Job, JobProblems, Stage, StageKind, Surroundings},
-    limits::{FOLD_DISTANCE_MAX, GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
+    limits::{FOLD_DISTANCE_MAX, GRACE_PERIOD_DEFAULT, LEFTOVER_UNKILLABLE_AFTER, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError, Tally},
     world::{
@@ -26,6 +28,7 @@ use crate::{
         plant::{Bug, planted},
     },
 };
+use futures_lite::FutureExt;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -42,7 +45,7 @@ pub struct Keeping {
     pub state: State,
     /// What started it: `manual`, `schedule`, `catch_up`, `api`, `dependency`, `boot`.
     pub trigger: String,
-    /// With job and trigger the identity of the firing, which is begun once; `None`: a run of its own.
+    /// With the job the identity of the firing, which is begun once, whatever triggers it; `None`: a run of its own.
     pub fire_key: Option<String>,
     /// Who works on it.
     pub kind: RunKind,
@@ -213,6 +216,13 @@ pub async fn quarantine(world: &World, state: &State, job: &Job, details: &RunDe
     Ok(notices)
 }
 
+/// Lets a run go that was taken over and that nobody goes on with: another one may.
+pub async fn let_go(state: &State, run: &str) {
+    if let Err(error) = state.rows(run).release().await {
+        log::error!(target: "lamplighter::run", run; "it stays with this process, which does not go on with it: {error}");
+    }
+}
+
 /// How a run ends of which only rows are left.
 async fn end_of_dead(
     world: &World,
@@ -245,10 +255,11 @@ async fn end_strangers(world: &World, run: &str) {
     leftovers.join().await;
 }
 
-/// Removes what the dead process of a run has half written.
+/// Removes what the dead process of a run has half written, as much as can be in a short time: it costs room and nothing else.
 async fn sweep(world: &World, details: &RunDetails) {
     if let Some(out) = kept_options(details)["out"].as_str() {
-        Outputs::new(world.clone(), out.into(), &details.head.run).sweep().await;
+        let outputs = Outputs::new(world.clone(), out.into(), &details.head.run);
+        outputs.sweep().or(world.sleep(LEFTOVER_UNKILLABLE_AFTER)).await;
     }
 }
 
@@ -298,6 +309,12 @@ impl Kept {
     /// How long the run has run, in all passes.
     pub fn ran(&self, world: &World) -> Duration {
         self.ran_before + world.boot().since(self.began)
+    }
+
+    /// True in the first pass of a repetition: what there is of it was taken over.
+    pub fn is_copy(&self) -> bool {
+        let head = self.resume.as_ref().map(|resume| &resume.details.head);
+        head.is_some_and(|head| head.parent.is_some() && head.pass == COPY_PASS)
     }
 
     /// Which pass this is, from 1.
@@ -390,6 +407,8 @@ impl RunState {
                 stage.began.settle(self.world().boot());
             }
         }
+        let unwritten: u64 =
+            self.stages.iter().filter_map(|stage| stage.counts().classes.get(&Class::Output).copied()).sum();
         let places: Vec<u16> = (0..self.stages.len() as u16).collect();
         let missing = kept.rows.failures(&places, None, Page { after: None, limit: SUMMARY_LIST_MAX }).await?;
         let mut failures = lock(&self.failures);
@@ -401,7 +420,13 @@ impl RunState {
                 message: missing.message,
                 attempts: missing.attempts,
             };
+            if missing.outcome == Outcome::Failed(Class::Output) {
+                self.note_broken(named.message.clone());
+            }
             failures.insert((missing.stage, missing.lineage), named);
+        }
+        if unwritten > 0 {
+            self.note_broken(UNWRITTEN.to_owned());
         }
         Ok(())
     }
@@ -478,7 +503,7 @@ impl RunState {
         let ends = self.stages.iter().filter(|stage| self.is_wanted(stage.place));
         let ends = ends.filter_map(|stage| Some((stage.place, stage.ended.get()?)));
         let timeline = ends.map(|(place, ended)| StageEnd { place, ended_ms: millis(*ended) }).collect();
-        let (folded, folds) = self.folded(kept, record).await?.unzip();
+        let (folded, folds) = self.kept_in_time(self.folded(kept, record)).await.unwrap_or_else(super::silent)?.unzip();
         let stored = StoredRecord { record: record.clone(), timeline, folded };
         let end = RunEnd {
             outcome: record.outcome,
@@ -489,7 +514,7 @@ impl RunState {
             notices: if planted(Bug::NoticesUnwritten) { Vec::new() } else { self.notices_after(record.outcome) },
             folds: folds.flatten(),
         };
-        match kept.rows.end(end).await? {
+        match self.kept_in_time(kept.rows.end(end)).await.unwrap_or_else(super::silent)? {
             true => Ok(()),
             false => Err(StoreError::Io("another process has taken the run over".to_owned())),
         }

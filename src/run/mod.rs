@@ -44,7 +44,7 @@ use crate::{
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
     service::SharedLimits,
-    store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
+    store::{Begun, Clocks, Resume, RunDetails, RunHead, State, StoreError, TakenOver},
     world::{
         BoxFuture, Due, Task, World,
         failpoint::{Point, pass},
@@ -56,7 +56,6 @@ use finish::Told;
 use futures_lite::{FutureExt, future};
 use kept::Kept;
 use log::Level;
-use retry::COPY_PASS;
 use state::{RunState, StageState, lock};
 use std::{
     collections::BTreeMap,
@@ -251,24 +250,38 @@ impl Runner {
         };
         pass(Point::TakenOver);
         if resume.is_poison {
-            let places = kept::quarantine(&self.world, state, job, &resume.details).await.map_err(StartError::State)?;
-            let details = state.details(run).await.map_err(StartError::State)?;
-            if let Some(details) = details.filter(|_| !places.is_empty())
-                && let Err(error) = self.send_notices(job, options, state, &details, &places).await
-            {
-                // They stay in the outbox.
-                log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
-            }
-            return Err(StartError::Poison(run.to_owned()));
+            return Err(self.quarantined(job, options, state, &resume.details).await);
         }
-        let run = self.taken_over(job, options, state, resume)?;
-        // What the dead process left is gone before anything runs again.
-        run.context.leftovers.expect_strangers();
-        run.context.leftovers.join().await;
-        pass(Point::StrangersEnded);
-        run.context.outputs.sweep().await;
-        pass(Point::Swept);
-        Ok(self.launch(run))
+        match self.taken_over(job, options, state, resume) {
+            Ok(run) => Ok(self.launch(run)),
+            Err(error) => {
+                kept::let_go(state, run).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a run that was taken over and crashed the program too often; why it does not go on.
+    async fn quarantined(&self, job: &Arc<Job>, options: RunOptions, state: &State, of: &RunDetails) -> StartError {
+        let run = &*of.head.run;
+        let ended = async {
+            let places = kept::quarantine(&self.world, state, job, of).await?;
+            Ok(state.details(run).await?.filter(|_| !places.is_empty()).map(|details| (details, places)))
+        };
+        match ended.await {
+            Ok(Some((details, places))) => {
+                if let Err(error) = self.send_notices(job, options, state, &details, &places).await {
+                    // They stay in the outbox.
+                    log::error!(target: "lamplighter::run", run; "the notices of the run cannot be sent now: {error}");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                kept::let_go(state, run).await;
+                return StartError::State(error);
+            }
+        }
+        StartError::Poison(run.to_owned())
     }
 
     /// The state of a run that goes on with what earlier passes left.
@@ -438,8 +451,11 @@ impl RunState {
         if self.dry.is_none() && !self.job.start_ping.is_empty() {
             pings.spawn(finish::ping_start(self.clone()));
         }
+        self.clear_up().await;
         let stopped = async {
             self.stop_cut.wait().await;
+            // What was not looked up is not known to be done.
+            (0..self.stages.len() as u16).for_each(|place| self.leave(place));
         };
         let opening = async {
             if let Err(error) = self.restore().await {
@@ -450,7 +466,7 @@ impl RunState {
         };
         // A disk that hangs holds up the opening: the deadline, and the end of a stop, hold all the same. A run that goes on after
         // its deadline opens first: what was done is counted.
-        let opened = self.started + LEFTOVER_UNKILLABLE_AFTER;
+        let opened = self.world().boot() + LEFTOVER_UNKILLABLE_AFTER;
         let latest = self.context.deadline.map_or(opened, |deadline| deadline.max(opened));
         let late = async {
             self.world().until(Due::Boot(latest)).await;
@@ -491,6 +507,29 @@ impl RunState {
         record
     }
 
+    /// What the dead process of a run that goes on has left is gone before anything runs again.
+    async fn clear_up(&self) {
+        if self.kept.as_ref().is_none_or(|kept| kept.resume.is_none() || kept.is_copy()) {
+            return;
+        }
+        self.context.leftovers.expect_strangers();
+        self.context.leftovers.join().await;
+        pass(Point::StrangersEnded);
+        // What is half written costs room and nothing else: who is in a hurry does not wait long for it.
+        let latest = self.world().boot() + LEFTOVER_UNKILLABLE_AFTER;
+        let latest = self.context.deadline.map_or(latest, |deadline| deadline.max(latest));
+        let hurried = async {
+            self.takes_no_more().await;
+            self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+        };
+        let killed = async {
+            self.killed.wait().await;
+        };
+        let swept = self.context.outputs.sweep();
+        swept.or(self.world().until(Due::Boot(latest))).or(hurried).or(killed).await;
+        pass(Point::Swept);
+    }
+
     /// Tasks that were cut and blocking work that nobody waited for any more end before the run does: what they opened is
     /// closed and what was temporary is gone. Only the kernel can keep them longer.
     async fn let_go(&self) {
@@ -508,10 +547,11 @@ impl RunState {
 
     fn say_begun(&self) {
         let head = self.kept.as_ref().and_then(|kept| kept.resume.as_ref()).map(|resume| &resume.details.head);
+        let is_copy = self.kept.as_ref().is_some_and(Kept::is_copy);
         let mut fields: Vec<(&str, &dyn fmt::Display)> = vec![("job", &self.context.job)];
         let mut text = "run started";
         match head {
-            Some(RunHead { parent: Some(parent), pass: COPY_PASS, .. }) => fields.push(("repeats", parent)),
+            Some(RunHead { parent: Some(parent), .. }) if is_copy => fields.push(("repeats", parent)),
             Some(head) => {
                 text = "run resumed";
                 fields.push(("pass", &head.pass));
@@ -570,6 +610,7 @@ impl RunState {
             // What was cut settles its items as it goes; then what is left in the channels is settled too.
             self.let_go().await;
             for place in (0..self.stages.len() as u16).filter(|at| !self.stage(*at).has_ended()) {
+                self.leave(place);
                 worker::end_stage(self, place);
             }
         }
@@ -598,20 +639,40 @@ impl RunState {
 
     /// What the store answers, or nothing when it has not answered for too long, now or before.
     async fn answered<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        match self.unanswered.load(Ordering::Acquire) {
+            true => None,
+            false => self.answered_or(self.takes_no_more(), question).await,
+        }
+    }
+
+    /// The same of what is to be on the disk, which is tried however silent the store was before. Only a stop, or who waits no
+    /// more, hurries it: a card may take its time over the end of a run that was cancelled.
+    async fn kept_in_time<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        let killed = async {
+            self.killed.wait().await;
+        };
+        let stopped = async {
+            self.stop.wait().await;
+        };
+        self.answered_or(killed.or(stopped), question).await
+    }
+
+    async fn answered_or<T>(&self, hurry: impl Future<Output = ()>, question: impl Future<Output = T>) -> Option<T> {
         let patience = async {
-            let long = if self.cancel.is_settled() || self.stop.is_settled() {
-                LEFTOVER_UNKILLABLE_AFTER
+            // Who has waited in vain once does not wait so long again.
+            if self.unanswered.load(Ordering::Acquire) {
+                self.world().sleep(LEFTOVER_UNKILLABLE_AFTER / 5).await;
             } else {
-                ON_FINISH_TIMEOUT
-            };
-            self.world().sleep(long).await;
-            self.unanswered.store(true, Ordering::Release);
+                let hurried = async {
+                    hurry.await;
+                    self.world().sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+                };
+                self.world().sleep(ON_FINISH_TIMEOUT).or(hurried).await;
+                self.unanswered.store(true, Ordering::Release);
+            }
             log::error!(target: "lamplighter::run", run = self.context.id.as_str(); "the store of the run does not answer");
             None
         };
-        if self.unanswered.load(Ordering::Acquire) {
-            return None;
-        }
         async { Some(question.await) }.or(patience).await
     }
 

@@ -41,7 +41,7 @@ pub struct After {
 /// ```
 #[derive(Clone)]
 pub struct RunOptions {
-    /// Id of the run; made from the due time and 32 random bits when `None`. Children carry it in their environment, and
+    /// Id of the run; made from the time of its start and 32 random bits when `None`. Children carry it in their environment, and
     /// what carries it when the run ends is ended: no two runs of a machine may have the same one at a time.
     pub id: Option<String>,
     /// Runs as if due at this instant; now when `None`.

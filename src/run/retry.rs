@@ -3,7 +3,7 @@
 use super::{
     Run, Runner, StartError, facts,
     finish::{self, Told},
-    kept::{Keeping, Kept, as_before},
+    kept::{Keeping, Kept, as_before, let_go},
     options::RunOptions,
     rows::StoreChoice,
 };
@@ -53,7 +53,13 @@ impl Runner {
             Copied::Unknown => return Err(StartError::Gone(parent.head.run.to_string())),
         }
         pass(Point::Copied);
-        let details = keeping.state.details(&id).await.map_err(StartError::State)?;
+        let details = match keeping.state.details(&id).await {
+            Ok(details) => details,
+            Err(error) => {
+                let_go(&keeping.state, &id).await;
+                return Err(StartError::State(error));
+            }
+        };
         if let (Some(kept), Some(details)) = (&mut run.kept, details) {
             kept.resume = Some(Box::new(Resume { details, held: 0, is_poison: false }));
         }

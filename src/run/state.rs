@@ -30,6 +30,9 @@ use std::{
     time::Duration,
 };
 
+/// What makes a run `failed` where nobody knows more of it.
+pub const UNWRITTEN: &str = "a file could not be written";
+
 /// Why a run was cancelled. The first reason stays (RUNS D4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelReason {
@@ -93,7 +96,7 @@ pub struct RunState {
     pub until: Option<u16>,
     /// By place: the stage runs. `--until` leaves out what does not feed its stage.
     pub wanted: Vec<bool>,
-    /// The store has not answered for too long: it is not asked again.
+    /// The store has not answered for too long: what need not be on the disk is not asked of it again.
     pub unanswered: AtomicBool,
     /// Set in a run that is kept.
     pub kept: Option<Kept>,
@@ -441,7 +444,7 @@ impl RunState {
             self.context.journal.write(&line.with(&[("attempts", &end.attempts)]));
         }
         if let Outcome::Failed(Class::Output) = end.outcome {
-            self.note_broken(end.message.unwrap_or("a file could not be written").to_owned());
+            self.note_broken(end.message.unwrap_or(UNWRITTEN).to_owned());
         }
         {
             let failures = lock(&self.failures);

@@ -116,7 +116,7 @@ impl RunState {
     /// Lets the run go, to be resumed. When this returns all that was done is on the disk.
     pub async fn release(&self) -> Result<(), StoreError> {
         let Some(kept) = &self.kept else { return Ok(()) };
-        match self.answered(kept.rows.release()).await.unwrap_or_else(super::silent)? {
+        match self.kept_in_time(kept.rows.release()).await.unwrap_or_else(super::silent)? {
             true => Ok(()),
             false => Err(StoreError::Io("another process has taken the run over".to_owned())),
         }

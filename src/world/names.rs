@@ -9,7 +9,8 @@ use std::{fs::File, io, path::Path};
 /// Those that cannot be opened or take no sync were not made by us. Blocks.
 ///
 /// # Errors
-/// When a disk fails, or `path` is not there.
+/// When `path` cannot be followed to where it is (it is not there, or a folder above it may not be entered), or a disk fails while a
+/// folder is synced (EIO). Whatever else a sync says is taken for a file system that has none for folders.
 pub fn sync_above(path: &Path) -> io::Result<()> {
     let path = path.canonicalize()?;
     for folder in path.ancestors().skip(1) {

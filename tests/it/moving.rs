@@ -393,7 +393,8 @@ fn dated_folders_that_are_over_go_after_a_run() {
         place.run(&["run", "pages", "--dry-run"]).exits(0);
         assert_eq!([has("2020-01-01"), has("2020-01-02")], [[true; 4]; 2]);
         let done = finish(place.command(&["run", "pages"]).args(state).env("LAMPLIGHTER_LOG", "info")).exits(0);
-        done.says("dated folders that are over were removed: 2, 2020-01-01 to 2020-01-02");
+        done.says("dated folders that are over were removed: 1, 2020-01-01 to 2020-01-01")
+            .says("hold files of others, those of the job were removed: 1, 2020-01-02 to 2020-01-02");
         assert!(!place.path("out/2020-01-01").exists());
         assert_eq!(has("2020-01-02"), [false; 4]);
         assert!(place.path("out/2020-01-02/by-hand").exists() && place.path("elsewhere/2020-01-01/x").exists());

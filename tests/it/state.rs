@@ -319,6 +319,12 @@ pub fn schema(dir: &Path) -> Vec<String> {
     all.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("its texts")
 }
 
+fn unpacked(fixture: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(File::open(fixture).expect("the fixture")).read_to_end(&mut bytes).expect("gzip");
+    bytes
+}
+
 /// Of every format that was released a file is kept: it opens, becomes one of today's schema, says what it said, and its run
 /// goes on. Where schemas differ the format must be another one. A new file is made by
 /// `LAMPLIGHTER_TEST_FIXTURE=format-N.db.gz`.
@@ -345,8 +351,7 @@ fn a_state_of_every_format_opens() {
     let mut newest = 0;
     for path in names {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut bytes = Vec::new();
-        GzDecoder::new(File::open(&path).expect("the fixture")).read_to_end(&mut bytes).expect("gzip");
+        let bytes = unpacked(&path);
         let format = format_of(&bytes);
         newest = newest.max(format);
         std::fs::write(dir.path().join("state.db"), bytes).expect("written");
@@ -355,4 +360,58 @@ fn a_state_of_every_format_opens() {
         assert_eq!(schema(dir.path()), today, "{}", path.display());
     }
     assert_eq!(newest, current, "today's format has a fixture");
+}
+
+/// In the first format a firing was one of its trigger: what a schedule and a start of the machine began by one name stands in
+/// such a file twice.
+#[test]
+fn a_firing_that_an_old_state_has_twice_keeps_nobody_from_opening_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("state.db"), unpacked(&fixtures().join("format-1.db.gz"))).expect("written");
+    let raw = rusqlite::Connection::open(dir.path().join("state.db")).expect("the state");
+    raw.execute_batch(
+        "CREATE TEMP TABLE twin AS SELECT * FROM head WHERE run = 1;
+         UPDATE twin SET run = 77, cause = 'boot';
+         INSERT INTO run(id, name) VALUES(77, 'twin');
+         INSERT INTO head SELECT * FROM twin;",
+    )
+    .expect("as the first format allowed");
+    drop(raw);
+    check(dir.path(), 1);
+    let (store, state) = open(dir.path());
+    block_on(async {
+        let key_of = async |run: &str| state.details(run).await.unwrap().expect("the run").head.fire_key;
+        assert_eq!(key_of("ended").await.as_deref(), Some("firing of ended"), "who came first has it");
+        assert_eq!(key_of("twin").await, None);
+        store.close().await;
+    });
+}
+
+/// A lock that its process could not remove, or that was left between two steps, goes with the next who opens the
+/// state, but never one that is held or that tells of what the state does not know.
+#[test]
+fn locks_of_epochs_that_are_over_go() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for _ in 0..3 {
+        block_on(open(dir.path()).0.close());
+    }
+    let lock = |id: u32| dir.path().join(format!("epochs/{id}.lock"));
+    for id in [1, 2] {
+        std::fs::write(lock(id), "4711\n").expect("a lock that is left");
+    }
+    std::fs::write(dir.path().join("epochs/notes"), "by hand").expect("a file");
+    let held = File::open(lock(2)).expect("it is there");
+    held.lock().expect("nobody has it");
+    let (store, _) = open(dir.path());
+    let left = |id| lock(id).exists();
+    assert_eq!([1, 2, 4].map(left), [false, true, true]);
+    // Two who are there: neither takes the other's.
+    let (beside, _) = open(dir.path());
+    assert_eq!([2, 4, 5].map(left), [true, true, true]);
+    drop(held);
+    block_on(store.close());
+    block_on(beside.close());
+    block_on(open(dir.path()).0.close());
+    assert_eq!([1, 2, 4, 5, 6].map(left), [false; 5]);
+    assert!(dir.path().join("epochs/notes").exists());
 }

@@ -2,13 +2,14 @@
 
 use super::{
     ROOM, durable, ok,
-    state::{an_end, new_run},
+    state::{an_end, firing, new_run},
 };
 use crate::{
     item::{Key, Lineage, Outcome, RunOutcome},
+    limits::{FIRINGS_KEPT_MAX, RETAIN_FIRINGS, RETAIN_JOBS},
     store::{
-        Clocks, Copied, CopyPlan, NewRun, Retention, Row, RowEnd, RowQuery, RunEvent, RunPhase, State, StoreError,
-        TakenOver,
+        Clocks, Copied, CopyPlan, FiringEnd, FiringRow, NewRun, Retention, Row, RowEnd, RowQuery, RunEnd, RunEvent,
+        RunPhase, State, StoreError, TakenOver,
         memory::Memory,
         sqlite::{Sqlite, StateError, StateOptions},
     },
@@ -367,9 +368,7 @@ fn the_file_is_bounded_over_a_year_of_nights() {
             for patient in 0..5 {
                 state.keep(&run, "nightly", &Key::ordinal(patient), now_ms, json!([1, 2, 3])).await.unwrap();
             }
-            rows.end(crate::store::RunEnd { ended_ms: now_ms, notices: Vec::new(), ..an_end(RunOutcome::Succeeded) })
-                .await
-                .unwrap();
+            rows.end(RunEnd { ended_ms: now_ms, notices: Vec::new(), ..an_end(RunOutcome::Succeeded) }).await.unwrap();
             let keep = Retention { max_runs: 100, max_age_ms: 30 * DAY as u64, max_bytes: 64 << 20, now_ms };
             while state.retain(keep).await.unwrap().more {}
         });
@@ -389,6 +388,47 @@ fn the_file_is_bounded_over_a_year_of_nights() {
         store.close().await;
     });
     assert!(size() <= 320_000, "free pages are given back: {}", size());
+}
+
+#[test]
+fn a_step_of_retention_looks_at_some_jobs_and_the_next_one_goes_on() {
+    const JOBS: usize = 3 * RETAIN_JOBS;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(durable(dir.path()));
+    let state = State::new(store.clone());
+    let keep = Retention { max_runs: 1, max_age_ms: u64::MAX, max_bytes: u64::MAX, now_ms: 0 };
+    block_on(async {
+        let of = |job: usize, due: i64| FiringRow {
+            job: format!("job-{job:04}"),
+            ..firing(&format!("due {due}"), due, FiringEnd::Skipped)
+        };
+        let too_many = 2 * i64::from(RETAIN_FIRINGS) + i64::from(FIRINGS_KEPT_MAX);
+        state.consider(Vec::new(), (0..JOBS).map(|job| of(job, 0)).collect()).await.unwrap();
+        state.consider(Vec::new(), (1..too_many).map(|due| of(JOBS - 1, due)).collect()).await.unwrap();
+        for job in 0..JOBS {
+            for run in 0..if job % RETAIN_JOBS == RETAIN_JOBS - 1 { 2 } else { 1 } {
+                let run = format!("r{job}-{run}");
+                state.begin(NewRun { fire_key: None, ..new_run(&run, &format!("job-{job:04}")) }).await.unwrap();
+                state.rows(&run).end(RunEnd { notices: Vec::new(), ..an_end(RunOutcome::Succeeded) }).await.unwrap();
+            }
+        }
+        let (mut steps, mut runs, mut idle) = (0, 0, 0);
+        loop {
+            let left = state.past_firings(None, None, usize::MAX >> 1).await.unwrap().len();
+            let retained = state.retain(keep).await.unwrap();
+            let gone = left - state.past_firings(None, None, usize::MAX >> 1).await.unwrap().len();
+            assert!(gone <= RETAIN_FIRINGS as usize && retained.runs <= 1);
+            (steps, runs) = (steps + 1, runs + retained.runs);
+            idle += u32::from(gone == 0 && retained.runs == 0 && retained.more);
+            if !retained.more {
+                break;
+            }
+        }
+        assert_eq!(state.past_firings(Some("job-0191"), None, 9999).await.unwrap().len(), FIRINGS_KEPT_MAX as usize);
+        assert_eq!(runs, 3, "of each job one stays");
+        assert!(idle >= 4 && steps < 30, "{steps} steps, {idle} of them only looked");
+        store.close().await;
+    });
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn an_end(outcome: RunOutcome) -> RunEnd {
     }
 }
 
-fn firing(key: &str, due_ms: i64, end: FiringEnd) -> FiringRow {
+pub(super) fn firing(key: &str, due_ms: i64, end: FiringEnd) -> FiringRow {
     let (job, trigger, key) = ("nightly".into(), "schedule".into(), key.into());
     FiringRow {
         job,

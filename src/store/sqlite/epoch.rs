@@ -74,16 +74,19 @@ impl Epoch {
     }
 }
 
-/// Numbers of the epochs of which a file is left that says that they were recorded, in order.
-pub(super) fn recorded(folder: &Path) -> io::Result<Vec<i64>> {
+/// Numbers of the epochs of which a file is left, in order, and whether it says that they were recorded.
+pub(super) fn locks(folder: &Path) -> io::Result<Vec<(i64, bool)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let id = entry.file_name().to_str().and_then(|name| name.strip_suffix(".lock")?.parse().ok());
-        if let Some(id) = id
-            && entry.metadata()?.len() > 0
-        {
-            found.push(id);
+        if let Some(id) = id {
+            match entry.metadata() {
+                Ok(file) => found.push((id, file.len() > 0)),
+                // Its process has ended meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     found.sort_unstable();

@@ -2,7 +2,10 @@
 //!
 //! `end` of a firing: 0 waits, 1 was skipped, 2 was missed. One that waits goes when its run begins, in the same transaction.
 
-use super::tables::{Fault, Tables, stored};
+use super::{
+    retain::Looked,
+    tables::{Fault, Tables, stored},
+};
 use crate::{
     limits::{FIRINGS_KEPT_MAX, RETAIN_FIRINGS},
     store::{FiringEnd, FiringRow, Mark, Retention},
@@ -128,7 +131,7 @@ impl Tables {
         Ok(found.collect::<Result<_, _>>()?)
     }
 
-    /// Lets go some firings that are too old, or too many of a job. False when there are none.
+    /// Lets go some firings that are too old, or too many of a job. False when there are none in any job.
     pub fn retain_firings(&mut self, keep: &Retention) -> Result<bool, Fault> {
         let oldest = keep.now_ms.saturating_sub(stored(keep.max_age_ms));
         let step = i64::from(RETAIN_FIRINGS);
@@ -137,17 +140,18 @@ impl Tables {
             .prepare_cached(OLD)?
             .query_map(params![oldest, step], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        let mut job = String::new();
-        while gone.is_empty() {
-            let next: Option<String> =
-                self.connection.prepare_cached(NEXT_JOB_OF_FIRINGS)?.query_row([&job], |row| row.get(0)).optional()?;
-            let Some(next) = next else { return Ok(false) };
-            gone = self
-                .connection
-                .prepare_cached(TOO_MANY)?
-                .query_map(params![next, i64::from(FIRINGS_KEPT_MAX), step], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
-            job = next;
+        if gone.is_empty() {
+            let too_many = self.look_at_jobs(NEXT_JOB_OF_FIRINGS, |tables, job| {
+                let mut statement = tables.connection.prepare_cached(TOO_MANY)?;
+                let found = statement.query_map(params![job, i64::from(FIRINGS_KEPT_MAX), step], |row| row.get(0))?;
+                let found: Vec<i64> = found.collect::<Result<_, _>>()?;
+                Ok((!found.is_empty()).then_some(found))
+            })?;
+            match too_many {
+                Looked::Found(found) => gone = found,
+                Looked::AtSome => return Ok(true),
+                Looked::AtAll => return Ok(false),
+            }
         }
         self.begin()?;
         for id in gone {

@@ -65,7 +65,7 @@ impl Sqlite {
     pub fn private(dir: &Path, limit_bytes: u64) -> Result<(Sqlite, Remarks), StoreError> {
         let tables = Tables::create(open::private(dir, limit_bytes)?, limit_bytes)?;
         let mut remarks = Remarks::new();
-        if open::lies_in_memory(dir) {
+        if mount::lies_in_memory(dir) {
             remarks.push(format!(
                 "the run's private store lies in memory: {} is a tmpfs; it may take up to {limit_bytes} bytes of RAM \
                  (`spool_max`); an output folder on a disk avoids that",

@@ -1,4 +1,4 @@
-//! What the mount table says of the file system that the state lies on: whether a sync means anything there.
+//! What file system a store lies on: whether it is in memory, and, by the mount table, whether a sync means anything there.
 
 use std::{
     ffi::OsString,
@@ -10,6 +10,14 @@ use std::{
 /// What an operator should know of the file system of a folder; a sentence. Nothing where the table cannot be read.
 pub(super) fn remark(dir: &Path) -> Option<String> {
     judge(&fs::read_to_string("/proc/self/mountinfo").ok()?, dir)
+}
+
+/// True when a folder is kept in memory only.
+pub(super) fn lies_in_memory(dir: &Path) -> bool {
+    const TMPFS: u32 = 0x0102_1994;
+    const RAMFS: u32 = 0x8584_58f6;
+    // The type of the field differs between machines; its lower 32 bits are the number.
+    rustix::fs::statfs(dir).is_ok_and(|found| matches!(found.f_type as u32, TMPFS | RAMFS))
 }
 
 /// File systems on which a state does not reliably outlive a power cut, or which several machines write to.

@@ -2,7 +2,7 @@
 
 use super::{
     Remarks,
-    epoch::{Epoch, is_held, lock_path, recorded},
+    epoch::{Epoch, is_held, lock_path, locks},
     mount,
     schema::{APPLICATION_ID, FORMAT, SCHEMA, STEPS},
     tables::{Home, Tables},
@@ -177,7 +177,7 @@ impl Place {
                 mode & 0o777
             ));
         }
-        if lies_in_memory(&dir) {
+        if mount::lies_in_memory(&dir) {
             remarks.push(format!("the state lies in memory and goes with the power: {} is a tmpfs", dir.display()));
         }
         remarks.extend(mount::remark(&dir));
@@ -388,7 +388,12 @@ impl Place {
 
     /// Epochs whose processes recorded them and did not end by themselves.
     fn recorded(&self) -> Result<Vec<i64>, StateError> {
-        match recorded(&self.epochs) {
+        let recorded = self.locks()?.into_iter().filter(|(_, is_recorded)| *is_recorded);
+        Ok(recorded.map(|(id, _)| id).collect())
+    }
+
+    fn locks(&self) -> Result<Vec<(i64, bool)>, StateError> {
+        match locks(&self.epochs) {
             Ok(found) => Ok(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(self.io("epochs", &error)),
@@ -429,10 +434,9 @@ impl Place {
         }
         for id in &dead {
             connection.execute("UPDATE epoch SET is_over = 1 WHERE id = ?1", [id]).map_err(sql)?;
-            // One that stays does no harm: nobody holds it.
-            let _ = fs::remove_file(lock_path(&self.epochs, *id));
             pass(Point::DeadEpochOver);
         }
+        self.remove_locks_of_the_over(connection)?;
         connection
             .execute(
                 "DELETE FROM epoch WHERE is_over = 1 AND NOT EXISTS
@@ -440,6 +444,22 @@ impl Place {
                 [],
             )
             .map_err(sql)?;
+        Ok(())
+    }
+
+    /// Locks of epochs that are over go, also those that their processes could not remove. Who begins an epoch holds the door, as we
+    /// do, and takes a number that is greater than all: nobody takes one of these any more.
+    fn remove_locks_of_the_over(&self, connection: &Connection) -> Result<(), StateError> {
+        let last = last_epoch(connection).map_err(|error| self.sql(error))?;
+        let is_running = "SELECT EXISTS (SELECT 1 FROM epoch WHERE id = ?1 AND is_over = 0)";
+        let mut is_running = connection.prepare(is_running).map_err(|error| self.sql(error))?;
+        for (id, _) in self.locks()?.into_iter().filter(|(id, _)| *id <= last) {
+            let lock = lock_path(&self.epochs, id);
+            if !is_running.query_row([id], |row| row.get(0)).map_err(|error| self.sql(error))? && !is_held(&lock) {
+                // One that stays does no harm: nobody holds it.
+                let _ = fs::remove_file(lock);
+            }
+        }
         Ok(())
     }
 
@@ -583,14 +603,6 @@ pub(super) fn private(dir: &Path, limit_bytes: u64) -> Result<Connection, StoreE
     let connection = opened.map_err(|error| refuse(&error))?;
     removed.map_err(|error| refuse(&error))?;
     Ok(connection)
-}
-
-/// True when a folder is kept in memory only.
-pub(super) fn lies_in_memory(dir: &Path) -> bool {
-    const TMPFS: u32 = 0x0102_1994;
-    const RAMFS: u32 = 0x8584_58f6;
-    // The type of the field differs between machines; its lower 32 bits are the number.
-    rustix::fs::statfs(dir).is_ok_and(|found| matches!(found.f_type as u32, TMPFS | RAMFS))
 }
 
 /// A connection to a file that is there.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     item::{Key, Lineage},
-    limits::{RETAIN_VACUUM_PAGES, SUMMARY_LIST_MAX},
+    limits::{RETAIN_JOBS, RETAIN_VACUUM_PAGES, SUMMARY_LIST_MAX},
     store::{
         Begun, Copied, CopyPlan, Forgotten, NewRun, Retained, Retention, RunHead, RunPhase,
         codec::{self, HELD, Packed, is_below},
@@ -52,6 +52,32 @@ pub(super) const OLDEST_WITH_ROWS: &str =
 pub(super) const TO_TELL: &str = "SELECT 1 FROM notice WHERE run = ?1";
 pub(super) const REPEATED: &str =
     "SELECT parent FROM head INDEXED BY head_open WHERE run >= 0 AND phase < 2 AND parent IS NOT NULL";
+
+/// Where retention goes on: it never looks at all jobs in one step.
+#[derive(Default)]
+pub(super) struct Retaining {
+    what: What,
+    /// The job that was looked at last; empty before the first.
+    behind: String,
+}
+
+/// What is let go, one after the other.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum What {
+    #[default]
+    Firings,
+    Runs,
+    Rows,
+}
+
+/// What came of a look at jobs.
+pub(super) enum Looked<T> {
+    Found(T),
+    /// Nothing yet.
+    AtSome,
+    /// Nothing in any job.
+    AtAll,
+}
 
 impl Tables {
     /// Begins a run that repeats another one, in an open transaction.
@@ -298,30 +324,46 @@ impl Tables {
         Ok(self.commit()?)
     }
 
-    /// Lets go some of what is beyond `keep`. Begins with nothing open.
+    /// Lets go some of what is beyond `keep`: firings, then runs that are too old or too many of a job, then rows of the
+    /// oldest runs. Begins with nothing open.
     pub fn retain(&mut self, keep: &Retention) -> Result<Retained, Fault> {
-        let mut retained = Retained::default();
+        let mut retained = Retained { more: true, ..Retained::default() };
         let repeated: BTreeSet<i64> = self.repeated()?;
-        if self.retain_firings(keep)? {
-            retained.more = true;
-        } else if let Some(run) = self.beyond(keep, &repeated)? {
-            retained.more = true;
-            if !self.strip_some(run)? {
-                self.begin()?;
-                self.forget_head(run)?;
-                self.commit()?;
-                self.look_again();
-                retained.runs = 1;
+        if self.retaining.what == What::Firings && !self.retain_firings(keep)? {
+            self.retaining.what = What::Runs;
+        }
+        if self.retaining.what == What::Runs {
+            match self.beyond(keep, &repeated)? {
+                Looked::Found(run) => {
+                    if !self.strip_some(run)? {
+                        self.begin()?;
+                        self.forget_head(run)?;
+                        self.commit()?;
+                        self.look_again();
+                        retained.runs = 1;
+                    }
+                }
+                Looked::AtSome => {}
+                Looked::AtAll => self.retaining.what = What::Rows,
             }
-        } else if self.bytes()? > keep.max_bytes
-            && let Some(run) = self.oldest_with_rows(&repeated)?
-        {
-            retained.more = true;
-            if !self.strip_some(run)? {
-                self.begin()?;
-                self.connection.prepare_cached("UPDATE head SET has_rows = 0 WHERE run = ?1")?.execute([run])?;
-                self.commit()?;
-                retained.stripped = 1;
+        }
+        if self.retaining.what == What::Rows {
+            let is_too_large = self.bytes()? > keep.max_bytes;
+            match if is_too_large { self.oldest_with_rows(&repeated)? } else { None } {
+                Some(run) => {
+                    if !self.strip_some(run)? {
+                        self.begin()?;
+                        self.connection
+                            .prepare_cached("UPDATE head SET has_rows = 0 WHERE run = ?1")?
+                            .execute([run])?;
+                        self.commit()?;
+                        retained.stripped = 1;
+                    }
+                }
+                None => {
+                    retained.more = false;
+                    self.retaining.what = What::Firings;
+                }
             }
         }
         // Each step of it gives one page back.
@@ -347,6 +389,28 @@ impl Tables {
         Ok(())
     }
 
+    /// Looks at some jobs, from behind the one that was looked at last, for the first of which there is something to let go.
+    pub fn look_at_jobs<T>(
+        &mut self,
+        next_job: &str,
+        look: impl Fn(&Tables, &str) -> Result<Option<T>, Fault>,
+    ) -> Result<Looked<T>, Fault> {
+        for _ in 0..RETAIN_JOBS {
+            let behind = [&self.retaining.behind];
+            let job: Option<String> =
+                self.connection.prepare_cached(next_job)?.query_row(behind, |row| row.get(0)).optional()?;
+            let Some(job) = job else {
+                self.retaining.behind.clear();
+                return Ok(Looked::AtAll);
+            };
+            if let Some(found) = look(self, &job)? {
+                return Ok(Looked::Found(found));
+            }
+            self.retaining.behind = job;
+        }
+        Ok(Looked::AtSome)
+    }
+
     /// Forgets some rows of a run, which is not whole from then on. False when none is left.
     fn strip_some(&mut self, run: i64) -> Result<bool, Fault> {
         self.begin()?;
@@ -368,7 +432,7 @@ impl Tables {
     }
 
     /// A run that is one too many of its job, or too old.
-    fn beyond(&self, keep: &Retention, repeated: &BTreeSet<i64>) -> Result<Option<i64>, Fault> {
+    fn beyond(&mut self, keep: &Retention, repeated: &BTreeSet<i64>) -> Result<Looked<i64>, Fault> {
         let first = |rows: &mut rusqlite::Rows<'_>| -> rusqlite::Result<Option<i64>> {
             while let Some(row) = rows.next()? {
                 let run = row.get(0)?;
@@ -380,20 +444,13 @@ impl Tables {
         };
         let oldest_end = keep.now_ms.saturating_sub(stored(keep.max_age_ms));
         if let Some(run) = first(&mut self.connection.prepare_cached(OLDER)?.query([oldest_end])?)? {
-            return Ok(Some(run));
+            return Ok(Looked::Found(run));
         }
-        let mut job = String::new();
-        loop {
-            let next: Option<String> =
-                self.connection.prepare_cached(NEXT_JOB)?.query_row([&job], |row| row.get(0)).optional()?;
-            let Some(next) = next else { return Ok(None) };
-            job = next;
-            let mut statement = self.connection.prepare_cached(BEYOND)?;
+        self.look_at_jobs(NEXT_JOB, |tables, job| {
+            let mut statement = tables.connection.prepare_cached(BEYOND)?;
             let mut rows = statement.query(params![job, stored(keep.max_runs)])?;
-            if let Some(run) = first(&mut rows)? {
-                return Ok(Some(run));
-            }
-        }
+            Ok(first(&mut rows)?)
+        })
     }
 
     fn oldest_with_rows(&self, repeated: &BTreeSet<i64>) -> Result<Option<i64>, Fault> {

@@ -103,9 +103,12 @@ CREATE TABLE kept(
 ) STRICT, WITHOUT ROWID;
 ", of_schedules!());
 
-/// What makes the format at its place, from 2, of the one before.
+/// What makes the format at its place, from 2, of the one before. A firing was begun once for each trigger in format 1: of
+/// several runs of one the first keeps its name.
 pub(super) const STEPS: [&str; 1] = [concat!(
-    "DROP INDEX head_firing; CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;",
+    "UPDATE head SET fire_key = NULL WHERE fire_key IS NOT NULL AND run NOT IN
+        (SELECT min(run) FROM head WHERE fire_key IS NOT NULL GROUP BY job, fire_key);
+    DROP INDEX head_firing; CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;",
     of_schedules!()
 )];
 

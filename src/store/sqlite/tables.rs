@@ -5,6 +5,7 @@
 
 use super::{
     epoch::Epoch,
+    retain::Retaining,
     schema::{OF_A_RUN, SCHEMA},
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct Tables {
     last_run: Option<(Arc<str>, Known)>,
     /// What the open transaction has written of each run.
     written: BTreeMap<i64, Written>,
+    /// Where retention goes on.
+    pub(super) retaining: Retaining,
     home: Home,
 }
 
@@ -124,7 +127,8 @@ impl Tables {
     /// Over tables that are there.
     pub fn new(connection: Connection, epoch: Epoch, home: Home) -> Tables {
         connection.set_prepared_statement_cache_capacity(64);
-        Tables { connection, epoch, in_transaction: false, last_run: None, written: BTreeMap::new(), home }
+        let (written, retaining) = (BTreeMap::new(), Retaining::default());
+        Tables { connection, epoch, in_transaction: false, last_run: None, written, retaining, home }
     }
 
     /// What an error of the library means here.

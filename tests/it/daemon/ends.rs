@@ -85,7 +85,7 @@ fn what_ended_long_ago_starts_nothing_again_although_it_is_forgotten() {
 fn the_end_of_a_run_that_cannot_be_resumed_counts() {
     let mut lab = Lab::new(5);
     lab.desk.write("a", &job(NIGHTLY, HOUR));
-    lab.write("b", "schedule: After(job: \"a\", when: [Quarantined])", MINUTE);
+    lab.write("b", "schedule: After(job: \"a\", when: [Quarantined])", MINUTE / 2);
     lab.serve(async |p| p.until("2026-11-23T02:40:00Z").await);
     for _ in 0..5 {
         lab.serve(async |p| p.pass(MINUTE).await);

@@ -21,6 +21,7 @@ mod planted;
 mod restarts;
 mod retries;
 mod rows;
+mod silent;
 mod small;
 mod stop;
 mod swarm;

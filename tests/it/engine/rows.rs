@@ -1,22 +1,18 @@
 //! Rows of items, and stores that are slow, full or broken (RUNS S1, S2, S4).
 
-use super::lab::{Lab, Script, lazy, ms, options, source, spied};
+use super::{
+    lab::{Lab, Script, lazy, ms, options, source, spied},
+    silent::Hung,
+};
 use lamplighter::{
     action::{Call, CallError, Handlers},
     item::{RunOutcome, Value},
     job::Job,
     run::{RunOptions, Runner, StoreChoice},
-    store::{Reply, Request, Row, RowEnd, Store, StoreError, memory::Memory},
-    world::{BoxFuture, sim::Sim},
+    store::{Request, Row, RowEnd, memory::Memory},
+    world::sim::Sim,
 };
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 fn job() -> Lab {
     Lab::new(&format!(
@@ -138,28 +134,6 @@ fn a_gather_begins_after_a_flush() {
     assert!(last_put < Some(flush) && flush < read);
 }
 
-/// A store that answers so many requests and then never again: a disk that hangs in the kernel.
-struct Hung {
-    rows: Memory,
-    left: AtomicUsize,
-}
-
-impl Store for Hung {
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
-        Box::pin(async move {
-            let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            if left.is_err() {
-                std::future::pending::<()>().await;
-            }
-            self.rows.call_blocking(request)
-        })
-    }
-
-    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
-        self.rows.call_blocking(request)
-    }
-}
-
 /// Fault 52: whatever the engine waits for in vain, the run ends by name no later than its deadline, the grace period and the
 /// patience with what hangs in the kernel.
 #[test]
@@ -178,7 +152,7 @@ fn a_store_that_never_answers_again_ends_the_run_by_name() {
     for left in 0..60 {
         let dir = tempfile::tempdir().expect("a folder");
         let sim = Sim::new(left as u64);
-        let store = Arc::new(Hung { rows: Memory::new(1 << 20), left: left.into() });
+        let store = Hung::after(&Arc::new(Memory::new(1 << 20)), left);
         let options = RunOptions { store: StoreChoice::Given(store), out: dir.path().to_owned(), ..options() };
         let run = Runner::new(sim.world()).start(&job, options).expect("starts");
         let record = sim.run(run).unwrap_or_else(|stalled| panic!("{left}: {stalled:?}"));

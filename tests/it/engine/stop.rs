@@ -413,3 +413,56 @@ fn a_dropped_run_that_stops_is_let_go_and_not_cancelled() {
         assert_eq!(sim.leaked(), 0);
     }
 }
+
+#[test]
+fn a_stop_ends_the_removal_of_dated_folders_between_two_of_them() {
+    const DAYS: u64 = 9;
+    let text = r#"Job(keep_out: "30d", stages: [Stage(name: "list", run: [Items(list: [1])])])"#;
+    let job =
+        Arc::new(Job::from_ron("night", text, Path::new("."), &handlers(&Default::default())).expect("a job").job);
+    let (mut all, mut none, mut some) = (0, 0, 0);
+    for polls in 1.. {
+        let out = tempfile::tempdir().expect("a folder");
+        let file = |day: u64, name: &str| out.path().join(format!("2020-01-{day:02}/{name}"));
+        for day in 1..=DAYS {
+            std::fs::create_dir(file(day, "")).expect("it is made");
+            std::fs::write(file(day, "x"), "text").expect("it is written");
+            let written = std::fs::File::options().write(true).open(file(day, "x")).expect("it is there");
+            written.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_577_900_000)).expect("a time");
+            std::fs::write(file(day, ".lamplighter-wrote-night"), r#"{"x": [4, 1577900000, 0]}"#).expect("noted");
+        }
+        let sim = Sim::new(1);
+        let (trigger, kind) = ("manual".into(), RunKind::Foreground);
+        let state = State::new(Arc::new(Memory::new(STORE_BYTES)));
+        let keeping = Keeping { state, trigger, fire_key: None, kind, alone: true };
+        let options = RunOptions { out: out.path().to_owned(), ..RunOptions::default() };
+        let (runner, handle) = (Runner::new(sim.world()), Arc::new(std::sync::OnceLock::<RunHandle>::new()));
+        let theirs = handle.clone();
+        sim.act_at(polls, move || {
+            if let Some(handle) = theirs.get() {
+                handle.stop();
+            }
+        });
+        let record = sim.run(async {
+            let run = runner.begin(&job, options, &keeping).await.expect("it starts");
+            let _ = handle.set(run.handle());
+            run.await
+        });
+        let record = record.expect("it ends");
+        assert_eq!((sim.leaked(), &record.unsaved), (0, &None), "stop at {polls}");
+        let left = (1..=DAYS).filter(|day| file(*day, "x").exists()).count() as u64;
+        for day in 1..=DAYS {
+            // Whole or gone.
+            assert_eq!(file(day, "x").exists(), file(day, ".lamplighter-wrote-night").exists(), "stop at {polls}");
+        }
+        *match left {
+            0 => &mut none,
+            DAYS => &mut all,
+            _ => &mut some,
+        } += 1;
+        if sim.steps() < polls {
+            break;
+        }
+    }
+    assert!(all > 3 && some >= DAYS - 2 && none > 0, "{all} {some} {none}");
+}
