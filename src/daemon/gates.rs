@@ -78,6 +78,8 @@ impl Daemon {
     /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, what an
     /// earlier process left, splay, catch-up, blackout, overlap, places.
     pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
+        // It counts without a break.
+        let held_since = self.waiting[place].held_since.take();
         let waiting = &self.waiting[place];
         let Some(watched) = self.watched.get(&waiting.job) else {
             // It may come back with the next edit; else its time is over.
@@ -113,6 +115,7 @@ impl Daemon {
         };
         if let Some(end) = timing.blackout_end(dark_at, &watched.job.zone) {
             return match timing.blackout_delays {
+                true if self.is_superseded(waiting, timing.overlap) => SUPERSEDED,
                 true => Judgement::Wait("blackout", Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
@@ -125,7 +128,10 @@ impl Daemon {
         }
         let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
         if self.live.len() >= places {
-            let since = waiting.held_since.unwrap_or(now.boot);
+            if self.is_superseded(waiting, timing.overlap) {
+                return SUPERSEDED;
+            }
+            let since = held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
             return match now.boot < until {
@@ -136,6 +142,19 @@ impl Daemon {
         Judgement::Start
     }
 
+    /// At most one waits in a queue for what holds it up, the newest. One that makes up for something has its own order.
+    fn is_superseded(&self, waiting: &Waiting, overlap: Overlap) -> bool {
+        let is_queue = matches!(overlap, Overlap::Queue | Overlap::Replace);
+        is_queue && waiting.trigger != CATCH_UP && self.has_newer(waiting)
+    }
+
+    /// A later time of its job waits. One that makes up for something comes after another, and waits for it.
+    fn has_newer(&self, waiting: &Waiting) -> bool {
+        let is_newer =
+            |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
+        self.waiting.iter().any(is_newer)
+    }
+
     /// What the runs of the same job mean for a firing; `None`: nothing.
     fn overlapped(&self, place: usize, overlap: Overlap) -> Option<Judgement> {
         let waiting = &self.waiting[place];
@@ -143,15 +162,18 @@ impl Daemon {
         if running == 0 {
             return None;
         }
-        // One that makes up for something comes after another, and waits for it.
-        let is_newer =
-            |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
-        let has_newer = self.waiting.iter().any(is_newer);
+        let has_newer = self.has_newer(waiting);
+        let mut later = self.live.iter().filter(|live| live.job == waiting.job && live.due > waiting.due).peekable();
         match overlap {
             Overlap::Allow(max) if running < max as usize + usize::from(planted(Bug::OverlapTooMany)) => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
-            Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
+            Overlap::Queue | Overlap::Replace if has_newer => Some(SUPERSEDED),
             Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
+            // What runs is for a later time than this one, which makes up for something: that is not cancelled for it. One
+            // that somebody asked for has no time that would stand for this one.
+            Overlap::Replace if later.peek().is_some() => {
+                Some(if later.any(|live| live.is_firing()) { SUPERSEDED } else { Judgement::Wait(BEFORE, None) })
+            }
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
                 Some(if all_told { Judgement::Wait(BEFORE, None) } else { Judgement::Replace })
@@ -159,6 +181,9 @@ impl Daemon {
         }
     }
 }
+
+/// A later time of its job stands for it.
+const SUPERSEDED: Judgement = Judgement::End(FiringEnd::Skipped, "superseded");
 
 /// It makes up for a time that has passed: one after the other.
 const CATCHING_UP: &str = "one catches up at a time";

@@ -47,7 +47,7 @@ use std::{
     time::Duration,
 };
 use trust::Trust;
-use watched::{AfterEnd, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
+use watched::{AfterEnd, BOOT, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
 
 /// Where jobs come from. Everything here may block: it is called on the blocking pool.
 pub trait Jobs: Send + Sync + 'static {
@@ -140,7 +140,7 @@ pub struct Daemon {
     live: Vec<Live>,
     /// Notices of an earlier process on their way.
     errands: Vec<Task<()>>,
-    /// Runs of an earlier process, until the clock is believed.
+    /// Runs of an earlier process, until the clock is believed, or was waited for.
     to_resume: Vec<RunHead>,
     trust: Trust,
     ready: Boot,
@@ -163,6 +163,13 @@ struct Live {
     /// Who wants to know how it ends.
     watchers: Vec<async_channel::Sender<RunRecord>>,
     _task: Task<()>,
+}
+
+impl Live {
+    /// A firing of its job started it, and nobody by hand.
+    fn is_firing(&self) -> bool {
+        [SCHEDULE, CATCH_UP, BOOT, DEPENDENCY].contains(&&*self.trigger)
+    }
 }
 
 /// Why a daemon ended before it was stopped.
@@ -320,7 +327,7 @@ impl Daemon {
         let is_trusted = self.trust.is_trusted();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
         let nothing_else = !planted(Bug::ResumeLast) || self.live.is_empty() && self.waiting.is_empty();
-        if (is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT) && nothing_else {
+        if self.trust.lets_resume(wall, boot) && nothing_else {
             while !self.to_resume.is_empty() {
                 let head = self.to_resume.remove(0);
                 self.resume(&head, &now).await?;
@@ -692,8 +699,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// Lets go what is not kept; what is left is the next run's.
+    /// Lets go what is not kept; what is left is the next run's. By a clock that is wrong everything may be old.
     async fn retain(&self, now_ms: i64) -> Result<(), DaemonError> {
+        if !self.trust.is_trusted() {
+            return Ok(());
+        }
         for _ in 0..RETAIN_STEPS {
             if !self.state.retain(Retention { now_ms, ..self.options.retention }).await?.more {
                 break;

@@ -135,9 +135,9 @@ crate::choice! {
     pub enum OverlapSpec as "Overlap" {
         /// The new one is skipped, and that is recorded.
         Skip,
-        /// At most one waits.
+        /// At most one waits, the newest; an older one is skipped.
         Queue,
-        /// The running one is cancelled.
+        /// The running one is cancelled; one that is due later is not, and the new one is skipped.
         Replace,
         /// Both run.
         Allow { OverlapAllowSpec } example "Allow(max: 2)",
