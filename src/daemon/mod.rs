@@ -133,6 +133,8 @@ pub struct Daemon {
     watched: BTreeMap<String, Box<Watched>>,
     /// Marks of jobs that are not watched.
     unwatched: BTreeMap<String, Mark>,
+    /// Jobs that wait for each other.
+    circles: Vec<BTreeSet<String>>,
     /// Files of jobs that cannot be used, what they are like, and why: those that never could.
     broken: BTreeMap<String, (u64, String)>,
     waiting: Vec<Waiting>,
@@ -209,6 +211,7 @@ impl Daemon {
             watched: BTreeMap::new(),
             unwatched: BTreeMap::new(),
             broken: BTreeMap::new(),
+            circles: Vec::new(),
             waiting: Vec::new(),
             next_number: 0,
             live: Vec::new(),
@@ -676,7 +679,7 @@ impl Daemon {
         self.retain(now.wall.as_millisecond()).await
     }
 
-    /// What is due after an end.
+    /// What is due after an end. Jobs that wait for each other would start each other without an end.
     async fn fire_after(
         &mut self,
         job: &str,
@@ -687,14 +690,19 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let mut due = Vec::new();
         for watched in self.watched.values_mut() {
-            if let Some(firing) = watched.after(job, end, id, due_ms, now) {
+            if let Some(mut firing) = watched.after(job, end, id, due_ms, now) {
                 watched.hear(&firing, now);
+                if self.circles.iter().any(|circle| circle.contains(job) && circle.contains(&firing.job)) {
+                    (firing.end, firing.reason) = (FiringEnd::Skipped, Some("circle".to_owned()));
+                }
                 due.push((watched.kept_mark(), firing));
             }
         }
         for (mark, firing) in due {
             self.state.consider(vec![mark], vec![firing.clone()]).await?;
-            self.wait(firing);
+            if firing.end == FiringEnd::Waiting {
+                self.wait(firing);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{
     dormant::Dormant,
     watched::{Mark, Moment, Watched},
 };
-use crate::{job::JobProblems, limits::MARKS_AT_ONCE, store};
+use crate::{job::JobProblems, limits::MARKS_AT_ONCE, schedule::circles, store};
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
@@ -79,8 +79,24 @@ impl Daemon {
                 self.state.consider(marks, Vec::new()).await?;
             }
         }
+        self.find_circles();
         self.tell_what_runs();
         Ok(())
+    }
+
+    /// Jobs that wait for each other, and a word of those that did not before.
+    fn find_circles(&mut self) {
+        let waits = self.watched.iter().map(|(name, watched)| (name.as_str(), watched.jobs_before().collect()));
+        let before = waits.filter(|(_, before): &(&str, Vec<&str>)| !before.is_empty()).collect();
+        let found = circles(&before).into_iter().map(|circle| circle.into_iter().map(str::to_owned).collect());
+        let known = std::mem::replace(&mut self.circles, found.collect());
+        for circle in self.circles.iter().filter(|circle| !known.contains(circle)) {
+            let names: Vec<&str> = circle.iter().map(String::as_str).collect();
+            log::warn!(
+                target: "lamplighter::daemon",
+                "{} wait for each other: none of them starts after another of them", names.join(", ")
+            );
+        }
     }
 
     /// Watches a job from now on, or its new version; its mark, where that must be kept.

@@ -2,6 +2,7 @@
 //! every answer is a function of given times.
 
 mod calendar;
+mod circles;
 mod cron;
 mod due;
 mod plan;
@@ -9,6 +10,7 @@ mod remarks;
 mod timing;
 
 pub use calendar::{Firing, Moved};
+pub use circles::circles;
 pub use due::{Calendar, seed};
 pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
 pub use remarks::{coming, remarks, rhythm};
