@@ -137,11 +137,14 @@ impl Window {
         let mut date = zone.to_datetime(after).date();
         // Where a day is missing its window is too.
         for _ in 0..3 {
+            let local = DateTime::from_parts(date, self.begin);
             // One that begins inside a gap begins behind it, unless all of it is left out.
-            let begin = resolve(zone, DateTime::from_parts(date, self.begin)).map(|firing| firing.at).filter(is_begin);
+            let first = resolve(zone, local).map(|firing| firing.at);
+            let again = zone.to_ambiguous_timestamp(local).later().ok();
+            let begin = first.into_iter().chain(again).filter(is_begin).min();
             date = date.tomorrow().ok()?;
             if let Some(begin) = begin {
-                // A fold may show some of it again before.
+                // Where a fold shows some of it again that may begin inside.
                 let changes = zone.following(after).map(|change| change.timestamp());
                 return changes.take_while(|change| *change < begin).find(is_begin).or(Some(begin));
             }
