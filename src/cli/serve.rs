@@ -29,7 +29,10 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Arguments of `serve`.
@@ -77,7 +80,13 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
     // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let manager = ServiceManager::find();
-    let jobs = Arc::new(Folder { settings: settings.clone(), side_files: Mutex::default(), manager: manager.clone() });
+    let zones: Arc<AtomicU64> = Arc::default();
+    let jobs = Arc::new(Folder {
+        settings: settings.clone(),
+        side_files: Mutex::default(),
+        zones: zones.clone(),
+        manager: manager.clone(),
+    });
     let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs.clone(), options(&settings));
     let (farewell, end) = async_channel::bounded(1);
     let server = Server::new(world.clone(), opened.state.clone(), jobs, handle.clone());
@@ -94,8 +103,9 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
         }
     });
     let beside = [
-        world.spawn(steer(signals, handle.clone())),
+        world.spawn(steer(signals, zones.clone(), handle.clone())),
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
+        world.spawn(watch_files::watch_zones(world.clone(), zones, handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
         world.spawn(orphans::reap(world.clone())),
     ];
@@ -166,11 +176,14 @@ fn options(settings: &Settings) -> DaemonOptions {
 }
 
 /// Signals: reload, stop, end now.
-async fn steer(mut signals: Signals, handle: Handle) {
+async fn steer(mut signals: Signals, zones: Arc<AtomicU64>, handle: Handle) {
     let mut stopping = false;
     loop {
         match signals.next().await {
-            1 => handle.files_changed().await,
+            1 => {
+                watch_files::zones_changed(&zones);
+                handle.files_changed().await;
+            }
             _ if stopping => handle.kill().await,
             _ => {
                 stopping = true;
@@ -185,6 +198,8 @@ struct Folder {
     settings: Arc<Settings>,
     /// What each job reads besides its own file.
     side_files: Mutex<BTreeMap<String, Vec<PathBuf>>>,
+    /// Counts changes of zones.
+    zones: Arc<AtomicU64>,
     manager: ServiceManager,
 }
 
@@ -200,10 +215,12 @@ impl Jobs for Folder {
         let jobs = &self.settings.jobs;
         fs::read_dir(jobs).map_err(|error| format!("{}: {error}", jobs.display()))?;
         let read = self.side_files();
+        let zones = self.zones.load(Ordering::SeqCst);
         let stamped = self.settings.job_files().into_iter().filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();
             let mut all = stamp(&path);
             read.get(&name).into_iter().flatten().for_each(|side| all.push_str(&stamp(side)));
+            let _ = write!(all, "{zones}");
             Some((name, all))
         });
         Ok(stamped.collect())

@@ -1,14 +1,20 @@
-//! Tells the daemon when job files may have changed: by inotify, when it has been quiet for a moment.
+//! Tells the daemon when job files, or the zone of the machine, may have changed: by inotify, when it has been quiet for a
+//! moment.
 
 use super::runtime::first;
 use lamplighter::{daemon::Handle, world::World};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use smol::Async;
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    env, fs, io,
     mem::MaybeUninit,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,12 +22,16 @@ use std::{
 const QUIET: Duration = Duration::from_millis(300);
 /// A folder that is never quiet is looked at nevertheless.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Folders below the job folder that are watched: those of side files.
+/// Folders below the job folder, or the one of the zones, that are watched: those of side files, of continents.
 const FOLDERS: usize = 256;
+/// Links that lead from `/etc/localtime` to the zone.
+const LINKS: usize = 8;
+/// Where the data of zones are, unless `TZDIR` says it: the first that is there.
+const ZONES: [&str; 3] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 
 /// Watches the folder until the task is dropped.
 pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
-    let watch = match Watch::new() {
+    let mut watch = match Watch::new() {
         Ok(watch) => watch,
         Err(error) => {
             log::warn!(target: "lamplighter::daemon", "changed job files are not noticed ({error}): send SIGHUP to reload");
@@ -30,10 +40,100 @@ pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
     };
     loop {
         // Folders that came since are watched too; one that is watched already stays so.
-        if let Err(error) = watch.add(&folder) {
+        if let Err(error) = watch.add(&folder, FILES | WatchFlags::ATTRIB) {
             log::warn!(target: "lamplighter::daemon", "{} is not watched ({error}): send SIGHUP to reload", folder.display());
         }
         watch.something_happens().await;
+        watch.settles(&world).await;
+        handle.files_changed().await;
+    }
+}
+
+/// Watches the zone of the machine and the data of all zones, from this call on, until the task is dropped. `changes` counts
+/// what happened to them: a job that was read before is not as it was.
+pub fn watch_zones(world: World, changes: Arc<AtomicU64>, handle: Handle) -> impl Future<Output = ()> + Send + 'static {
+    let mut watch = Watch::new();
+    if let Ok(watch) = &mut watch {
+        watch.add_zones();
+    }
+    async move {
+        // Where that cannot be had it is said for the job files.
+        let Ok(mut watch) = watch else { return };
+        loop {
+            watch.something_happens().await;
+            watch.settles(&world).await;
+            // What is there now, and was not before.
+            watch.add_zones();
+            log::info!(target: "lamplighter::daemon", "the zone of the machine or the data of zones may have changed: times are planned anew");
+            zones_changed(&changes);
+            handle.files_changed().await;
+        }
+    }
+}
+
+/// What was read of zones is read anew, and all jobs with it.
+pub fn zones_changed(changes: &AtomicU64) {
+    jiff::tz::reset_system_time_zone_cache();
+    jiff::tz::db().reset();
+    changes.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What happens to files of a folder when one is written or replaced.
+const FILES: WatchFlags =
+    WatchFlags::CLOSE_WRITE.union(WatchFlags::MOVE).union(WatchFlags::CREATE).union(WatchFlags::DELETE);
+
+struct Watch {
+    inotify: Async<OwnedFd>,
+    /// Of some folders only the file of this name is meant.
+    only: BTreeMap<i32, Vec<u8>>,
+}
+
+impl Watch {
+    fn new() -> io::Result<Watch> {
+        let inotify = Async::new_nonblocking(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
+        Ok(Watch { inotify, only: BTreeMap::new() })
+    }
+
+    /// A folder, and those below it.
+    fn add(&mut self, folder: &Path, what: WatchFlags) -> io::Result<()> {
+        let what = what | WatchFlags::ONLYDIR;
+        let whole = inotify::add_watch(&self.inotify, folder, what)?;
+        self.only.remove(&whole);
+        let below = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        for entry in below.take(FOLDERS) {
+            // One that has just gone is no loss.
+            let _ = inotify::add_watch(&self.inotify, entry.path(), what).map(|whole| self.only.remove(&whole));
+        }
+        Ok(())
+    }
+
+    /// The file that says the zone of the machine, each link on the way to it, and the data of zones. What is not there is not
+    /// watched.
+    fn add_zones(&mut self) {
+        let named = env::var("TZ").ok().map(|zone| PathBuf::from(zone.trim_start_matches(':')));
+        let mut file = named.unwrap_or_else(|| PathBuf::from("/etc/localtime"));
+        // A name is none of a file.
+        if file.is_absolute() {
+            // It is made anew where it was, often with a moment in which it is not there.
+            if let (Some(folder), Some(name)) = (file.parent(), file.file_name())
+                && let Ok(watched) = inotify::add_watch(&self.inotify, folder, FILES | WatchFlags::ONLYDIR)
+            {
+                self.only.insert(watched, name.as_bytes().to_owned());
+            }
+            let itself = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+            for _ in 0..LINKS {
+                let _ = inotify::add_watch(&self.inotify, &file, itself | WatchFlags::DONT_FOLLOW);
+                let Ok(target) = fs::read_link(&file) else { break };
+                file = file.parent().map(|folder| folder.join(&target)).unwrap_or(target);
+            }
+        }
+        let folder = env::var_os("TZDIR").map(PathBuf::from);
+        let folder = folder.or_else(|| ZONES.iter().map(PathBuf::from).find(|folder| folder.is_dir()));
+        let _ = folder.map(|folder| self.add(&folder, FILES));
+    }
+
+    /// Returns when nothing has happened for a moment, or when it has gone on for long.
+    async fn settles(&self, world: &World) {
         let long = async {
             world.sleep(PATIENCE).await;
             false
@@ -41,7 +141,7 @@ pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
         let quiet = async {
             loop {
                 let again = async {
-                    watch.something_happens().await;
+                    self.something_happens().await;
                     true
                 };
                 let silence = async {
@@ -54,41 +154,25 @@ pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
             }
         };
         first(quiet, long).await;
-        handle.files_changed().await;
-    }
-}
-
-struct Watch(Async<OwnedFd>);
-
-impl Watch {
-    fn new() -> io::Result<Watch> {
-        Ok(Watch(Async::new_nonblocking(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?))
-    }
-
-    fn add(&self, folder: &Path) -> io::Result<()> {
-        let what =
-            WatchFlags::CLOSE_WRITE | WatchFlags::MOVE | WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ATTRIB;
-        inotify::add_watch(&self.0, folder, what | WatchFlags::ONLYDIR)?;
-        let below = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        for entry in below.take(FOLDERS) {
-            // One that has just gone is no loss.
-            let _ = inotify::add_watch(&self.0, entry.path(), what | WatchFlags::ONLYDIR);
-        }
-        Ok(())
     }
 
     /// Returns when something has happened; what, is not told.
     async fn something_happens(&self) {
         let mut room = [MaybeUninit::uninit(); 4096];
+        let is_meant = |event: &inotify::Event<'_>| {
+            let named = || event.file_name().map(|name| name.to_bytes().to_owned());
+            !event.events().contains(ReadFlags::IGNORED)
+                && self.only.get(&event.wd()).is_none_or(|only| named().is_none_or(|name| name == *only))
+        };
         loop {
-            if self.0.readable().await.is_err() {
+            if self.inotify.readable().await.is_err() {
                 return std::future::pending().await;
             }
-            let mut reader = inotify::Reader::new(&self.0, &mut room);
+            let mut reader = inotify::Reader::new(&self.inotify, &mut room);
             let mut happened = false;
             loop {
                 match reader.next() {
-                    Ok(event) => happened |= !event.events().contains(ReadFlags::IGNORED),
+                    Ok(event) => happened |= is_meant(&event),
                     Err(rustix::io::Errno::AGAIN) => break,
                     Err(_) => return std::future::pending().await,
                 }

@@ -5,6 +5,7 @@ use super::{
     watched::{CATCH_UP, Moment, NextDue},
 };
 use crate::{
+    limits::FILE_MENDED_WITHIN,
     schedule::{Overlap, Priority},
     store::{FiringEnd, FiringRow},
     world::{
@@ -83,11 +84,16 @@ impl Daemon {
         let waiting = &self.waiting[place];
         let Some(watched) = self.watched.get(&waiting.job) else {
             // It may come back with the next edit; else its time is over.
-            let may_come_back = self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job);
-            let until = waiting.since + WAIT_FOR_FILE;
-            return match may_come_back && now.boot < until {
-                true => Judgement::Wait("its file cannot be used", Some(NextDue::Boot(until))),
-                false => Judgement::End(FiringEnd::Missed, "its job is gone"),
+            let (why, rest) = match self.broken.contains_key(&waiting.job) {
+                true => ("its file cannot be used", (waiting.since + FILE_MENDED_WITHIN).since(now.boot)),
+                false => {
+                    let mark = self.unwatched.get(&waiting.job);
+                    ("its job is gone", mark.map_or(Duration::ZERO, |mark| mark.may_be_back_within(now)))
+                }
+            };
+            return match rest.is_zero() {
+                true => Judgement::End(FiringEnd::Missed, why),
+                false => Judgement::Wait(why, Some(NextDue::Boot(now.boot + rest))),
             };
         };
         let timing = &watched.job.timing;
@@ -190,6 +196,3 @@ const CATCHING_UP: &str = "one catches up at a time";
 
 /// See [`Overlap`].
 const BEFORE: &str = "its run before has not ended";
-
-/// A firing whose job cannot be read waits so long for a version that can.
-const WAIT_FOR_FILE: Duration = Duration::from_secs(3600);

@@ -105,7 +105,8 @@ impl Daemon {
             (Some(watched), _) => Some(watched.mark().clone()),
             (None, kept) => kept,
         };
-        let old = mark.clone().map(|mark| mark.back(now));
+        let is_moved = self.watched.get(&name).is_some_and(|watched| watched.job.zone != job.zone);
+        let old = mark.clone().map(|mark| mark.back(now)).map(|mark| if is_moved { mark.moved(now) } else { mark });
         match Watched::new(job, stamp, old, &self.options.machine, now) {
             Ok(watched) => {
                 let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());

@@ -127,9 +127,21 @@ impl Mark {
     /// What holds of a file that is there. An editor's save takes it away for a moment; one that was gone for longer is a
     /// new job, which is paused if that one was.
     pub fn back(self, now: &Moment<'_>) -> Mark {
-        let is_new = self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(JOB_GONE_AFTER));
+        let is_new = self.gone.is_some() && self.may_be_back_within(now).is_zero();
         let schedule = if is_new { String::new() } else { self.schedule };
         Mark { gone: None, schedule, ..self }
+    }
+
+    /// So long it is still the same job when its file comes back; nothing where that is not away.
+    pub fn may_be_back_within(&self, now: &Moment<'_>) -> Duration {
+        let age_ms = self.gone.as_ref().map_or(i64::MAX, |gone| gone.age_ms(now));
+        JOB_GONE_AFTER.saturating_sub(Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()))
+    }
+
+    /// The local time of its zone is another one by now: times of that which have passed were none of its times.
+    pub fn moved(self, now: &Moment<'_>) -> Mark {
+        let wall_ms = if now.is_trusted { now.wall.as_millisecond() } else { self.considered_ms };
+        Mark { considered_ms: self.considered_ms.max(wall_ms), ..self }
     }
 }
 

@@ -283,9 +283,9 @@ mod tests {
                     let ahead = shown[from..].iter().position(|is_dark| *is_dark == dark).expect("it comes");
                     at(i64::try_from(from + ahead).expect("few"))
                 };
-                for minute in 0..16 * 60 {
+                for (minute, is_dark) in shown.iter().enumerate().take(16 * 60) {
                     let now = at(i64::try_from(minute).expect("few"));
-                    let end = shown[minute].then(|| next(minute, false));
+                    let end = is_dark.then(|| next(minute, false));
                     assert_eq!(timing.blackout_end(now, &zone), end, "{name} {windows:?} {now}");
                     if end.is_none() {
                         let begin = timing.blackout.iter().filter_map(|window| window.next_begin(now, &zone)).min();
