@@ -11,6 +11,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 impl Daemon {
@@ -47,6 +48,7 @@ impl Daemon {
                 self.unwatch(mark, &name, &now).await?;
             }
         }
+        self.forget_gone(&now).await?;
         self.broken.retain(|name, _| found.contains_key(name));
         let is_known = |name: &String, stamp: u64| {
             let watched = self.watched.get(name).map(|watched| watched.stamp);
@@ -129,6 +131,17 @@ impl Daemon {
             self.state.consider(vec![mark.kept(name)], Vec::new()).await?;
         }
         self.unwatched.insert(name.to_owned(), mark);
+        Ok(())
+    }
+
+    /// Marks of jobs that have been gone for as long as history is kept.
+    async fn forget_gone(&mut self, now: &Moment<'_>) -> Result<(), DaemonError> {
+        let max_age = Duration::from_millis(self.options.retention.max_age_ms);
+        let over = self.unwatched.extract_if(.., |_, mark| now.is_trusted && mark.is_over(max_age, now));
+        let marks: Vec<_> = over.map(|(job, _)| store::Mark { job, text: String::new() }).collect();
+        for some in marks.chunks(MARKS_AT_ONCE) {
+            self.state.consider(some.to_vec(), Vec::new()).await?;
+        }
         Ok(())
     }
 

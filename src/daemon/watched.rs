@@ -132,6 +132,11 @@ impl Mark {
         Mark { gone: None, schedule, ..self }
     }
 
+    /// Nothing of it is worth keeping: its job has been gone for longer, and was not paused.
+    pub fn is_over(&self, max_age: Duration, now: &Moment<'_>) -> bool {
+        self.paused.is_none() && self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(max_age))
+    }
+
     /// So long it is still the same job when its file comes back; nothing where that is not away.
     pub fn may_be_back_within(&self, now: &Moment<'_>) -> Duration {
         let age_ms = self.gone.as_ref().map_or(i64::MAX, |gone| gone.age_ms(now));

@@ -187,3 +187,28 @@ fn a_firing_that_waits_goes_with_its_job_when_its_file_is_away_for_long() {
         assert_eq!(lab.told("b"), [told]);
     }
 }
+
+#[test]
+fn what_is_kept_of_a_job_that_is_gone_goes_with_its_history() {
+    let mut lab = Lab::new(9);
+    lab.options.retention.max_age_ms = 30 * 24 * 3_600_000;
+    for name in ["a", "paused", "there"] {
+        lab.write(name, NIGHTLY, MINUTE);
+    }
+    lab.serve(async |p| {
+        p.handle.pause(lamplighter::daemon::Which::Job("paused".into()), None).await.expect("it is watched");
+        p.desk.remove("a");
+        p.desk.remove("paused");
+        p.reload().await;
+    });
+    let marks = |lab: &Lab| {
+        let marks = lab.look(async |state| state.marks().await.expect("it answers"));
+        marks.into_iter().map(|mark| mark.job).collect::<Vec<_>>()
+    };
+    lab.down(29 * DAY);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    assert_eq!(marks(&lab), ["a", "paused", "there"]);
+    lab.down(DAY);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    assert_eq!(marks(&lab), ["paused", "there"], "who was paused stays so");
+}
