@@ -113,6 +113,8 @@ pub const DAEMON_EVENTS: usize = 64;
 pub const FOREIGN_RECHECK: Duration = Duration::from_secs(10);
 /// A job file that is gone for longer is a new one when it comes back.
 pub const JOB_GONE_AFTER: Duration = Duration::from_secs(2 * 60);
+/// A firing waits so long for a job file that cannot be used to be mended.
+pub const FILE_MENDED_WITHIN: Duration = Duration::from_secs(3600);
 /// Runs of a job that are looked at for its last good one.
 pub const OVERDUE_LOOK_BACK: usize = 50;
 /// Texts of a job that sleeps are packed when they have more bytes: below it that gains nothing.

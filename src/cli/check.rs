@@ -10,11 +10,12 @@ use async_executor::Executor;
 use lamplighter::{
     action::Handlers,
     job::{CheckedConfig, CheckedJob, Config, Job, JobProblems},
-    problem::{Level, Problem, Source, in_file_order, render, to_json},
+    problem::{Level, Problem, Source, closest, in_file_order, locate, render, to_json},
+    schedule::{circles, jobs_before},
     world::World,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
@@ -61,14 +62,18 @@ pub fn main(global: &Global, arguments: &CheckArguments) -> Exit {
         all.push((path, source, problems));
     }
     let now = World::real(Arc::new(Executor::new())).wall();
+    let mut waits = Vec::new();
     for path in files {
-        let (source, mut problems) = problems(&settings, &path, now);
+        let (source, mut problems, job) = problems(&settings, &path, now);
+        waits.extend(job.and_then(|job| Waits::of(&job, all.len())));
         if broken {
             // Whether a service stands there is not known.
             problems.retain(|problem| !problem.path.ends_with(".via"));
         }
         all.push((path, source, problems));
     }
+    jobs_before_are_there(&waits, &mut all);
+    nobody_waits_for_himself(&waits, &mut all);
     let count = |level: Level| all.iter().flat_map(|(.., found)| found).filter(|found| found.level == level).count();
     let (errors, remarks) = (count(Level::Error), count(Level::Remark));
     let exit = if errors > 0 || arguments.strict && remarks > 0 { Exit::Usage } else { Exit::Done };
@@ -101,9 +106,11 @@ fn human(all: &[(PathBuf, Source, Vec<Problem>)], errors: usize, remarks: usize)
     text
 }
 
-fn problems(settings: &Settings, path: &Path, now: jiff::Timestamp) -> (Source, Vec<Problem>) {
+/// The problems of a file, and the job where it is one.
+fn problems(settings: &Settings, path: &Path, now: jiff::Timestamp) -> (Source, Vec<Problem>, Option<Job>) {
     if path.file_name().is_some_and(|name| name == "lamplighter.ron") {
-        return of_config(settings, Config::checked(path, &Handlers::new()));
+        let (source, problems) = of_config(settings, Config::checked(path, &Handlers::new()));
+        return (source, problems, None);
     }
     match Job::from_file_in(path, &settings.surroundings()) {
         Ok(checked) => {
@@ -111,9 +118,73 @@ fn problems(settings: &Settings, path: &Path, now: jiff::Timestamp) -> (Source, 
             let CheckedJob { job, source, mut remarks } = checked;
             remarks.extend(coming);
             absent_secrets(settings, &job.secrets, &source, &mut remarks);
-            (source, remarks)
+            (source, remarks, Some(job))
         }
-        Err(problems) => (problems.source, problems.problems),
+        Err(problems) => (problems.source, problems.problems, None),
+    }
+}
+
+/// A job that is due after others of its folder.
+struct Waits {
+    /// Its file, and where that stands among all.
+    file: String,
+    place: usize,
+    folder: PathBuf,
+    name: String,
+    /// Where each of the others is named, its name and its file.
+    before: Vec<(String, String, String)>,
+}
+
+impl Waits {
+    fn of(job: &Job, place: usize) -> Option<Waits> {
+        let file = |name: &str| job.base_dir.join(format!("{name}.ron")).to_string_lossy().into_owned();
+        let before: Vec<_> = jobs_before(&job.timing.schedule, "schedule")
+            .into_iter()
+            .map(|(path, name)| (path, name.to_owned(), file(name)))
+            .collect();
+        let (folder, name) = (job.base_dir.clone(), job.name.to_string());
+        (!before.is_empty()).then(|| Waits { file: file(&job.name), place, folder, name, before })
+    }
+}
+
+/// Remarks on jobs that wait for one that is not in their folder.
+fn jobs_before_are_there(waits: &[Waits], all: &mut [(PathBuf, Source, Vec<Problem>)]) {
+    for Waits { place, folder, before, .. } in waits {
+        let (_, source, problems) = &mut all[*place];
+        for (path, name, _) in before.iter().filter(|(.., file)| !Path::new(file).exists()) {
+            let names = Job::files_in(folder).unwrap_or_default();
+            let names: Vec<_> = names.iter().filter_map(|path| path.file_stem()?.to_str()).collect();
+            let help = match closest(name, names) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "nothing starts this job until it is there".to_owned(),
+            };
+            let message = format!("there is no job {name:?} in this folder");
+            problems.push(Problem::remark(path.as_str(), locate(source, path), message).with_help(help));
+        }
+        in_file_order(problems);
+    }
+}
+
+/// Errors where jobs wait for each other.
+fn nobody_waits_for_himself(waits: &[Waits], all: &mut [(PathBuf, Source, Vec<Problem>)]) {
+    let mut before: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for waits in waits {
+        before.insert(&waits.file, waits.before.iter().map(|(.., file)| file.as_str()).collect());
+    }
+    for circle in circles(&before) {
+        let members: Vec<&Waits> = waits.iter().filter(|waits| circle.contains(waits.file.as_str())).collect();
+        let names: Vec<String> = members.iter().map(|waits| format!("`{}`", waits.name)).collect();
+        let message = format!("a job cannot wait for itself: {} wait for each other", names.join(", "));
+        for Waits { place, before, .. } in members {
+            let (_, source, problems) = &mut all[*place];
+            for (path, ..) in before.iter().filter(|(.., file)| circle.contains(file.as_str())) {
+                let problem = Problem::error(path.as_str(), locate(source, path), &message);
+                problems.push(
+                    problem.with_help("no end of one of them starts another one of them: let one be due by itself"),
+                );
+            }
+            in_file_order(problems);
+        }
     }
 }
 

@@ -29,7 +29,10 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -76,7 +79,13 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
     // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let manager = ServiceManager::find();
-    let jobs = Arc::new(Folder { settings: settings.clone(), side_files: Mutex::default(), manager: manager.clone() });
+    let zones: Arc<AtomicU64> = Arc::default();
+    let jobs = Arc::new(Folder {
+        settings: settings.clone(),
+        side_files: Mutex::default(),
+        zones: zones.clone(),
+        manager: manager.clone(),
+    });
     let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs.clone(), options(&settings));
     let (farewell, end) = async_channel::bounded(1);
     let server = Server::new(world.clone(), opened.state.clone(), jobs, handle.clone(), settings.whereabouts());
@@ -93,9 +102,10 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
         }
     });
     // To the very end: a third signal ends whatever is waited for.
-    let _steered = world.spawn(steer(world.clone(), signals, handle.clone()));
+    let _steered = world.spawn(steer(world.clone(), signals, zones.clone(), handle.clone()));
     let beside = [
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
+        world.spawn(watch_files::watch_zones(world.clone(), zones, handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
         world.spawn(orphans::reap(world.clone())),
     ];
@@ -181,7 +191,7 @@ fn options(settings: &Settings) -> DaemonOptions {
 }
 
 /// Signals: reload; stop, then kill what runs, then end this program, whatever its loop waits for.
-async fn steer(world: World, mut signals: Signals, handle: Handle) {
+async fn steer(world: World, mut signals: Signals, zones: Arc<AtomicU64>, handle: Handle) {
     // The loop is told beside: one that stands takes nothing more.
     let mut told: Vec<Task<()>> = Vec::new();
     let mut ends = 0;
@@ -191,7 +201,10 @@ async fn steer(world: World, mut signals: Signals, handle: Handle) {
         let handle = handle.clone();
         match (number, ends) {
             (1, _) if !told.is_empty() => {}
-            (1, _) => told.push(world.spawn(async move { handle.files_changed().await })),
+            (1, _) => {
+                watch_files::zones_changed(&zones);
+                told.push(world.spawn(async move { handle.files_changed().await }));
+            }
             (_, 0) => {
                 ends = 1;
                 told.push(world.spawn(async move { handle.stop().await }));
@@ -212,6 +225,8 @@ struct Folder {
     settings: Arc<Settings>,
     /// What each job reads besides its own file.
     side_files: Mutex<BTreeMap<String, Vec<PathBuf>>>,
+    /// Counts changes of zones.
+    zones: Arc<AtomicU64>,
     manager: ServiceManager,
 }
 
@@ -227,10 +242,12 @@ impl Jobs for Folder {
         // A folder that cannot be read to its end is no folder with fewer jobs.
         let files = self.settings.job_files()?;
         let read = self.side_files();
+        let zones = self.zones.load(Ordering::SeqCst);
         let stamped = files.into_iter().filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();
             let mut all = stamp(&path);
             read.get(&name).into_iter().flatten().for_each(|side| all.push_str(&stamp(side)));
+            let _ = write!(all, "{zones}");
             Some((name, all))
         });
         Ok(stamped.collect())

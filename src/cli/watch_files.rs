@@ -1,16 +1,20 @@
-//! Tells the daemon when job files may have changed: by inotify, when it has been quiet for a moment.
+//! Tells the daemon when job files, or the zone of the machine, may have changed: by inotify, when it has been quiet for a
+//! moment.
 
 use super::runtime::first;
 use lamplighter::{daemon::Handle, world::World};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use smol::Async;
 use std::{
-    collections::BTreeSet,
-    ffi::OsString,
-    fs, io,
+    collections::{BTreeMap, BTreeSet},
+    env, fs, io,
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,23 +22,27 @@ use std::{
 const QUIET: Duration = Duration::from_millis(300);
 /// A folder that is never quiet is looked at nevertheless.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Folders below the job folder that are watched: those of side files.
+/// Folders below the job folder, or the one of the zones, that are watched: those of side files, of continents.
 const FOLDERS: usize = 256;
+/// Links that lead from `/etc/localtime` to the zone.
+const LINKS: usize = 8;
+/// Where the data of zones are, unless `TZDIR` says it: the first that is there.
+const ZONES: [&str; 3] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 
 /// Watches the folder until the task is dropped, and whatever takes its place.
 pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
-    let mut watch = match Watch::new(folder) {
+    let mut watch = match Watch::new() {
         Ok(watch) => watch,
         Err(error) => {
             log::warn!(target: "lamplighter::daemon", "changed job files are not noticed ({error}): send SIGHUP to reload");
             return;
         }
     };
-    let (mut renewed, mut is_told) = (watch.renew(), false);
+    let (mut renewed, mut is_told) = (watch.renew(&folder), false);
     loop {
         if let Err(error) = renewed {
             if !std::mem::replace(&mut is_told, true) {
-                let folder = watch.folder.display();
+                let folder = folder.display();
                 log::warn!(target: "lamplighter::daemon", "{folder} is not watched ({error}); it is looked for again and again");
             }
             // It may have gone with the folder that it stood in: nobody tells when they are back.
@@ -42,86 +50,161 @@ pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
         } else {
             is_told = false;
             watch.something_happens().await;
-            until_quiet(&world, &watch).await;
+            watch.settles(&world).await;
         }
         // Before it is read: what changes later is noticed.
-        renewed = watch.renew();
+        renewed = watch.renew(&folder);
         if renewed.is_ok() {
             handle.files_changed().await;
         }
     }
 }
 
-/// Returns when nothing has happened for a moment, or too much for too long.
-async fn until_quiet(world: &World, watch: &Watch) {
-    let quiet = async {
+/// Watches the zone of the machine and the data of all zones, from this call on, until the task is dropped. `changes` counts
+/// what happened to them: a job that was read before is not as it was.
+pub fn watch_zones(world: World, changes: Arc<AtomicU64>, handle: Handle) -> impl Future<Output = ()> + Send + 'static {
+    let mut watch = Watch::new();
+    if let Ok(watch) = &mut watch {
+        watch.add_zones();
+    }
+    async move {
+        // Where that cannot be had it is said for the job files.
+        let Ok(mut watch) = watch else { return };
         loop {
-            let again = async {
-                watch.something_happens().await;
-                true
-            };
-            let silence = async {
-                world.sleep(QUIET).await;
-                false
-            };
-            if !first(again, silence).await {
-                return;
-            }
+            watch.something_happens().await;
+            watch.settles(&world).await;
+            // What is there now, and was not before.
+            watch.add_zones();
+            log::info!(target: "lamplighter::daemon", "the zone of the machine or the data of zones may have changed: times are planned anew");
+            zones_changed(&changes);
+            handle.files_changed().await;
         }
-    };
-    first(quiet, world.sleep(PATIENCE)).await;
+    }
 }
+
+/// What was read of zones is read anew, and all jobs with it.
+pub fn zones_changed(changes: &AtomicU64) {
+    jiff::tz::reset_system_time_zone_cache();
+    jiff::tz::db().reset();
+    changes.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What happens to files of a folder when one is written or replaced.
+const FILES: WatchFlags =
+    WatchFlags::CLOSE_WRITE.union(WatchFlags::MOVE).union(WatchFlags::CREATE).union(WatchFlags::DELETE);
+
+/// What happens to names in a folder.
+const NAMES: WatchFlags = WatchFlags::MOVE.union(WatchFlags::CREATE).union(WatchFlags::DELETE);
 
 struct Watch {
     inotify: Async<OwnedFd>,
-    folder: PathBuf,
-    /// The folder that it stands in, and what it is called there: another one may take its place.
-    parent: Option<(i32, OsString)>,
-    /// The folder, and those below.
-    within: BTreeSet<i32>,
+    /// Of some folders only the file of this name is meant.
+    only: BTreeMap<i32, Vec<u8>>,
+    /// Folders that are watched whole, and what stood around them when they were last looked at.
+    renewed: BTreeSet<i32>,
 }
 
 impl Watch {
-    fn new(folder: PathBuf) -> io::Result<Watch> {
+    fn new() -> io::Result<Watch> {
         let inotify = Async::new_nonblocking(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?)?;
-        Ok(Watch { inotify, folder, parent: None, within: BTreeSet::new() })
+        Ok(Watch { inotify, only: BTreeMap::new(), renewed: BTreeSet::new() })
     }
 
-    /// Watches what is there now. One that is watched already stays so.
-    fn renew(&mut self) -> io::Result<()> {
-        let add = |path: &Path, what: WatchFlags| inotify::add_watch(&self.inotify, path, what | WatchFlags::ONLYDIR);
-        let names = WatchFlags::MOVE | WatchFlags::CREATE | WatchFlags::DELETE;
-        // Where it cannot be watched the folder itself still is.
-        let path = std::path::absolute(&self.folder)?;
-        let parent = path.parent().zip(path.file_name());
-        let parent = parent.and_then(|(parent, name)| Some((add(parent, names).ok()?, name.to_owned())));
-        let what = names | WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF;
-        let mut within = BTreeSet::from([add(&path, what)?]);
-        let below = fs::read_dir(&path)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        // One that has just gone is no loss.
-        within.extend(below.take(FOLDERS).filter_map(|entry| add(&entry.path(), what).ok()));
-        let before = self.within.iter().chain(self.parent.iter().map(|(parent, _)| parent));
-        for gone in before.filter(|watch| !within.contains(watch) && parent.as_ref().is_none_or(|of| of.0 != **watch)) {
+    /// What is at this path now, and its name in the folder that it stands in: another one may take its place. What was there
+    /// before is let go; what is watched already stays so.
+    fn renew(&mut self, folder: &Path) -> io::Result<()> {
+        let path = std::path::absolute(folder)?;
+        let mut renewed = self.add(&path, FILES | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
+        // Where the folder around it cannot be watched, the folder itself still is.
+        if let Some((parent, name)) = path.parent().zip(path.file_name())
+            && let Ok(watched) = inotify::add_watch(&self.inotify, parent, NAMES | WatchFlags::ONLYDIR)
+        {
+            self.only.insert(watched, name.as_bytes().to_owned());
+            renewed.insert(watched);
+        }
+        for gone in self.renewed.difference(&renewed) {
+            self.only.remove(gone);
             // It was given back with what was removed.
             let _ = inotify::remove_watch(&self.inotify, *gone);
         }
-        (self.parent, self.within) = (parent, within);
+        self.renewed = renewed;
         Ok(())
     }
 
-    /// Whether something in the folder has happened, or to it.
-    fn is_ours(&self, event: &inotify::Event<'_>) -> bool {
-        let is_called = |name: &OsString| event.file_name().is_some_and(|of| of.to_bytes() == name.as_bytes());
-        match &self.parent {
-            // Of what stands beside it nothing is wanted.
-            Some((parent, name)) if *parent == event.wd() => is_called(name),
-            _ => !event.events().contains(ReadFlags::IGNORED) || self.within.contains(&event.wd()),
+    /// A folder, and those below it.
+    fn add(&mut self, folder: &Path, what: WatchFlags) -> io::Result<BTreeSet<i32>> {
+        let what = what | WatchFlags::ONLYDIR;
+        let whole = inotify::add_watch(&self.inotify, folder, what)?;
+        self.only.remove(&whole);
+        let mut added = BTreeSet::from([whole]);
+        let below = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        for entry in below.take(FOLDERS) {
+            // One that has just gone is no loss.
+            if let Ok(whole) = inotify::add_watch(&self.inotify, entry.path(), what) {
+                self.only.remove(&whole);
+                added.insert(whole);
+            }
         }
+        Ok(added)
+    }
+
+    /// The file that says the zone of the machine, each link on the way to it, and the data of zones. What is not there is not
+    /// watched.
+    fn add_zones(&mut self) {
+        let named = env::var("TZ").ok().map(|zone| PathBuf::from(zone.trim_start_matches(':')));
+        let mut file = named.unwrap_or_else(|| PathBuf::from("/etc/localtime"));
+        // A name is none of a file.
+        if file.is_absolute() {
+            // It is made anew where it was, often with a moment in which it is not there.
+            if let (Some(folder), Some(name)) = (file.parent(), file.file_name())
+                && let Ok(watched) = inotify::add_watch(&self.inotify, folder, FILES | WatchFlags::ONLYDIR)
+            {
+                self.only.insert(watched, name.as_bytes().to_owned());
+            }
+            let itself = WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
+            for _ in 0..LINKS {
+                let _ = inotify::add_watch(&self.inotify, &file, itself | WatchFlags::DONT_FOLLOW);
+                let Ok(target) = fs::read_link(&file) else { break };
+                file = file.parent().map(|folder| folder.join(&target)).unwrap_or(target);
+            }
+        }
+        let folder = env::var_os("TZDIR").map(PathBuf::from);
+        let folder = folder.or_else(|| ZONES.iter().map(PathBuf::from).find(|folder| folder.is_dir()));
+        let _ = folder.map(|folder| self.add(&folder, FILES));
+    }
+
+    /// Returns when nothing has happened for a moment, or when it has gone on for long.
+    async fn settles(&self, world: &World) {
+        let long = async {
+            world.sleep(PATIENCE).await;
+            false
+        };
+        let quiet = async {
+            loop {
+                let again = async {
+                    self.something_happens().await;
+                    true
+                };
+                let silence = async {
+                    world.sleep(QUIET).await;
+                    false
+                };
+                if !first(again, silence).await {
+                    return true;
+                }
+            }
+        };
+        first(quiet, long).await;
     }
 
     /// Returns when something has happened; what, is not told.
     async fn something_happens(&self) {
         let mut room = [MaybeUninit::uninit(); 4096];
+        let is_meant = |event: &inotify::Event<'_>| {
+            let named = || event.file_name().map(|name| name.to_bytes().to_owned());
+            (!event.events().contains(ReadFlags::IGNORED) || self.renewed.contains(&event.wd()))
+                && self.only.get(&event.wd()).is_none_or(|only| named().is_none_or(|name| name == *only))
+        };
         loop {
             if self.inotify.readable().await.is_err() {
                 return std::future::pending().await;
@@ -130,7 +213,7 @@ impl Watch {
             let mut happened = false;
             loop {
                 match reader.next() {
-                    Ok(event) => happened |= self.is_ours(&event),
+                    Ok(event) => happened |= is_meant(&event),
                     Err(rustix::io::Errno::AGAIN) => break,
                     Err(_) => return std::future::pending().await,
                 }

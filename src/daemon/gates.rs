@@ -5,6 +5,7 @@ use super::{
     watched::{CATCH_UP, Moment, NextDue},
 };
 use crate::{
+    limits::FILE_MENDED_WITHIN,
     schedule::{Overlap, Priority},
     store::{FiringEnd, FiringRow},
     world::{
@@ -78,14 +79,21 @@ impl Daemon {
     /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, what an
     /// earlier process left, splay, catch-up, blackout, overlap, places.
     pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
+        // It counts without a break.
+        let held_since = self.waiting[place].held_since.take();
         let waiting = &self.waiting[place];
         let Some(watched) = self.watched.get(&waiting.job) else {
             // It may come back with the next edit; else its time is over.
-            let may_come_back = self.broken.contains_key(&waiting.job) || self.unwatched.contains_key(&waiting.job);
-            let until = waiting.since + WAIT_FOR_FILE;
-            return match may_come_back && now.boot < until {
-                true => Judgement::Wait("its file cannot be used", Some(NextDue::Boot(until))),
-                false => Judgement::End(FiringEnd::Missed, "its job is gone"),
+            let (why, rest) = match self.broken.contains_key(&waiting.job) {
+                true => ("its file cannot be used", (waiting.since + FILE_MENDED_WITHIN).since(now.boot)),
+                false => {
+                    let mark = self.unwatched.get(&waiting.job);
+                    ("its job is gone", mark.map_or(Duration::ZERO, |mark| mark.may_be_back_within(now)))
+                }
+            };
+            return match rest.is_zero() {
+                true => Judgement::End(FiringEnd::Missed, why),
+                false => Judgement::Wait(why, Some(NextDue::Boot(now.boot + rest))),
             };
         };
         let timing = &watched.job.timing;
@@ -113,6 +121,7 @@ impl Daemon {
         };
         if let Some(end) = timing.blackout_end(dark_at, &watched.job.zone) {
             return match timing.blackout_delays {
+                true if self.is_superseded(waiting, timing.overlap) => SUPERSEDED,
                 true => Judgement::Wait("blackout", Some(NextDue::Wall(end))),
                 false => Judgement::End(FiringEnd::Skipped, "blackout"),
             };
@@ -125,7 +134,10 @@ impl Daemon {
         }
         let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
         if self.live.len() >= places {
-            let since = waiting.held_since.unwrap_or(now.boot);
+            if self.is_superseded(waiting, timing.overlap) {
+                return SUPERSEDED;
+            }
+            let since = held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);
             return match now.boot < until {
@@ -136,6 +148,19 @@ impl Daemon {
         Judgement::Start
     }
 
+    /// At most one waits in a queue for what holds it up, the newest. One that makes up for something has its own order.
+    fn is_superseded(&self, waiting: &Waiting, overlap: Overlap) -> bool {
+        let is_queue = matches!(overlap, Overlap::Queue | Overlap::Replace);
+        is_queue && waiting.trigger != CATCH_UP && self.has_newer(waiting)
+    }
+
+    /// A later time of its job waits. One that makes up for something comes after another, and waits for it.
+    fn has_newer(&self, waiting: &Waiting) -> bool {
+        let is_newer =
+            |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
+        self.waiting.iter().any(is_newer)
+    }
+
     /// What the runs of the same job mean for a firing; `None`: nothing.
     fn overlapped(&self, place: usize, overlap: Overlap) -> Option<Judgement> {
         let waiting = &self.waiting[place];
@@ -143,15 +168,18 @@ impl Daemon {
         if running == 0 {
             return None;
         }
-        // One that makes up for something comes after another, and waits for it.
-        let is_newer =
-            |other: &Waiting| other.job == waiting.job && other.due > waiting.due && other.trigger != CATCH_UP;
-        let has_newer = self.waiting.iter().any(is_newer);
+        let has_newer = self.has_newer(waiting);
+        let mut later = self.live.iter().filter(|live| live.job == waiting.job && live.due > waiting.due).peekable();
         match overlap {
             Overlap::Allow(max) if running < max as usize + usize::from(planted(Bug::OverlapTooMany)) => None,
             Overlap::Skip | Overlap::Allow(_) => Some(Judgement::End(FiringEnd::Skipped, "overlap")),
-            Overlap::Queue | Overlap::Replace if has_newer => Some(Judgement::End(FiringEnd::Skipped, "superseded")),
+            Overlap::Queue | Overlap::Replace if has_newer => Some(SUPERSEDED),
             Overlap::Queue => Some(Judgement::Wait(BEFORE, None)),
+            // What runs is for a later time than this one, which makes up for something: that is not cancelled for it. One
+            // that somebody asked for has no time that would stand for this one.
+            Overlap::Replace if later.peek().is_some() => {
+                Some(if later.any(|live| live.is_firing()) { SUPERSEDED } else { Judgement::Wait(BEFORE, None) })
+            }
             Overlap::Replace => {
                 let all_told = self.live.iter().filter(|live| live.job == waiting.job).all(|live| live.is_replaced);
                 Some(if all_told { Judgement::Wait(BEFORE, None) } else { Judgement::Replace })
@@ -160,11 +188,11 @@ impl Daemon {
     }
 }
 
+/// A later time of its job stands for it.
+const SUPERSEDED: Judgement = Judgement::End(FiringEnd::Skipped, "superseded");
+
 /// It makes up for a time that has passed: one after the other.
 const CATCHING_UP: &str = "one catches up at a time";
 
 /// See [`Overlap`].
 const BEFORE: &str = "its run before has not ended";
-
-/// A firing whose job cannot be read waits so long for a version that can.
-const WAIT_FOR_FILE: Duration = Duration::from_secs(3600);

@@ -47,7 +47,7 @@ use std::{
     time::Duration,
 };
 use trust::Trust;
-use watched::{AfterEnd, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
+use watched::{AfterEnd, BOOT, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
 
 /// Where jobs come from. Everything here may block: it is called on the blocking pool.
 pub trait Jobs: Send + Sync + 'static {
@@ -135,6 +135,8 @@ pub struct Daemon {
     watched: BTreeMap<String, Box<Watched>>,
     /// Marks of jobs that are not watched.
     unwatched: BTreeMap<String, Mark>,
+    /// Jobs that wait for each other.
+    circles: Vec<BTreeSet<String>>,
     /// Files of jobs that cannot be used, what they are like, and why: those that never could.
     broken: BTreeMap<String, (u64, String)>,
     waiting: Vec<Waiting>,
@@ -142,7 +144,7 @@ pub struct Daemon {
     live: Vec<Live>,
     /// Notices of an earlier process on their way.
     errands: Vec<Task<()>>,
-    /// Runs of an earlier process, until the clock is believed.
+    /// Runs of an earlier process, until the clock is believed, or was waited for.
     to_resume: Vec<RunHead>,
     trust: Trust,
     ready: Boot,
@@ -165,6 +167,13 @@ struct Live {
     /// Who wants to know how it ends.
     watchers: Vec<async_channel::Sender<RunRecord>>,
     _task: Task<()>,
+}
+
+impl Live {
+    /// A firing of its job started it, and nobody by hand.
+    fn is_firing(&self) -> bool {
+        [SCHEDULE, CATCH_UP, BOOT, DEPENDENCY].contains(&&*self.trigger)
+    }
 }
 
 /// Why a daemon ended before it was stopped.
@@ -205,6 +214,7 @@ impl Daemon {
             watched: BTreeMap::new(),
             unwatched: BTreeMap::new(),
             broken: BTreeMap::new(),
+            circles: Vec::new(),
             waiting: Vec::new(),
             next_number: 0,
             live: Vec::new(),
@@ -323,7 +333,7 @@ impl Daemon {
         let is_trusted = self.trust.is_trusted();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
         let nothing_else = !planted(Bug::ResumeLast) || self.live.is_empty() && self.waiting.is_empty();
-        if (is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT) && nothing_else {
+        if self.trust.lets_resume(wall, boot) && nothing_else {
             while !self.to_resume.is_empty() {
                 let head = self.to_resume.remove(0);
                 self.resume(&head, &now).await?;
@@ -672,7 +682,7 @@ impl Daemon {
         self.retain(now.wall.as_millisecond()).await
     }
 
-    /// What is due after an end.
+    /// What is due after an end. Jobs that wait for each other would start each other without an end.
     async fn fire_after(
         &mut self,
         job: &str,
@@ -683,20 +693,28 @@ impl Daemon {
     ) -> Result<(), DaemonError> {
         let mut due = Vec::new();
         for watched in self.watched.values_mut() {
-            if let Some(firing) = watched.after(job, end, id, due_ms, now) {
+            if let Some(mut firing) = watched.after(job, end, id, due_ms, now) {
                 watched.hear(&firing, now);
+                if self.circles.iter().any(|circle| circle.contains(job) && circle.contains(&firing.job)) {
+                    (firing.end, firing.reason) = (FiringEnd::Skipped, Some("circle".to_owned()));
+                }
                 due.push((watched.kept_mark(), firing));
             }
         }
         for (mark, firing) in due {
             self.state.consider(vec![mark], vec![firing.clone()]).await?;
-            self.wait(firing);
+            if firing.end == FiringEnd::Waiting {
+                self.wait(firing);
+            }
         }
         Ok(())
     }
 
-    /// Lets go what is not kept; what is left is the next run's.
+    /// Lets go what is not kept; what is left is the next run's. By a clock that is wrong everything may be old.
     async fn retain(&self, now_ms: i64) -> Result<(), DaemonError> {
+        if !self.trust.is_trusted() {
+            return Ok(());
+        }
         for _ in 0..RETAIN_STEPS {
             if !self.state.retain(Retention { now_ms, ..self.options.retention }).await?.more {
                 break;

@@ -5,12 +5,13 @@ use super::{
     dormant::Dormant,
     watched::{Mark, Moment, Watched},
 };
-use crate::{job::JobProblems, limits::MARKS_AT_ONCE, store};
+use crate::{job::JobProblems, limits::MARKS_AT_ONCE, schedule::circles, store};
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 impl Daemon {
@@ -47,6 +48,7 @@ impl Daemon {
                 self.unwatch(mark, &name, &now).await?;
             }
         }
+        self.forget_gone(&now).await?;
         self.broken.retain(|name, _| found.contains_key(name));
         let is_known = |name: &String, stamp: u64| {
             let watched = self.watched.get(name).map(|watched| watched.stamp);
@@ -79,8 +81,24 @@ impl Daemon {
                 self.state.consider(marks, Vec::new()).await?;
             }
         }
+        self.find_circles();
         self.tell_what_runs();
         Ok(())
+    }
+
+    /// Jobs that wait for each other, and a word of those that did not before.
+    fn find_circles(&mut self) {
+        let waits = self.watched.iter().map(|(name, watched)| (name.as_str(), watched.jobs_before().collect()));
+        let before = waits.filter(|(_, before): &(&str, Vec<&str>)| !before.is_empty()).collect();
+        let found = circles(&before).into_iter().map(|circle| circle.into_iter().map(str::to_owned).collect());
+        let known = std::mem::replace(&mut self.circles, found.collect());
+        for circle in self.circles.iter().filter(|circle| !known.contains(circle)) {
+            let names: Vec<&str> = circle.iter().map(String::as_str).collect();
+            log::warn!(
+                target: "lamplighter::daemon",
+                "{} wait for each other: none of them starts after another of them", names.join(", ")
+            );
+        }
     }
 
     /// Watches a job from now on, or its new version; its mark, where that must be kept.
@@ -89,7 +107,8 @@ impl Daemon {
             (Some(watched), _) => Some(watched.mark().clone()),
             (None, kept) => kept,
         };
-        let old = mark.clone().map(|mark| mark.back(now));
+        let is_moved = self.watched.get(&name).is_some_and(|watched| watched.job.zone != job.zone);
+        let old = mark.clone().map(|mark| mark.back(now)).map(|mark| if is_moved { mark.moved(now) } else { mark });
         match Watched::new(job, stamp, old, &self.options.machine, now) {
             Ok(watched) => {
                 let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());
@@ -112,6 +131,17 @@ impl Daemon {
             self.state.consider(vec![mark.kept(name)], Vec::new()).await?;
         }
         self.unwatched.insert(name.to_owned(), mark);
+        Ok(())
+    }
+
+    /// Marks of jobs that have been gone for as long as history is kept.
+    async fn forget_gone(&mut self, now: &Moment<'_>) -> Result<(), DaemonError> {
+        let max_age = Duration::from_millis(self.options.retention.max_age_ms);
+        let over = self.unwatched.extract_if(.., |_, mark| now.is_trusted && mark.is_over(max_age, now));
+        let marks: Vec<_> = over.map(|(job, _)| store::Mark { job, text: String::new() }).collect();
+        for some in marks.chunks(MARKS_AT_ONCE) {
+            self.state.consider(some.to_vec(), Vec::new()).await?;
+        }
         Ok(())
     }
 

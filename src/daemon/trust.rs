@@ -50,9 +50,8 @@ impl Trust {
             _ if signs.is_synchronised => true,
             // One that is known to be wrong is waited for, however long.
             _ if !self.is_plausible(wall) => false,
-            ClockPolicy::WaitForSync(wait) => boot.0 >= wait,
             ClockPolicy::Auto if signs.has_battery => boot.0 >= CLOCK_TRUSTED_AFTER,
-            ClockPolicy::Auto => boot.0 >= CLOCK_WAIT_MAX_DEFAULT,
+            _ => boot.0 >= self.patience(),
         };
         self.is_trusted
     }
@@ -61,10 +60,28 @@ impl Trust {
         self.is_trusted
     }
 
+    /// Runs of an earlier process may go on: the clock is believed, or was waited for as long as is said. By one that is
+    /// years ahead their deadlines would have passed.
+    pub fn lets_resume(&self, wall: Timestamp, boot: Boot) -> bool {
+        self.is_trusted || boot.0 >= self.patience() && wall <= self.farthest()
+    }
+
+    /// When one that may be right is believed, counted from the start of the machine.
+    fn patience(&self) -> Duration {
+        match self.policy {
+            ClockPolicy::Trusted => Duration::ZERO,
+            ClockPolicy::WaitForSync(wait) => wait,
+            ClockPolicy::Auto => CLOCK_WAIT_MAX_DEFAULT,
+        }
+    }
+
     /// Not before anything that has been, nor years behind it.
     fn is_plausible(&self, wall: Timestamp) -> bool {
-        let far = self.newest.checked_add((5 * 366 * 24).hours()).unwrap_or(Timestamp::MAX);
-        (self.newest..=far).contains(&wall)
+        (self.newest..=self.farthest()).contains(&wall)
+    }
+
+    fn farthest(&self) -> Timestamp {
+        self.newest.checked_add((5 * 366 * 24).hours()).unwrap_or(Timestamp::MAX)
     }
 }
 

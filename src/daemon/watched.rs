@@ -127,9 +127,26 @@ impl Mark {
     /// What holds of a file that is there. An editor's save takes it away for a moment; one that was gone for longer is a
     /// new job, which is paused if that one was.
     pub fn back(self, now: &Moment<'_>) -> Mark {
-        let is_new = self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(JOB_GONE_AFTER));
+        let is_new = self.gone.is_some() && self.may_be_back_within(now).is_zero();
         let schedule = if is_new { String::new() } else { self.schedule };
         Mark { gone: None, schedule, ..self }
+    }
+
+    /// Nothing of it is worth keeping: its job has been gone for longer, and was not paused.
+    pub fn is_over(&self, max_age: Duration, now: &Moment<'_>) -> bool {
+        self.paused.is_none() && self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(max_age))
+    }
+
+    /// So long it is still the same job when its file comes back; nothing where that is not away.
+    pub fn may_be_back_within(&self, now: &Moment<'_>) -> Duration {
+        let age_ms = self.gone.as_ref().map_or(i64::MAX, |gone| gone.age_ms(now));
+        JOB_GONE_AFTER.saturating_sub(Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()))
+    }
+
+    /// The local time of its zone is another one by now: times of that which have passed were none of its times.
+    pub fn moved(self, now: &Moment<'_>) -> Mark {
+        let wall_ms = if now.is_trusted { now.wall.as_millisecond() } else { self.considered_ms };
+        Mark { considered_ms: self.considered_ms.max(wall_ms), ..self }
     }
 }
 
@@ -419,7 +436,7 @@ impl Watched {
                 let ago = SignedDuration::from_millis(boot_ms.saturating_sub(last + beat * period));
                 now.wall.checked_sub(ago).unwrap_or(now.wall)
             };
-            let key = |beat: i64| format!("every {} {}", now.boot_id, last + beat * period);
+            let key = |beat: i64| format!("{EVERY} {} {}", now.boot_id, last + beat * period);
             if passed > 1 {
                 let row = self.row(key(passed - 1), SCHEDULE, due_of(1), FiringEnd::Missed, now);
                 let last_ms = due_of(passed - 1).as_millisecond();
@@ -452,6 +469,8 @@ impl Watched {
     /// be late by now like any other.
     pub fn judge_again(&self, waiting: (&str, &str), due: Timestamp, now: &Moment<'_>) -> Verdict {
         let (trigger, key) = waiting;
+        let beat = self.beat(key, due, now);
+        let due = beat.map_or(due, |beat| beat.due);
         let timing = &self.job.timing;
         let start = due
             .checked_add(SignedDuration::try_from(self.job.timing.offset(self.seed)).unwrap_or_default())
@@ -461,15 +480,33 @@ impl Watched {
         if trigger != CATCH_UP && late <= timing.lateness.start_window + timing.wait_window {
             return Verdict::OnTime;
         }
-        if !key.starts_with(DUE) {
-            let period = self.everies.iter().min().copied().unwrap_or_default();
-            return self.verdict_of_rhythm(period, late);
+        if let Some(beat) = beat {
+            return self.verdict_of_rhythm(beat.period, late);
         }
         let before = due.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(due);
         let Some(calendar) = self.calendar() else { return Verdict::OnTime };
         let plan = plan(&calendar, &timing.lateness, before, now.wall);
         let found = plan.firings.into_iter().find(|(firing, _)| firing.at == due);
         found.map_or(Verdict::Missed, |(_, verdict)| verdict)
+    }
+
+    /// What a firing of an `Every` is one of, by its identity. In the start of the machine in which it was due the boot clock
+    /// says how long ago that was, whatever the wall clock reads by now.
+    fn beat(&self, key: &str, due: Timestamp, now: &Moment<'_>) -> Option<OfRhythm> {
+        let (boot, boot_ms) = key.strip_prefix(EVERY)?.trim_start().rsplit_once(' ')?;
+        let boot_ms: i64 = boot_ms.parse().ok()?;
+        let is_of_this_boot = boot == now.boot_id;
+        let is_of = |beat: &Beat, period: i64| match is_of_this_boot {
+            true => (beat.boot_ms - boot_ms) % period == 0,
+            false => (beat.wall_ms - due.as_millisecond()) % period == 0,
+        };
+        let rhythms = self.mark.rhythms.iter().zip(&self.everies);
+        let of = rhythms.filter(|(beat, period)| is_of(beat, millis(**period).max(1))).map(|(_, period)| *period).max();
+        // One whose rhythm is not known any more is as old as it can be.
+        let period = of.or_else(|| self.everies.iter().min().copied())?;
+        let ago = SignedDuration::from_millis(millis(now.boot.0).saturating_sub(boot_ms));
+        let by_boot = || now.wall.checked_sub(ago).unwrap_or(due);
+        Some(OfRhythm { period, due: if is_of_this_boot { by_boot() } else { due } })
     }
 
     fn consider_boot(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
@@ -521,6 +558,13 @@ impl Watched {
     }
 }
 
+/// Of what rhythm a firing is, and when it was due by the wall clock of now.
+#[derive(Clone, Copy)]
+struct OfRhythm {
+    period: Duration,
+    due: Timestamp,
+}
+
 /// What came of a look at a job.
 pub(super) struct Considered {
     /// Oldest first.
@@ -535,8 +579,9 @@ pub(super) const CATCH_UP: &str = "catch_up";
 pub(super) const BOOT: &str = "boot";
 pub(super) const DEPENDENCY: &str = "dependency";
 
-/// How the identity of a firing of the calendar begins.
+/// How the identity of a firing of the calendar begins, and that of an `Every`.
 const DUE: &str = "due";
+const EVERY: &str = "every";
 
 /// Ends that come together are not written in their order.
 const HEARD_SLACK: Duration = Duration::from_secs(5 * 60);

@@ -29,7 +29,7 @@ crate::spec! {
         catch_up_window: Option<Span>, default "half the distance to the next time, at most 7d", example "\"12h\"";
         /// What happens when the job is due while it runs.
         overlap: Option<OverlapSpec>, default "Skip", example "Queue";
-        /// Local windows in which nothing of the job starts.
+        /// Local windows in which nothing of the job starts: what the clock on the wall shows, each time that it shows it.
         blackout: Option<Vec<(String, String)>>, example "[(\"07:00\", \"19:00\")]";
         /// What happens to a time inside a blackout window.
         blackout_policy: Option<BlackoutPolicySpec>, default "Skip", example "Delay";

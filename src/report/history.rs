@@ -154,6 +154,7 @@ fn why(reason: &str) -> &str {
         "overload" => "as many runs as may run at a time did not end",
         "blackout" => "in a blackout",
         "paused" => "the job was paused",
+        "circle" => "by other jobs, it waits for itself",
         other => other,
     }
 }

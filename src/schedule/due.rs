@@ -55,11 +55,6 @@ impl Calendar {
         }
     }
 
-    /// The zone in which local times are read.
-    pub fn zone(&self) -> &TimeZone {
-        &self.zone
-    }
-
     /// The first firing behind `after`; equal instants are one firing. `None` when there is none within a hundred years.
     pub fn next(&self, after: Timestamp) -> Option<Firing> {
         let once = self.instants.iter().filter(|firing| firing.at > after).cloned();

@@ -2,6 +2,7 @@
 //! every answer is a function of given times.
 
 mod calendar;
+mod circles;
 mod cron;
 mod due;
 mod plan;
@@ -9,6 +10,7 @@ mod remarks;
 mod timing;
 
 pub use calendar::{Firing, Moved};
+pub use circles::circles;
 pub use due::{Calendar, seed};
 pub use plan::{CatchUp, Lateness, Plan, Verdict, plan};
 pub use remarks::{coming, remarks, rhythm};
@@ -135,9 +137,9 @@ crate::choice! {
     pub enum OverlapSpec as "Overlap" {
         /// The new one is skipped, and that is recorded.
         Skip,
-        /// At most one waits.
+        /// At most one waits, the newest; an older one is skipped.
         Queue,
-        /// The running one is cancelled.
+        /// The running one is cancelled; one that is due later is not, and the new one is skipped.
         Replace,
         /// Both run.
         Allow { OverlapAllowSpec } example "Allow(max: 2)",

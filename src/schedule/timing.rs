@@ -1,8 +1,8 @@
 //! All that a checked job says about when it starts: its schedule and what holds a firing up.
 
-use super::{CatchUp, Lateness, ScheduleSpec};
+use super::{CatchUp, Lateness, ScheduleSpec, calendar::resolve};
 use jiff::{
-    Timestamp, ToSpan,
+    Timestamp,
     civil::{DateTime, Time},
     tz::TimeZone,
 };
@@ -53,7 +53,8 @@ pub enum Priority {
     Low,
 }
 
-/// A window of local time, each day; it may go past midnight.
+/// A window of local time, each day; it may go past midnight. It is what the local clock shows: what a gap leaves out is
+/// none of it, and what a fold shows twice is so twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     begin: Time,
@@ -71,8 +72,8 @@ impl Timing {
     /// The end of the blackout that holds at an instant; `None` outside of all. Windows that meet are one.
     pub fn blackout_end(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         let mut end = None;
-        // Each window can carry on once; more often they cover the day.
-        for _ in 0..=self.blackout.len() {
+        // Each window can carry on once, and once more where the clock shows it twice; more often they cover the day.
+        for _ in 0..=2 * self.blackout.len() {
             let now = end.unwrap_or(at);
             match self.blackout.iter().filter_map(|window| window.end_at(now, zone)).max() {
                 Some(later) if later > now => end = Some(later),
@@ -130,36 +131,60 @@ impl Window {
         Some(Window { begin, end: local_time(end)?.filter(|end| *end != Time::midnight()) })
     }
 
-    /// When it begins next.
+    /// When it begins next, at an instant outside of it.
     fn next_begin(self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let is_begin = |at: &Timestamp| *at > after && self.holds(zone.to_datetime(*at).time());
         let mut date = zone.to_datetime(after).date();
         // Where a day is missing its window is too.
         for _ in 0..3 {
-            let begin = DateTime::from_parts(date, self.begin);
-            let begin = zone.to_ambiguous_timestamp(begin).compatible().ok()?;
-            if begin > after {
-                return Some(begin);
-            }
+            let local = DateTime::from_parts(date, self.begin);
+            // One that begins inside a gap begins behind it, unless all of it is left out.
+            let first = resolve(zone, local).map(|firing| firing.at);
+            let again = zone.to_ambiguous_timestamp(local).later().ok();
+            let begin = first.into_iter().chain(again).filter(is_begin).min();
             date = date.tomorrow().ok()?;
+            if let Some(begin) = begin {
+                // Where a fold shows some of it again that may begin inside.
+                let changes = zone.following(after).map(|change| change.timestamp());
+                return changes.take_while(|change| *change < begin).find(is_begin).or(Some(begin));
+            }
         }
         None
     }
 
-    /// When it ends, at an instant inside it.
-    fn end_at(&self, at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let local = zone.to_datetime(at);
-        let (date, time) = (local.date(), local.time());
-        let past_midnight = self.end.is_none_or(|end| end <= self.begin);
-        let is_inside = match self.end {
+    /// When it ends, at an instant inside it: the first one at which the local clock shows what is none of it.
+    fn end_at(self, mut at: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut end = None;
+        loop {
+            let offset = zone.to_offset(at);
+            let local = offset.to_datetime(at);
+            if !self.holds(local.time()) {
+                return end;
+            }
+            let on_next_day = self.is_past_midnight() && local.time() >= self.begin;
+            let last = if on_next_day { local.date().tomorrow().ok()? } else { local.date() };
+            let stop = DateTime::from_parts(last, self.end.unwrap_or(Time::midnight()));
+            let stop = offset.to_timestamp(stop).ok()?;
+            // Up to the next change of the offset local time runs like the instants.
+            let changes = zone.following(at).map(|change| change.timestamp());
+            match changes.take_while(|change| *change <= stop).find(|change| zone.to_offset(*change) != offset) {
+                Some(change) => (at, end) = (change, Some(change)),
+                None => return Some(stop),
+            }
+        }
+    }
+
+    fn is_past_midnight(self) -> bool {
+        self.end.is_none_or(|end| end <= self.begin)
+    }
+
+    /// What the local clock shows then is some of it.
+    fn holds(self, time: Time) -> bool {
+        match self.end {
             None => time >= self.begin,
-            Some(end) if past_midnight => time >= self.begin || time < end,
+            Some(end) if self.is_past_midnight() => time >= self.begin || time < end,
             Some(end) => time >= self.begin && time < end,
-        };
-        let on_next_day = past_midnight && time >= self.begin;
-        let last = if on_next_day { date.checked_add(1.day()).ok()? } else { date };
-        let end = DateTime::from_parts(last, self.end.unwrap_or(Time::midnight()));
-        let end = zone.to_ambiguous_timestamp(end).compatible().ok()?;
-        is_inside.then_some(end)
+        }
     }
 }
 
@@ -214,7 +239,61 @@ mod tests {
 
     #[test]
     fn an_end_inside_a_gap_is_the_first_instant_behind_it() {
-        assert_eq!(dark(&[("01:00", "02:30")], "2027-03-28T01:30"), Some("28 03:30".into()));
+        assert_eq!(dark(&[("01:00", "02:30")], "2027-03-28T01:30"), Some("28 03:00".into()));
+    }
+
+    #[test]
+    fn what_is_dark_is_what_the_local_clock_shows_minute_by_minute() {
+        let changes = [
+            ("Europe/Berlin", "2026-10-24T20:00:00Z"),
+            ("Europe/Berlin", "2027-03-27T20:00:00Z"),
+            ("Australia/Lord_Howe", "2026-04-04T10:00:00Z"),
+            ("Australia/Lord_Howe", "2026-10-03T10:00:00Z"),
+            ("America/Santiago", "2026-04-04T20:00:00Z"),
+            ("America/Santiago", "2026-09-05T20:00:00Z"),
+            ("Pacific/Apia", "2011-12-29T20:00:00Z"),
+        ];
+        let all: [&[(&str, &str)]; 8] = [
+            &[("01:00", "02:30")],
+            &[("02:00", "03:00")],
+            &[("02:15", "02:45")],
+            &[("02:30", "04:00")],
+            &[("22:00", "06:00")],
+            &[("23:15", "24:00")],
+            &[("01:00", "02:30"), ("02:30", "03:00")],
+            &[("20:00", "24:00"), ("00:00", "00:30"), ("02:10", "02:20")],
+        ];
+        for (name, from) in changes {
+            let zone = TimeZone::get(name).expect("a zone");
+            let from: Timestamp = from.parse().expect("an instant");
+            let at = |minute: i64| from + jiff::SignedDuration::from_mins(minute);
+            for windows in all {
+                let blackout = windows.iter().map(|(begin, end)| Window::read(begin, end).expect("a window")).collect();
+                let timing = Timing { blackout, ..Timing::default() };
+                let is_dark = |minute: i64| {
+                    let time = zone.to_datetime(at(minute)).strftime("%H:%M").to_string();
+                    let holds = |(begin, end): &(&str, &str)| match begin < end {
+                        true => *begin <= time.as_str() && time.as_str() < *end,
+                        false => *begin <= time.as_str() || time.as_str() < *end,
+                    };
+                    windows.iter().any(holds)
+                };
+                let shown: Vec<bool> = (0..4 * 24 * 60).map(is_dark).collect();
+                let next = |from: usize, dark: bool| {
+                    let ahead = shown[from..].iter().position(|is_dark| *is_dark == dark).expect("it comes");
+                    at(i64::try_from(from + ahead).expect("few"))
+                };
+                for (minute, is_dark) in shown.iter().enumerate().take(16 * 60) {
+                    let now = at(i64::try_from(minute).expect("few"));
+                    let end = is_dark.then(|| next(minute, false));
+                    assert_eq!(timing.blackout_end(now, &zone), end, "{name} {windows:?} {now}");
+                    if end.is_none() {
+                        let begin = timing.blackout.iter().filter_map(|window| window.next_begin(now, &zone)).min();
+                        assert_eq!(begin, Some(next(minute, true)), "{name} {windows:?} {now}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

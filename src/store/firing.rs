@@ -42,6 +42,6 @@ pub struct FiringRow {
 pub struct Mark {
     /// Name of the job.
     pub job: String,
-    /// What is known of its schedule.
+    /// What is known of its schedule. To be kept without a text it is forgotten.
     pub text: String,
 }

@@ -219,6 +219,24 @@ fn editors_get_one_array_with_places_and_help() {
 }
 
 #[test]
+fn jobs_that_wait_for_each_other_or_for_nobody_are_named() {
+    let after = |schedule: &str| format!("Job(schedule: {schedule}, run: [Log(message: \"x\")])\n");
+    let (a, b) = (after("After(job: \"b\")"), after("AnyOf([Cron(\"30 2 * * *\"), After(job: \"a\")])"));
+    let (c, d) = (after("After(job: \"a\")"), after("After(job: \"nightly\")"));
+    let all = folder(&[("jobs/a.ron", &a), ("jobs/b.ron", &b), ("jobs/c.ron", &c), ("jobs/d.ron", &d)]);
+    let (code, stdout, stderr) = check(all.path(), &["jobs"]);
+    assert_eq!((code, stderr.as_str()), (2, ""), "{stdout}");
+    assert_eq!(stdout.matches("a job cannot wait for itself: `a`, `b` wait for each other").count(), 2, "{stdout}");
+    assert!(stdout.contains(" --> jobs/a.ron:1:26") && stdout.contains(" --> jobs/b.ron:1:53"), "{stdout}");
+    assert!(stdout.contains("jobs/c.ron: ok"), "who waits for one of them is in no circle: {stdout}");
+    assert!(stdout.contains("remark: there is no job \"nightly\" in this folder"), "{stdout}");
+    assert!(stdout.contains("4 files, 2 errors, 1 remark\n"), "{stdout}");
+    // A file alone is looked at in its folder.
+    let (code, stdout, _) = check(all.path(), &["jobs/c.ron", "jobs/d.ron"]);
+    assert!(code == 0 && stdout.contains("2 files, 0 errors, 1 remark\n"), "{stdout}");
+}
+
+#[test]
 fn an_absent_secret_is_a_remark_where_it_is_named() {
     let text = "Job(\n    run: [Exec(argv: [\"true\"], stdin: \"{{ secret.mail }} {{ secret.mail_2 }}\")],\n)\n";
     let all = folder(&[("jobs/a.ron", text), ("secrets/mail_2", "x")]);

@@ -241,7 +241,7 @@ fn above() -> impl Strategy<Value = Request> {
             Request::Retain(Retention { max_runs, max_age_ms, max_bytes: u64::MAX, now_ms: 99 })
         }),
         1 => Just(Request::Instance),
-        3 => (job(), "[ab]", prop::collection::vec(firing, 0..3))
+        3 => (job(), "[ab]?", prop::collection::vec(firing, 0..3))
             .prop_map(|(job, text, firings)| Request::Consider(vec![Mark { job, text }], firings)),
         1 => (job(), "[ab]", any::<bool>(), 0..99_i64).prop_map(|(job, key, missed, now_ms)| {
             let end = if missed { FiringEnd::Missed } else { FiringEnd::Skipped };

@@ -131,6 +131,9 @@ promises! {
             state.consider(vec![mark("three")], vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
             assert_eq!(state.waiting_firings().await.unwrap(), []);
 
+            state.consider(vec![mark("")], Vec::new()).await.unwrap();
+            assert_eq!(state.marks().await.unwrap(), [], "it is forgotten");
+
             // Whoever is to be told of one is told once.
             assert_eq!(keys(state.firings_to_tell().await.unwrap()), ["3"]);
             assert_eq!((state.firing_told("nightly", "3").await, state.firing_told("nightly", "3").await), (Ok(true), Ok(false)));

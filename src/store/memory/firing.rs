@@ -19,6 +19,7 @@ pub(super) struct Firings {
 impl State {
     pub fn consider(&mut self, marks: Vec<Mark>, firings: Vec<FiringRow>) {
         self.firings.marks.extend(marks.into_iter().map(|mark| (mark.job, mark.text)));
+        self.firings.marks.retain(|_, text| !text.is_empty());
         for firing in firings {
             let has_run = self
                 .in_order()

@@ -13,6 +13,7 @@ use crate::{
 use rusqlite::{OptionalExtension, Row, named_params, params};
 
 const SET_MARK: &str = "INSERT INTO mark(job, text) VALUES(?1, ?2) ON CONFLICT(job) DO UPDATE SET text = excluded.text";
+const FORGET_MARK: &str = "DELETE FROM mark WHERE job = ?1";
 const INSERT: &str =
     "INSERT OR IGNORE INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms, to_tell)
     SELECT :job, :key, :cause, :due_ms, :last_ms, :count, :end, :reason, :told_ms, :to_tell
@@ -50,7 +51,10 @@ impl Tables {
     pub fn consider(&mut self, marks: &[Mark], firings: &[FiringRow]) -> Result<(), Fault> {
         self.begin()?;
         for mark in marks {
-            self.connection.prepare_cached(SET_MARK)?.execute(params![mark.job, mark.text])?;
+            match mark.text.is_empty() {
+                true => self.connection.prepare_cached(FORGET_MARK)?.execute([&mark.job])?,
+                false => self.connection.prepare_cached(SET_MARK)?.execute([&mark.job, &mark.text])?,
+            };
         }
         for firing in firings {
             self.connection.prepare_cached(INSERT)?.execute(named_params! {

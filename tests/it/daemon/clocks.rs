@@ -224,3 +224,87 @@ fn a_clock_that_jumps_years_ahead_stays_a_day() {
     });
     assert_eq!(lab.began("a"), ["23 02:30:00", "22 14:00:00", "23 02:30:00"], "2026, and two in 2039");
 }
+
+#[test]
+fn by_a_clock_that_is_not_believed_nothing_is_let_go() {
+    let mut lab = Lab::new(11);
+    lab.options.clock = ClockPolicy::Auto;
+    lab.options.retention.max_age_ms = 30 * 24 * 3_600_000;
+    *lock(&lab.desk.signs) = SYNCHRONISED;
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.write("rhythm", "schedule: Every(\"1h\")", MINUTE);
+    lab.serve(async |p| p.until("2026-11-23T03:00:00Z").await);
+    *lock(&lab.desk.signs) = BATTERY;
+    lab.reboot(MINUTE, Some(at("2039-01-01T00:00:00Z")));
+    lab.serve(async |p| p.pass(3 * HOUR).await);
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"]);
+    // By one that is believed it goes, and by none before.
+    *lock(&lab.desk.signs) = SYNCHRONISED;
+    lab.reboot(MINUTE, Some(at("2027-02-01T03:00:00Z")));
+    lab.serve(async |p| p.pass(2 * HOUR).await);
+    assert!(!lab.told("a").contains(&"23 02:30 schedule succeeded".to_owned()), "{:?}", lab.told("a"));
+}
+
+#[test]
+fn a_step_of_the_clock_makes_no_rhythm_late() {
+    let mut lab = Lab::new(12);
+    lab.options.max_running_jobs = 1;
+    lab.write("long", "schedule: At(\"2026-11-22T17:00\"), priority: High", 2 * HOUR);
+    lab.write("rhythm", "schedule: Every(\"6h\"), catch_up: Never", MINUTE);
+    lab.serve(async |p| {
+        p.until("2026-11-22T18:10:00Z").await;
+        p.set("2026-11-23T06:10:00Z");
+        p.pass(2 * HOUR).await;
+    });
+    assert_eq!(lab.told("rhythm"), ["22 18:00 schedule succeeded"]);
+    assert_eq!(lab.began("rhythm"), ["23 07:00:00"], "when the place was free");
+}
+
+#[test]
+fn a_firing_of_a_slow_rhythm_is_not_judged_by_a_fast_one_beside_it() {
+    let mut lab = Lab::new(13);
+    let timing = "schedule: AnyOf([Every(\"7m\"), Every(\"6h\")]), \
+                  blackout: [(\"17:50\", \"20:00\")], blackout_policy: Delay";
+    lab.write("a", timing, Duration::ZERO);
+    lab.serve(async |p| {
+        p.until("2026-11-22T18:10:00Z").await;
+        p.sim.suspend(3 * HOUR + 20 * MINUTE);
+        p.pass(10 * MINUTE).await;
+    });
+    let told = lab.told("a");
+    assert!(told.contains(&"22 18:00 catch_up succeeded".to_owned()), "{told:?}");
+    assert!(told.contains(&"22 17:57 Missed asleep".to_owned()), "a fast one is too old: {told:?}");
+}
+
+#[test]
+fn what_an_earlier_process_left_waits_for_the_clock_as_long_as_is_said() {
+    for (minutes, wait) in [(1, MINUTE), (60_u32, HOUR)] {
+        let mut lab = Lab::new(14);
+        lab.options.clock = ClockPolicy::WaitForSync(wait);
+        *lock(&lab.desk.signs) = SYNCHRONISED;
+        lab.write("a", NIGHTLY, 3 * HOUR);
+        lab.serve(async |p| p.until("2026-11-23T03:00:00Z").await);
+        *lock(&lab.desk.signs) = BATTERY;
+        lab.reboot(MINUTE, Some(at("1970-01-01T00:00:10Z")));
+        lab.serve(async |p| p.pass((minutes + 2) * MINUTE).await);
+        let resumed = lab.effects().pop().expect("it goes on").began_boot;
+        let expected = u64::from(minutes) * 60;
+        assert!((expected..expected + 40).contains(&resumed.0.as_secs()), "{resumed:?} for {wait:?}");
+    }
+    // By a clock that is years ahead its deadline would have passed.
+    let mut lab = Lab::new(15);
+    lab.options.clock = ClockPolicy::WaitForSync(MINUTE);
+    *lock(&lab.desk.signs) = SYNCHRONISED;
+    lab.write("a", NIGHTLY, HOUR);
+    lab.serve(async |p| p.until("2026-11-23T03:00:00Z").await);
+    *lock(&lab.desk.signs) = BATTERY;
+    lab.reboot(MINUTE, Some(at("2039-01-01T00:00:00Z")));
+    lab.serve(async |p| {
+        p.pass(HOUR).await;
+        assert_eq!(p.handle.overview().await.expect("it lives").jobs[0].interrupted.len(), 1);
+        *lock(&p.desk.signs) = SYNCHRONISED;
+        p.set("2026-11-23T04:10:00Z");
+        p.pass(2 * HOUR).await;
+    });
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"]);
+}

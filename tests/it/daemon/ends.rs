@@ -93,3 +93,34 @@ fn the_end_of_a_run_that_cannot_be_resumed_counts() {
     assert_eq!(lab.told("a"), ["23 02:30 schedule quarantined"]);
     assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
 }
+
+#[test]
+fn jobs_that_wait_for_each_other_do_not_start_each_other() {
+    let mut lab = Lab::new(6);
+    let due = "schedule: AnyOf([Cron(\"30 2 * * *\"), After(job: \"c\")])";
+    let work = "Call(handler: \"work\", args: {\"due\": \"{{ run.due }}\"})";
+    lab.desk.write("a", &format!("Job(timezone: \"UTC\", {due}, run: [{work}])"));
+    lab.write("b", "schedule: After(job: \"a\")", MINUTE);
+    lab.write("c", "schedule: After(job: \"b\")", MINUTE);
+    lab.write("beside", "schedule: After(job: \"a\")", MINUTE);
+    lab.serve(async |p| {
+        p.until("2026-11-23T12:00:00Z").await;
+        assert_eq!(that_ran(p).await, ["a", "beside"]);
+        // With one of them gone the others do what they say, and what ended before counts for none.
+        p.desk.remove("c");
+        p.reload().await;
+        p.pass(MINUTE).await;
+        p.until("2026-11-24T12:00:00Z").await;
+    });
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded", "24 02:30 schedule succeeded"]);
+    assert_eq!(lab.told("b"), ["23 02:30 Skipped circle", "24 02:30 dependency succeeded"]);
+    assert_eq!(lab.told("beside").len(), 2);
+    assert!(lab.told("c").is_empty());
+}
+
+/// Jobs that have run.
+async fn that_ran(p: &super::lab::Process<'_>) -> Vec<String> {
+    let jobs = p.handle.overview().await.expect("it lives").jobs;
+    jobs.into_iter().filter(|job| job.last.is_some()).map(|job| job.job).collect()
+}

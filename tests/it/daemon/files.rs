@@ -165,3 +165,50 @@ fn a_firing_waits_for_a_file_that_is_being_saved_however_old_its_due_is() {
     });
     assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
 }
+
+#[test]
+fn a_firing_that_waits_goes_with_its_job_when_its_file_is_away_for_long() {
+    for (away, told) in [(5, "23 02:30 dependency succeeded"), (10 * 60, "23 02:30 Missed its job is gone")] {
+        let mut lab = Lab::new(8);
+        lab.write("a", NIGHTLY, MINUTE);
+        lab.write("b", "schedule: After(job: \"a\"), wait_window: \"3h\"", MINUTE);
+        lab.write("c", "schedule: Cron(\"30 30 2 * * *\"), priority: High", 2 * HOUR);
+        lab.options.max_running_jobs = 1;
+        lab.serve(async |p| {
+            // It has waited for the place of `c` for long when its file goes.
+            p.until("2026-11-23T04:00:00Z").await;
+            p.desk.remove("b");
+            p.reload().await;
+            p.pass(Duration::from_secs(away)).await;
+            p.desk.write("b", &job("schedule: After(job: \"a\"), wait_window: \"3h\"", MINUTE));
+            p.reload().await;
+            p.pass(HOUR).await;
+        });
+        assert_eq!(lab.told("b"), [told]);
+    }
+}
+
+#[test]
+fn what_is_kept_of_a_job_that_is_gone_goes_with_its_history() {
+    let mut lab = Lab::new(9);
+    lab.options.retention.max_age_ms = 30 * 24 * 3_600_000;
+    for name in ["a", "paused", "there"] {
+        lab.write(name, NIGHTLY, MINUTE);
+    }
+    lab.serve(async |p| {
+        p.handle.pause(lamplighter::daemon::Which::Job("paused".into()), None).await.expect("it is watched");
+        p.desk.remove("a");
+        p.desk.remove("paused");
+        p.reload().await;
+    });
+    let marks = |lab: &Lab| {
+        let marks = lab.look(async |state| state.marks().await.expect("it answers"));
+        marks.into_iter().map(|mark| mark.job).collect::<Vec<_>>()
+    };
+    lab.down(29 * DAY);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    assert_eq!(marks(&lab), ["a", "paused", "there"]);
+    lab.down(DAY);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    assert_eq!(marks(&lab), ["paused", "there"], "who was paused stays so");
+}

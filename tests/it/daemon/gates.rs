@@ -189,3 +189,57 @@ fn a_job_that_cannot_start_ends_its_own_firing_and_nobody_elses() {
     assert!(lab.told("m")[0].starts_with("22 13:00 Missed cannot start"), "{:?}", lab.told("m"));
     assert_eq!(lab.told("after"), ["22 13:00 dependency succeeded"]);
 }
+
+#[test]
+fn who_makes_up_for_an_older_time_cancels_no_newer_run() {
+    let mut lab = Lab::new(9);
+    lab.options.catch_up_delay = 20 * MINUTE;
+    lab.write("a", &hourly("overlap: Replace, catch_up_window: \"3h\""), 30 * MINUTE);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    lab.down(109 * MINUTE);
+    // The time before is made up for twenty minutes later, when the next one runs.
+    lab.serve(async |p| p.until("2026-11-22T14:50:00Z").await);
+    assert_eq!(lab.told("a"), ["22 13:00 Skipped superseded", "22 14:00 schedule succeeded"]);
+    // A run that somebody asked for is no firing that could stand for it.
+    let mut lab = Lab::new(9);
+    lab.write("a", "schedule: Cron(\"30 2 * * *\"), overlap: Replace", 30 * MINUTE);
+    lab.serve(async |p| p.pass(MINUTE).await);
+    lab.down(16 * HOUR);
+    lab.serve(async |p| {
+        p.run("a").await.expect("it starts");
+        p.pass(2 * HOUR).await;
+    });
+    assert_eq!(lab.told("a"), ["23 02:30 catch_up succeeded", "23 04:01 api succeeded"]);
+    assert_eq!(lab.began("a"), ["23 04:01:00", "23 04:31:00"]);
+}
+
+#[test]
+fn the_wait_for_a_place_counts_while_nothing_else_holds_a_firing_up() {
+    let mut lab = Lab::new(10);
+    lab.options.max_running_jobs = 1;
+    lab.write("one", "schedule: At(\"2026-11-22T12:55\")", 40 * MINUTE);
+    lab.write("two", "schedule: At(\"2026-11-22T13:58\")", 30 * MINUTE);
+    let more = "wait_window: \"50m\", blackout: [(\"13:20\", \"14:00\")], blackout_policy: Delay";
+    lab.write("a", &format!("schedule: At(\"2026-11-22T13:00\"), {more}"), MINUTE);
+    lab.serve(async |p| p.until("2026-11-22T15:00:00Z").await);
+    assert_eq!(lab.told("a"), ["22 13:00 schedule succeeded"]);
+    assert_eq!(lab.began("a"), ["22 14:28:00"]);
+}
+
+#[test]
+fn of_those_that_queue_for_a_place_only_the_newest_is_left() {
+    let mut lab = Lab::new(11);
+    lab.options.max_running_jobs = 1;
+    lab.write("long", "schedule: At(\"2026-11-22T12:50\")", 3 * HOUR);
+    lab.write("queue", &hourly("overlap: Queue, wait_window: \"6h\""), MINUTE);
+    lab.write("allow", &hourly("overlap: Allow(max: 9), wait_window: \"6h\""), Duration::ZERO);
+    lab.serve(async |p| p.until("2026-11-22T15:59:00Z").await);
+    let told = ["22 13:00 Skipped superseded", "22 14:00 Skipped superseded", "22 15:00 schedule succeeded"];
+    assert_eq!(lab.told("queue"), told);
+    let told = lab.told("allow");
+    assert_eq!(
+        told.iter().filter(|told| told.ends_with("succeeded")).count(),
+        3,
+        "no queue keeps all of them: {told:?}"
+    );
+}
