@@ -1,13 +1,13 @@
 //! The documents say what is so: their RON loads, and the reference of the job file is what the code declares.
 
-use super::util::{Act, Done, Place, Scripted, finish};
+use super::util::{Act, Done, Place, Scripted, finish, write_program};
 use lamplighter::{
     action::Handlers,
     item::Value,
     job::{Config, Job, JobSpec},
     problem::{Entry, Reference, Type},
 };
-use std::{collections::BTreeSet, fmt::Write as _, fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -136,8 +136,7 @@ fn what_has_not_changed_is_not_loaded_again() {
     place.write("lists/a.csv", "id\n1\n");
     place.write("lists/b.csv", "id\n2\n");
     let load = format!("load={}", place.path("load.sh").display());
-    place.write("load.sh", "#!/bin/sh\nset -e\ncat \"$1\" >> loaded\n");
-    fs::set_permissions(place.path("load.sh"), fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&place.path("load.sh"), b"#!/bin/sh\nset -e\ncat \"$1\" >> loaded\n");
     let lists = format!("lists={}", place.path("lists").display());
     let stage = |done: Done| done.exits(0).json()["stages"][1].clone();
     let run =
@@ -170,8 +169,7 @@ fn the_queue_is_worked_off_once() {
     let queue =
         recipe("queue").replace("https://clinic.example.org", &clinic.base).replace("clinic_token", "vendor_token");
     let place = Place::with_job("queue", &queue);
-    place.write("bin/sqlite3", SQLITE3);
-    fs::set_permissions(place.path("bin/sqlite3"), fs::Permissions::from_mode(0o755)).expect("executable");
+    write_program(&place.path("bin/sqlite3"), SQLITE3.as_bytes());
     let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap_or_default());
     for sent in [2, 0] {
         let mut command = place.command(&["run", "queue", "--format", "json"]);

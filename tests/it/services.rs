@@ -38,7 +38,7 @@ fn a_report_that_does_not_end_is_killed_when_its_grace_is_over() {
             stages: [
                 Stage(name: "list", run: [Jq(filter: "1")]),
                 Stage(name: "work", on_deadline: Continue, run: [Exec(argv: ["sleep", "100"])]),
-                Stage(name: "report", gather: All, run: [Exec(sh: "trap '' TERM; while :; do sleep 1; done")]),
+                Stage(name: "report", gather: All, run: [Exec(sh: "trap '' TERM; while test -d ../jobs; do sleep 1; done")]),
             ],
         )"#,
     );
