@@ -52,7 +52,7 @@ fn every_planted_bug_is_found() {
         }
     });
     let found = found.into_inner().expect("nobody panics");
-    println!("| bug | what the engine does then | first seed | oracle |\n| --- | --- | --- | --- |");
+    println!("| bug | what happens then | first seed | oracle |\n| --- | --- | --- | --- |");
     for (bug, found) in bugs.iter().zip(&found) {
         let (seed, oracle) = found.as_ref().map_or(("none".to_owned(), "none"), |(seed, what)| {
             (seed.to_string(), what.split(':').next().unwrap_or_default())
