@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 
 /// A run that takes longer is a hang, in seconds.
-const HANG_AFTER: &str = "90";
+const HANG_AFTER: &str = "600";
 
 /// A job and its files in a folder of their own.
 pub struct Night {
