@@ -1,5 +1,6 @@
 //! Lamplighter makes the rounds at night: it reads job files in RON, fans their items out over bounded stages, holds every
-//! job, stage and item to its deadline, and always ends with a report of what was done and what was not.
+//! job, stage and item to its deadline, and always ends with a report of what was done and what was not. One job runs once by
+//! [`run`], all of a folder whenever they are due by [`daemon`].
 //!
 //! This is the library below the program of the same name. It stands on the caller's executor and never installs a logger
 //! or a signal handler, reads the environment, prints, exits, or opens an unbounded channel.
@@ -38,6 +39,7 @@
 //! | --- | --- |
 //! | job | a checked definition, from one file |
 //! | run | one execution of a job: id, deadline, outcome |
+//! | due, firing | when a schedule says that a job is to start; one such time, which has at most one run |
 //! | stage | workers between two bounded channels: the unit of concurrency, record and failure policy |
 //! | action | what a worker does with an item; a stage runs one or more in sequence |
 //! | item | one JSON value with a key (its name) and a lineage (its identity in the run) |

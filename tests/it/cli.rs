@@ -164,7 +164,7 @@ fn a_deadline_given_by_hand_holds_and_what_is_there_is_reported() {
         Stage(name: "end", gather: All, run: [Jq(filter: "[items]"), Write(json: "done.json")]),
     ])"#,
     );
-    let record = place.run(&["run", "slow", "--deadline", "2s", "--format", "json"]).exits(124).json();
+    let record = place.run(&["run", "slow", "--deadline", "6s", "--format", "json"]).exits(124).json();
     assert_eq!(record["outcome"], "deadline_exceeded");
     assert_eq!(record["stages"][1]["timed_out"], 1);
     assert_eq!(read_json(&place, "out/done.json"), serde_json::json!(["0"]));

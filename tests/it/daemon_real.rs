@@ -4,18 +4,18 @@
 #![allow(clippy::disallowed_methods, reason = "the program is another process, watched in real time")]
 
 use super::{
-    hostile::bench::{Tmpfs, skip, there_is},
-    util::{Done, Going, PROGRAM, Place, finish},
+    hostile::bench::{Tmpfs, skip, there_is, with_no_word_of_the_clock},
+    util::{Done, Going, PROGRAM, Place, finish, until},
 };
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::Read,
+    io::{Read, Write},
     os::{
         linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
+        unix::net::{SocketAddr, UnixDatagram, UnixStream},
     },
     path::Path,
     process::{Child, Command, Stdio},
@@ -24,26 +24,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Where a clock that nobody doubts is said to be right.
 const TRUSTED: &str = r#"Config(clock: Trusted, catch_up_delay: "0s")"#;
-
-/// Looks that something takes at most, each some milliseconds long, before it is said to never come.
-const LOOKS: u32 = 6_000;
-
-/// Waits until `is_so`.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..LOOKS {
-        if is_so() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it never came: {what}");
-}
 
 /// A place with a trusted clock and these jobs.
 fn place(jobs: &[(&str, &str)]) -> Place {
@@ -206,6 +191,39 @@ fn a_service_manager_is_told_of_the_start_the_life_and_the_stop() {
     }
 }
 
+/// What the service manager hears comes from the loop that starts jobs: when that stands, here because another process does not
+/// let go of the state, the rest of the program goes on and nothing is fed.
+#[test]
+fn a_loop_that_stands_feeds_no_watchdog_though_the_rest_goes_on() {
+    let beat = r#"Job(schedule: Every("1s"), stages: [Stage(name: "s", run: [Log(message: "x")])])"#;
+    let place = place(&[("beat", beat)]);
+    let name = place.path("notify");
+    let socket = UnixDatagram::bind(&name).expect("a socket");
+    let hears = |within: Duration| {
+        let mut room = [0; 4096];
+        socket.set_read_timeout(Some(within)).expect("a timeout");
+        socket.recv(&mut room).ok().map(|length| room[..length] == *b"WATCHDOG=1")
+    };
+    let mut command = place.command(&["serve"]);
+    command.env("NOTIFY_SOCKET", &name).env("WATCHDOG_USEC", "300000").stderr(Stdio::null());
+    let serve = Served(command.spawn().expect("it starts"));
+    until("runs", || number(&place, SUCCEEDED) >= 2);
+    let turn = File::options().write(true).open(place.state().join("turn.lock")).expect("a lock");
+    turn.lock().expect("the turn");
+    // The next firing cannot be written down. What was said before is heard first.
+    let falls_silent = (0..200).any(|_| hears(Duration::from_millis(900)).is_none());
+    assert!(falls_silent, "it is fed by who does not know whether the loop goes round");
+    let mut asks = UnixStream::connect(place.state().join("serve.sock")).expect("it listens");
+    asks.write_all(b"nonsense\n").expect("it is asked");
+    let mut answer = String::new();
+    asks.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("{\"refused\":"), "{answer}");
+    assert_eq!(hears(Duration::from_millis(900)), None, "it is fed while the loop stands");
+    turn.unlock().expect("the turn is given back");
+    until("that it is fed again", || hears(Duration::from_secs(60)) == Some(true));
+    assert_eq!(serve.stop(), Some(0));
+}
+
 /// Many lines for the log.
 const TALKATIVE: &str = r#"Job(schedule: OnBoot("0s"), stages: [
     Stage(name: "list", run: [Jq(filter: "range(4000)")]),
@@ -289,11 +307,12 @@ fn idle_means_asleep() {
     going.until_it_says("the wall clock is believed");
     let pid = going.child.id();
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).expect("threads").count();
-    // Threads for blocking work end a moment after the start. A daemon that wakes up each second or so never passes.
+    // Threads for blocking work end a moment after the start. A daemon that wakes up three times a minute never passes; what
+    // it does in longer is measured by the bench `daemon`.
     let mut quiet = false;
-    for _ in 0..12 {
+    for _ in 0..6 {
         let before = (naps(pid), threads());
-        thread::sleep(Duration::from_secs(5));
+        thread::sleep(Duration::from_secs(21));
         quiet = (naps(pid), threads()) == before;
         if quiet {
             break;
@@ -315,7 +334,7 @@ fn a_storm_of_edits_is_one_change_now_and_then_and_the_last_good_version_goes_on
     let going = Going::start(place.command(&["serve"]).env("LAMPLIGHTER_LOG", "debug"));
     let ran = || fs::read_to_string(place.path("ran")).unwrap_or_default().lines().count();
     until("a run", || ran() >= 1);
-    let over = Arc::new(AtomicBool::new(false));
+    let (over, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
     let storm = {
         let (over, jobs, aside) = (over.clone(), place.path("jobs"), place.path("aside"));
         let job = job.to_owned();
@@ -333,14 +352,16 @@ fn a_storm_of_edits_is_one_change_now_and_then_and_the_last_good_version_goes_on
     let before = ran();
     until("runs under the storm", || ran() >= before + 5);
     over.store(true, Ordering::SeqCst);
-    let renames = storm.join().expect("a storm");
+    let (renames, lasted) = (storm.join().expect("a storm"), began.elapsed());
     place.write("jobs/beat.ron", job);
     let after = ran();
     until("runs behind the storm", || ran() >= after + 4);
     going.signal(Signal::TERM);
     let done = going.end().exits(0);
     let told = done.stderr.lines().filter(|line| line.contains("beat.ron:") || line.contains("job watched"));
-    assert!(told.count() < renames as usize / 100, "{renames} renames are not as many changes");
+    // At most one change each time that the folder can have been quiet for 300 ms.
+    let (told, changes) = (told.count() as u128, lasted.as_millis() / 300 + 4);
+    assert!(told <= 2 * changes, "{renames} renames in {lasted:?} are not {told} changes");
     let text = place.read("ran");
     let runs: BTreeSet<&str> = text.lines().collect();
     assert_eq!(runs.len(), text.lines().count(), "a run twice");
@@ -375,7 +396,7 @@ fn a_clock_that_jumps_between_two_lives_repeats_nothing() {
         // The wrapper would stand between the program and its signals.
         let command = place.command(&["serve"]);
         let mut faked = Command::new(&program);
-        faked.arg("serve").current_dir(place.path("")).env_clear().stderr(Stdio::null());
+        faked.arg("serve").current_dir(place.path("")).env_clear();
         faked.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         faked
             .env("LD_PRELOAD", preload.trim())
@@ -383,7 +404,8 @@ fn a_clock_that_jumps_between_two_lives_repeats_nothing() {
             .env("TZ", "UTC")
             .env("NOTIFY_SOCKET", &ready);
         faked.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        let serve = Served(faked.spawn().expect("it starts"));
+        let Some(mut faked) = with_no_word_of_the_clock(&faked) else { return };
+        let serve = Served(faked.stderr(Stdio::null()).spawn().expect("it starts"));
         let mut room = [0; 4096];
         while socket.recv(&mut room).expect("news") < 7 || !room.starts_with(b"READY=1") {}
         until("what is expected", || succeeded() >= had + expected);
@@ -392,12 +414,8 @@ fn a_clock_that_jumps_between_two_lives_repeats_nothing() {
     };
     // It is watched from noon on.
     life(TRUSTED, "2026-11-24 12:00:00", 0);
-    if Path::new("/run/systemd/timesync/synchronized").exists() {
-        eprintln!("skipped: whoever sets the clock of this machine says that it is right");
-    } else {
-        // Nobody believes 1970.
-        life("Config()", "1970-01-01 00:00:10", 0);
-    }
+    // Nobody believes 1970.
+    life("Config()", "1970-01-01 00:00:10", 0);
     // Five years make one run.
     life(TRUSTED, "2031-11-20 12:00:00", 1);
     // Two weeks are not lived twice.
@@ -427,7 +445,7 @@ fn a_second_serve_is_refused_and_told_who_has_the_place() {
 /// Fills a file system to the last page.
 fn fill(at: &Path) {
     let mut file = File::create(at.join("filler")).expect("a file");
-    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    while file.write_all(&[0; 4096]).is_ok() {}
 }
 
 /// Faults 9, 10 and 13: a disk that is full or read-only, at the start and later. It says so and ends with the exit code of

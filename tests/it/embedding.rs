@@ -177,8 +177,8 @@ const STOPPED: &str = r#"Job(stages: [
     Stage(name: "work", workers: 3, run: [
         Exec(sh: "echo $NAME >> begun; echo $$ > \"$NAME.child\"; test -e second && exit 0
             case $NAME in
-                a) until test -e go; do sleep 0.01; done;;
-                b) trap '' TERM; while true; do sleep 1; done;;
+                a) while test -d \"$PWD\" && ! test -e go; do sleep 0.01; done;;
+                b) trap '' TERM; while test -d \"$PWD\"; do sleep 1; done;;
                 c) sleep 3600;;
             esac", cwd: "CWD", env: { "NAME": "{{ item }}" }),
     ]),

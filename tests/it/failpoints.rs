@@ -329,6 +329,16 @@ impl Stage {
             told + left >= wanted && told <= wanted + i64::from(deaths),
             "{told} notices were sent, {left} are left"
         );
+        // What is left is sent by the next run of the job, which tells of its own end too.
+        if left > 0 {
+            self.unarmed(&["run", "night"]).exits(0);
+            let sent = self.place.read("told").lines().count() as i64;
+            assert_eq!(
+                (sent, self.number("SELECT count(*) FROM notice")),
+                (told + left + 1, 0),
+                "all notices are sent"
+            );
+        }
     }
 
     fn is_quarantined(&self, done: &Done) {

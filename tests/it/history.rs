@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
 
-use super::util::{Done, Going, Place};
+use super::util::{Done, Going, Place, until};
 use async_executor::Executor;
 use lamplighter::{
     query::{Form, HistoryQuestion, Items, LogsQuestion, Piece, Runs, ShowQuestion, Unanswered},
@@ -13,7 +13,7 @@ use lamplighter::{
     world::World,
 };
 use serde_json::{Value, json};
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
 /// Four items, two at a time; P3 fails while the file `there` is not among the outputs.
 const NIGHTLY: &str = r#"Job(
@@ -31,7 +31,7 @@ const NIGHTLY: &str = r#"Job(
 /// An item that does not end while the file `go` is not there, behind one that does.
 const SLOW: &str = r#"Job(stages: [
     Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b", "c"])]),
-    Stage(name: "work", run: [Exec(argv: ["sh", "-c", "echo $0 >> seen; test $0 = a || while ! test -e go; do sleep 0.02; done", "{{ item }}"])]),
+    Stage(name: "work", run: [Exec(argv: ["sh", "-c", "echo $0 >> seen; test $0 = a || while test -d ../jobs && ! test -e go; do sleep 0.02; done", "{{ item }}"])]),
     Stage(name: "report", gather: All, run: [Write(json: "report.json")]),
 ])"#;
 
@@ -56,13 +56,7 @@ fn shown(place: &Place, of: &str) -> Value {
 /// Waits until a child has written this.
 #[track_caller]
 fn until_file_says(place: &Place, file: &str, text: &str) {
-    for _ in 0..12_000 {
-        if place.path(file).exists() && place.read(file).contains(text) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("{file} never says {text:?}");
+    until(&format!("{file} says {text:?}"), || place.path(file).exists() && place.read(file).contains(text));
 }
 
 /// The job `slow` up to where it waits for the file `go`, killed there.
@@ -72,12 +66,7 @@ fn killed() -> Place {
     going.until_it_says("run started");
     until_file_says(&place, "out/seen", "b");
     // What is done is on the disk a moment later.
-    for _ in 0..600 {
-        if shown(&place, "slow")["stages"][1]["ok"] == 1 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("its row", || shown(&place, "slow")["stages"][1]["ok"] == 1);
     going.child.kill().expect("it can be killed");
     let Done { code, .. } = going.end();
     assert_eq!(code, 1000 + 9);

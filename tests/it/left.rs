@@ -203,18 +203,20 @@ fn children() -> Vec<String> {
 #[test]
 fn what_is_left_is_seen() {
     let dir = tempfile::tempdir().expect("a folder");
-    nothing_of(dir.path(), Some("a-run"));
+    // The name of a run that nobody else has.
+    let run = format!("seen-by-{}", std::process::id());
+    nothing_of(dir.path(), Some(&run));
     fs::create_dir(temporary_folder(dir.path())).expect("a folder");
     let root = dir.path();
     for (folder, variable) in [
         (root, ("A", Path::new("b"))),
         (Path::new("/"), ("HOME", root)),
-        (Path::new("/"), ("LAMPLIGHTER_RUN", Path::new("what-is-left-is-seen"))),
+        (Path::new("/"), ("LAMPLIGHTER_RUN", Path::new(&run))),
     ] {
         let mut command = Command::new("sleep");
         command.arg("60").current_dir(folder).env_clear().env(variable.0, variable.1);
         let mut child = command.spawn().expect("sleep");
-        assert_eq!(processes_of(root, Some("what-is-left-is-seen")), [format!("{} sleep", child.id())]);
+        assert_eq!(processes_of(root, Some(&run)), [format!("{} sleep", child.id())]);
         assert!(children().contains(&child.id().to_string()));
         child.kill().expect("it is killed");
         child.wait().expect("it is reaped");
@@ -228,5 +230,5 @@ fn what_is_left_is_seen() {
         drop(open);
         fs::remove_file(path).expect("removed");
     }
-    nothing_of(dir.path(), Some("what-is-left-is-seen"));
+    nothing_of(dir.path(), Some(&run));
 }

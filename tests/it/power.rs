@@ -12,6 +12,7 @@ mod disk;
 mod judge;
 mod trace;
 
+use super::hostile::bench::{skip, there_is};
 use disk::{Disk, Image, LOSSES};
 use judge::{OUT, STATE, Story};
 use sha2::{Digest, Sha256};
@@ -178,13 +179,11 @@ fn brief(event: &Event) -> String {
     }
 }
 
-/// True when the machine can record; says so when it cannot, which fails where everything must be there.
+/// True when the machine can record; says so when it cannot.
 fn can_record() -> bool {
-    let there = Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success());
-    let must = std::env::var_os("CI").is_some_and(|value| value == "true");
-    assert!(there || !must, "power cuts are recorded with `strace`: apt-get install strace");
+    let there = there_is("strace");
     if !there {
-        eprintln!("skipped: power cuts are recorded with `strace`");
+        skip("power cuts are recorded with `strace`");
     }
     there
 }
@@ -212,7 +211,9 @@ fn goes_on(machine: &Machine, recording: &Recording, count: usize, arguments: &[
     let whole = Image::of(&machine.root());
     let every = (recording.events.len() / count).max(1);
     let cuts = cuts(recording, 1).filter(|(number, ..)| number % every == every / 2);
+    let mut went_on = 0;
     for (number, image, loss) in cuts {
+        went_on += 1;
         // In the place where it was: a run goes on with its outputs where they are.
         image.write("", &machine.root());
         let output = machine.command(arguments).output().expect("it starts");
@@ -221,6 +222,7 @@ fn goes_on(machine: &Machine, recording: &Recording, count: usize, arguments: &[
         assert_eq!(output.status.code(), Some(0), "{from}");
         assert!(Image::of(&machine.root()).below(OUT).eq(whole.below(OUT)), "other outputs {from}");
     }
+    assert!(went_on >= count, "only from {went_on} images it went on");
 }
 
 /// A night from the very beginning: the state is made, rows are committed, files and a report are written.
@@ -346,6 +348,7 @@ fn retries_and_forgetting_survive_a_power_cut_at_every_write() {
 #[cfg(feature = "plant")]
 #[test]
 fn planted_bugs_of_the_disk_are_found() {
+    use super::seeds::planted;
     use lamplighter::world::plant::Bug;
 
     if !can_record() {
@@ -354,7 +357,7 @@ fn planted_bugs_of_the_disk_are_found() {
     println!("| bug | what the program does then | wrong images | the state is damaged in | the first |");
     println!("| --- | --- | ---: | ---: | --- |");
     let mut missed = Vec::new();
-    for bug in Bug::OF_THE_DISK {
+    for bug in planted(Bug::OF_THE_DISK) {
         let machine = Machine::with_job(&night(200));
         let mut recording = Recording::of(&machine.root());
         let mut command = machine.command(&["run", "night"]);

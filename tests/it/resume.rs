@@ -1,13 +1,15 @@
 //! A run whose process is killed: what the next one does with it.
 
-use super::util::{Going, Place};
+use super::util::{Going, Place, until};
 use rustix::process::Signal;
-use std::{collections::BTreeMap, fs, thread};
+use std::{collections::BTreeMap, fs};
 
-/// Forty items, each a child that writes its key into a log and takes its time.
+/// Forty items, each a child that writes its key into a log. While there is a file `most`, with a number in it, those that find
+/// so many lines in the log do not end, but for `K0`.
 const JOB: &str = r#"Job(stages: [
     Stage(name: "list", key: "K{{ item.n }}", run: [Jq(filter: "range(40) | {n: .}")]),
-    Stage(name: "work", workers: 4, run: [Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log; sleep 0.05")]),
+    Stage(name: "work", workers: 4, run: [Exec(sh: "echo \"$LAMPLIGHTER_KEY\" >> ../log
+        while test $LAMPLIGHTER_KEY != K0 && test -e ../most && test $(wc -l < ../log) -ge $(cat ../most); do sleep 0.02; done")]),
     Stage(name: "report", gather: All, run: [Jq(filter: "[items.n] | sort | length"), Write(json: "n.json")]),
 ])"#;
 
@@ -26,18 +28,23 @@ fn on_the_disk(place: &Place) -> usize {
     if shown.code != 0 { 0 } else { shown.json()["stages"][1]["ok"].as_u64().unwrap_or(0) as usize }
 }
 
-/// A run of the job that was killed when so many items had begun.
-fn killed(place: &Place, begun: usize) {
-    killed_when(place, || worked(place).len() >= begun);
+/// A run of the job that is at work, and does not end while there is a file `most`.
+fn begun(place: &Place, most: usize) -> Going {
+    place.write("most", &most.to_string());
+    Going::start(&mut place.command(&["run", "night"]))
 }
 
-fn killed_when(place: &Place, is_time: impl Fn() -> bool) {
-    let mut going = Going::start(&mut place.command(&["run", "night"]));
-    while !is_time() && going.child.try_wait().expect("it is watched").is_none() {
-        thread::yield_now();
-    }
+/// A run of the job that was killed when so many items had begun.
+fn killed(place: &Place, most: usize) {
+    killed_when(place, most, || worked(place).len() >= most);
+}
+
+fn killed_when(place: &Place, most: usize, is_time: impl Fn() -> bool) {
+    let going = begun(place, most);
+    until("the time to kill it", is_time);
     going.signal(Signal::KILL);
     assert_eq!(going.end().code, 1000 + 9);
+    fs::remove_file(place.path("most")).expect("it was there");
 }
 
 #[test]
@@ -45,7 +52,7 @@ fn a_killed_run_goes_on_where_it_was() {
     for begun in [1, 9, 39, 0] {
         let place = Place::with_job("night", JOB);
         match begun {
-            0 => killed_when(&place, || on_the_disk(&place) >= 4),
+            0 => killed_when(&place, 20, || on_the_disk(&place) >= 4),
             begun => killed(&place, begun),
         }
         let done = on_the_disk(&place);
@@ -76,13 +83,12 @@ fn a_plain_run_settles_the_one_that_was_killed_and_says_so() {
 #[test]
 fn a_job_that_runs_is_not_started_again_and_a_trial_is() {
     let place = Place::with_job("night", JOB);
-    let mut going = Going::start(&mut place.command(&["run", "night"]));
-    while worked(&place).is_empty() && going.child.try_wait().expect("it is watched").is_none() {
-        thread::yield_now();
-    }
+    let going = begun(&place, 1);
+    until("it works", || !worked(&place).is_empty());
     place.run(&["run", "night"]).exits(4).says("the job runs already: ");
     place.run(&["run", "night", "--limit", "1"]).exits(0);
-    place.run(&["run", "night", "--no-state"]).exits(0);
+    place.run(&["run", "night", "--limit", "1", "--no-state"]).exits(0);
+    fs::remove_file(place.path("most")).expect("it was there");
     going.end().exits(0);
 }
 

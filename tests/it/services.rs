@@ -55,18 +55,14 @@ fn a_report_that_does_not_end_is_killed_when_its_grace_is_over() {
             stages: [
                 Stage(name: "list", run: [Jq(filter: "1")]),
                 Stage(name: "work", on_deadline: Continue, run: [Exec(argv: ["sleep", "100"])]),
-                Stage(name: "report", gather: All, run: [Exec(sh: "trap '' TERM; while :; do sleep 1; done")]),
+                Stage(name: "report", gather: All, run: [Exec(sh: "trap '' TERM; while test -d ../jobs; do sleep 1; done")]),
             ],
         )"#,
     );
     place.write("lamplighter.ron", r#"Config(grace_period: "2s")"#);
     let record = place.run(&["run", "late", "--format", "json"]).exits(124).json();
-    let seconds = |name: &str| {
-        let at: jiff::Timestamp = record[name].as_str().expect("a time").parse().expect("RFC 3339");
-        at.as_second()
-    };
-    // Deadline, one grace period, and the 5 s that a settled run may be late: not two grace periods behind each other.
-    assert!(seconds("ended") - seconds("started") <= 1 + 2 + 5, "{record}");
+    // How long that takes is held where there is no machine to be slow:
+    // `engine::deadlines::the_report_has_until_the_end_of_the_grace_period_and_then_it_is_cut`.
     assert_eq!(record["stages"][2]["timed_out"], 1);
 }
 

@@ -1,12 +1,14 @@
 //! What signals and terminals do to a run in the foreground.
 
 use super::{
+    hostile::bench::skip,
     left::nothing_of,
     util::{Going, PROGRAM, Place},
 };
 use lamplighter::item::Value;
 use rustix::process::Signal;
 use std::{
+    fs,
     io::Write,
     path::Path,
     process::{Command, Stdio},
@@ -15,7 +17,7 @@ use std::{
 /// Says its process id and sleeps; `TRAP` is done on SIGTERM.
 const SLEEPER: &str = r#"Job(stages: [
     Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b", "c"])]),
-    Stage(name: "sleep", workers: 1, run: [Exec(sh: "TRAP; echo \"sleeper $$ is ready\"; while :; do sleep 1; done")]),
+    Stage(name: "sleep", workers: 1, run: [Exec(sh: "TRAP; echo \"sleeper $$ is ready\"; while test -d ../jobs; do sleep 1; done")]),
     Stage(name: "end", gather: All, run: [Write(json: "x.json")]),
 ])"#;
 
@@ -94,7 +96,8 @@ fn a_hangup_that_was_ignored_stays_ignored() {
     nothing_of(&place.path(""), None);
 }
 
-/// Runs the program on a terminal of its own, made by `script`; what it showed. Nothing where there is no `script`.
+/// Runs the program on a terminal of its own, made by `script`; what it showed. When all three items of [`WORK`] are seen to
+/// be in flight the keys are pressed; without keys the items may end then. Nothing where there is no `script`.
 pub fn on_a_terminal(
     place: &Place,
     arguments: &str,
@@ -105,7 +108,11 @@ pub fn on_a_terminal(
     command.args(["-qefc", &format!("stty cols 100 rows 30; exec {PROGRAM} {arguments}"), "/dev/null"]);
     command.current_dir(place.path("")).env_remove("NO_COLOR").envs(environment.iter().copied());
     command.env("XDG_STATE_HOME", place.state().parent().expect("a folder"));
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let _ = fs::remove_file(place.path("go"));
+    let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
+        skip("a terminal needs `script`");
+        return None;
+    };
     let mut input = child.stdin.take().expect("stdin is piped");
     // Once: a second Ctrl-C is another order.
     let (mut shown, mut pressed) = (String::new(), false);
@@ -116,18 +123,20 @@ pub fn on_a_terminal(
             break;
         }
         shown.push_str(&String::from_utf8_lossy(&bytes));
-        if shown.contains("in flight") && !std::mem::replace(&mut pressed, true) {
-            input.write_all(keys).expect("keys are pressed");
-            input.flush().expect("keys are pressed");
+        if shown.contains("3 in flight") && !std::mem::replace(&mut pressed, true) {
+            input.write_all(keys).and_then(|()| input.flush()).expect("keys are pressed");
+            if keys.is_empty() {
+                place.write("go", "");
+            }
         }
     }
     Some((child.wait().expect("it is waited for").code().unwrap_or(-1), shown))
 }
 
-/// Two seconds of work for three items.
+/// Three items that work until the file `go` is there.
 pub const WORK: &str = r#"Job(stages: [
     Stage(name: "list", run: [Items(list: ["a", "b", "c"])]),
-    Stage(name: "work", workers: 3, run: [Exec(sh: "echo hello; sleep 1")]),
+    Stage(name: "work", workers: 3, run: [Exec(sh: "echo hello; while test -d ../jobs && ! test -e ../go; do sleep 0.02; done")]),
     Stage(name: "end", gather: All, run: [Write(json: "x.json")]),
 ])"#;
 
@@ -148,7 +157,7 @@ fn on_a_terminal_a_picture_of_the_stages_is_shown_and_taken_away() {
 
 #[test]
 fn ctrl_c_on_a_terminal_cancels_and_the_summary_follows_the_picture() {
-    let place = Place::with_job("work", &WORK.replace("sleep 1", "sleep 60"));
+    let place = Place::with_job("work", WORK);
     let Some((code, shown)) = on_a_terminal(&place, "run work", b"\x03", &[]) else { return };
     assert_eq!(code, 130, "{shown}");
     assert!(shown.contains("SIGINT: the run is cancelled"), "{shown:?}");

@@ -42,6 +42,13 @@ fn queue(path: &Path, more: u32) -> Connection {
     connection
 }
 
+/// A hundred more, where too few runs were cut while there was something to do.
+fn refill(connection: &Connection) {
+    let again = "INSERT INTO questionnaire (patient, instrument, answers)
+        SELECT patient, instrument, answers FROM questionnaire WHERE id BETWEEN 7 AND 106";
+    connection.execute_batch(again).expect("more of them");
+}
+
 /// What must hold of the queue at any time: a questionnaire waits and has nothing, or was ended, once, by one run.
 fn is_whole(queue: &Connection) {
     let wrong = "SELECT count(*) FROM questionnaire AS q WHERE
@@ -100,13 +107,20 @@ fn the_queue_is_emptied_and_then_there_is_nothing_to_do() {
 
 #[test]
 fn signals_at_any_moment_lose_none_and_score_none_twice() {
-    let (place, more) = (Place::new(), 300);
+    let (place, mut more) = (Place::new(), 300);
     let queue = queue(&place.path("queue.db"), more);
     let ended = || number(&queue, "SELECT count(*) FROM ended");
     let (mut rounds, mut cut) = (0, 0);
     // At first as early as can be, then when a run has ended so many.
     let mut signals = [Signal::INT, Signal::TERM, Signal::KILL, Signal::HUP].into_iter().cycle();
-    while number(&queue, "SELECT count(*) FROM questionnaire WHERE status = 'pending'") > 0 {
+    loop {
+        if number(&queue, "SELECT count(*) FROM questionnaire WHERE status = 'pending'") == 0 {
+            if cut >= 10 {
+                break;
+            }
+            refill(&queue);
+            more += 100;
+        }
         let (mut going, before) = (start(&place), ended());
         let wanted = before + i64::from(rounds % 12);
         while ended() < wanted && going.child.try_wait().expect("it is watched").is_none() {
@@ -123,14 +137,13 @@ fn signals_at_any_moment_lose_none_and_score_none_twice() {
         rounds += 1;
         assert!(rounds < 2000, "the queue does not become empty");
     }
-    assert!(cut >= 10, "{cut} of {rounds} runs were cut");
     is_done(&queue, more.into());
 }
 
 /// By its schedule, every second here, under a `serve` that is stopped, or killed, and started again and again.
 #[test]
 fn a_serve_that_comes_and_goes_loses_none_and_scores_none_twice() {
-    let (place, more) = (Place::new(), 100);
+    let (place, mut more) = (Place::new(), 100);
     let sample = fs::read_to_string(repository("jobs/epro-queue.ron")).expect("the sample");
     assert!(sample.contains("Every(\"1m\")"));
     place.write("jobs/epro-queue.ron", &sample.replace("Every(\"1m\")", "Every(\"1s\")"));
@@ -141,7 +154,14 @@ fn a_serve_that_comes_and_goes_loses_none_and_scores_none_twice() {
     let ended = || number(&queue, "SELECT count(*) FROM ended");
     let pending = || number(&queue, "SELECT count(*) FROM questionnaire WHERE status = 'pending'");
     let (mut rounds, mut resumed) = (0, 0);
-    while pending() > 0 {
+    loop {
+        if pending() == 0 {
+            if rounds >= 10 && resumed >= 3 {
+                break;
+            }
+            refill(&queue);
+            more += 100;
+        }
         let mut serve = Going::start(place.command(&["serve"]).env("LAMPLIGHTER_LOG", "info"));
         let wanted = ended() + 1 + i64::from(rounds % 7);
         while ended() < wanted && pending() > 0 && serve.child.try_wait().expect("it is watched").is_none() {
@@ -156,7 +176,6 @@ fn a_serve_that_comes_and_goes_loses_none_and_scores_none_twice() {
         rounds += 1;
         assert!(rounds < 500, "the queue does not become empty");
     }
-    assert!(rounds >= 10 && resumed >= 3, "{rounds} rounds, {resumed} runs went on");
     is_done(&queue, more.into());
 }
 

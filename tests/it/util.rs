@@ -8,17 +8,51 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read, Write},
+    mem,
     net::{Shutdown, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A program that takes longer than this hangs: it is killed, and its test fails.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Looks again and again until something is found, or [`PATIENCE`] is over.
+#[track_caller]
+pub fn found<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never came: {what}");
+}
+
+/// The same until something is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    found(what, || is_so().then_some(()));
+}
+
+/// Writes a program that is started at once. Another process writes it: a child that some other test is just starting has
+/// what this process has open for writing, and until it is another program the kernel starts nothing of it.
+pub fn write_program(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+    let mut writer = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    writer.stdin.take().expect("stdin is piped").write_all(bytes).expect("it is written");
+    assert!(writer.wait().expect("it ends").success());
+}
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_lamplighter");
@@ -148,7 +182,8 @@ pub fn finish(command: &mut Command) -> Done {
     Going::start(command).end()
 }
 
-/// A program that runs: its stderr is read as it comes.
+/// A program that runs: its stderr is read as it comes. Killed and reaped when it is dropped, so that a test that fails leaves
+/// none behind.
 pub struct Going {
     pub child: Child,
     said: String,
@@ -229,9 +264,17 @@ impl Going {
         self.said.extend(self.lines.iter());
         Done {
             code: status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0)),
-            stdout: self.stdout.map_or_else(String::new, |reader| reader.join().expect("stdout is read")),
-            stderr: self.said,
+            stdout: self.stdout.take().map_or_else(String::new, |reader| reader.join().expect("stdout is read")),
+            stderr: mem::take(&mut self.said),
         }
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        // Of one that was waited for nothing is killed: its status is known.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

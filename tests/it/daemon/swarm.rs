@@ -7,7 +7,7 @@ use super::{
     lab::{Effect, HOUR, Lab, MINUTE, Process, at, job, lock},
     oracles::{self, Story},
 };
-use crate::seeds::{Swarm, parts};
+use crate::seeds::{Swarm, asked_for, parts};
 use futures_lite::FutureExt;
 use jiff::Timestamp;
 use lamplighter::{
@@ -309,7 +309,7 @@ pub fn seed(seed: u64) {
     let lived = lab.sim.world().boot().since(began);
     story.passed.push(Passed { steps: 1, boot, lived, ..Passed::default() });
     story.healed_from = Some(healed_from);
-    if std::env::var("LAMPLIGHTER_SEED").is_ok() {
+    if asked_for().is_some() {
         eprintln!("{:#?}\n{:#?}", story.jobs, story.passed);
         eprintln!(
             "healed from {healed_from} until {}: {:#?}",

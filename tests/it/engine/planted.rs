@@ -22,17 +22,16 @@ fn the_page_of_the_proof_names_every_oracle_and_every_planted_bug() {
 fn every_planted_bug_is_found() {
     use super::{restarts, swarm};
     use crate::daemon::swarm as daemon;
+    use crate::seeds::planted;
     use lamplighter::world::plant::with;
     use std::sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     };
 
-    let only = std::env::var("LAMPLIGHTER_BUG").unwrap_or_default();
-    let wanted = |bug: &&Bug| only.is_empty() || only.split(',').any(|name| name == format!("{bug:?}"));
     // What only a power cut shows is found by `power`.
-    let of_the_engine = Bug::ALL.iter().filter(|bug| !Bug::OF_THE_DISK.contains(bug));
-    let bugs: Vec<&Bug> = of_the_engine.filter(wanted).collect();
+    let of_the_engine: Vec<Bug> = Bug::ALL.iter().filter(|bug| !Bug::OF_THE_DISK.contains(bug)).copied().collect();
+    let bugs = planted(&of_the_engine);
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Option<(u64, String)>>> = Mutex::new(vec![None; bugs.len()]);
     std::thread::scope(|scope| {
@@ -46,14 +45,14 @@ fn every_planted_bug_is_found() {
                         bug if bug.is_of_what_is_kept() => &restarts::SWARM,
                         _ => &swarm::SWARM,
                     };
-                    let seen = (0..swarm.seeds).find_map(|seed| Some((seed, with(**bug, || swarm.broken_by(seed))?)));
+                    let seen = (0..swarm.seeds).find_map(|seed| Some((seed, with(*bug, || swarm.broken_by(seed))?)));
                     found.lock().expect("nobody panics")[place] = seen;
                 }
             });
         }
     });
     let found = found.into_inner().expect("nobody panics");
-    println!("| bug | what the engine does then | first seed | oracle |\n| --- | --- | --- | --- |");
+    println!("| bug | what happens then | first seed | oracle |\n| --- | --- | --- | --- |");
     for (bug, found) in bugs.iter().zip(&found) {
         let (seed, oracle) = found.as_ref().map_or(("none".to_owned(), "none"), |(seed, what)| {
             (seed.to_string(), what.split(':').next().unwrap_or_default())
@@ -61,6 +60,6 @@ fn every_planted_bug_is_found() {
         println!("| `{bug:?}` | {} | {seed} | `{oracle}` |", bug.what());
     }
     let missed = bugs.iter().zip(&found).filter(|(_, found)| found.is_none());
-    let missed: Vec<&Bug> = missed.map(|(bug, _)| *bug).collect();
+    let missed: Vec<&Bug> = missed.map(|(bug, _)| bug).collect();
     assert!(missed.is_empty(), "no seed finds {missed:?}");
 }

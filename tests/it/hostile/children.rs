@@ -1,8 +1,14 @@
 //! Children that do not start, do not end, flood, hide and lie.
 
 use super::bench::Night;
+use crate::util::write_program;
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
 /// One item for each text, with its place as its key and the text as `p`.
 fn each(texts: &[&str], worker: &str) -> Night {
@@ -53,7 +59,8 @@ fn what_cannot_be_started_is_named_with_its_cause() {
         (0o755, &elsewhere, "no program for this machine"),
     ] {
         let night = one(r#"argv: ["./x.sh"]"#, "");
-        let path = night.file("x.sh", body);
+        let path = night.jobs().join("x.sh");
+        write_program(&path, body);
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
         night.run().is(1, "failed").fails("0", "exit cannot start `").fails("0", says);
     }
@@ -68,13 +75,19 @@ fn a_program_that_is_being_written_is_named_and_repeated_only_where_the_stage_sa
     let retry = r#"retry: Retry(max_attempts: 3, initial_interval: "1ms"),"#;
     for (stage, attempts) in [("", 1), (retry, 3)] {
         let night = one(r#"argv: ["./x"]"#, stage);
-        let path = night.file("x", fs::read("/bin/true").expect("a program"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
-        let writer = fs::OpenOptions::new().write(true).open(&path).expect("it is open");
+        let path = night.jobs().join("x");
+        write_program(&path, &fs::read("/bin/true").expect("a program"));
+        // Another process: what this one has open, a child that another test just starts has too.
+        let mut writer = Command::new("sh");
+        writer.args(["-c", "exec 9>> \"$0\"; echo open; exec cat"]).arg(&path);
+        let mut writer = writer.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
+        let mut says = [0; 4];
+        writer.stdout.take().expect("stdout is piped").read_exact(&mut says).expect("it is open");
         let ended = night.run();
         ended.is(1, "failed").fails("0", "exit cannot start `x`: Text file busy");
         assert_eq!(ended.count("w", "attempts"), attempts);
-        drop(writer);
+        drop(writer.stdin.take());
+        assert!(writer.wait().expect("it ends").success());
         night.run().is(0, "succeeded");
     }
     // What cannot be mended by waiting is never repeated.
@@ -173,7 +186,9 @@ fn a_grandchild_that_holds_or_floods_the_pipe_is_cut_off() {
 /// Faults 29 and 30.
 #[test]
 fn a_child_that_ignores_term_or_is_stopped_ends_with_its_timeout() {
-    for script in ["trap '' TERM; while :; do sleep 0.05; done", "kill -STOP $$; sleep 1000", "sleep 1000 & wait"] {
+    for script in
+        ["trap '' TERM; while test -d ../jobs; do sleep 0.05; done", "kill -STOP $$; sleep 1000", "sleep 1000 & wait"]
+    {
         let night = one(&format!("sh: {}", json!(script)), "timeout: \"200ms\",");
         fs::write(night.dir.path().join("lamplighter.ron"), r#"Config(grace_period: "300ms")"#).expect("a file");
         night.run().is(1, "failed").fails("0", "timeout the attempt worked longer");

@@ -1,13 +1,12 @@
 //! Disks of the state that are full, out of inodes, read-only of a sudden, or held up by a reader.
 
-use super::bench::Tmpfs;
-use crate::util::{Going, Place};
+use super::bench::{Tmpfs, skip};
+use crate::util::{Going, Place, until};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
 };
 
 /// Items whose values fill a small disk, each written down by its child.
@@ -141,7 +140,7 @@ impl Ext4 {
         if made && succeeds(Command::new("mount").args(["-o", "loop,errors=remount-ro"]).args([image, at])) {
             return Some(Ext4(at.to_owned()));
         }
-        eprintln!("skipped: an ext4 in a file cannot be mounted here");
+        skip("a disk that fails needs root, `mkfs.ext4` and the right to mount a file");
         None
     }
 }
@@ -155,15 +154,14 @@ impl Drop for Ext4 {
 /// Fault 13: an error of the file system makes it read-only under a run.
 #[test]
 fn a_disk_that_becomes_read_only_ends_the_run_by_name_and_what_is_there_can_be_read() {
-    let slow = NIGHT.replace(r#"../log"), "#, r#"../log; while ! test -e ../go; do sleep 0.02; done"), "#);
+    let slow =
+        NIGHT.replace(r#"../log"), "#, r#"../log; while test -d ../jobs && ! test -e ../go; do sleep 0.02; done"), "#);
     let place = Place::with_job("night", &slow);
     let (image, folder) = (place.path("image"), place.path("disk"));
     let Some(disk) = Ext4::mount(&image, &folder) else { return };
     let state = text(&folder.join("state"));
     let going = Going::start(&mut place.command(&at(&state, &["run", "night"])));
-    while worked(&place).len() < 4 {
-        thread::yield_now();
-    }
+    until("four items work", || worked(&place).len() >= 4);
     // What the kernel does when it finds the file system damaged.
     let aborted = Command::new("mount").args(["-o", "remount,abort"]).arg(&folder).status();
     assert!(aborted.expect("mount").success());

@@ -1,6 +1,6 @@
 //! Children that will not end, and processes that they leave behind.
 
-use super::bench::Night;
+use super::bench::{Night, skip};
 use serde_json::json;
 use std::{
     fs,
@@ -16,11 +16,14 @@ fn script(script: &str, stage: &str) -> Night {
 
 /// What does not end by itself: deaf to TERM, stopped, waiting for a child of its own, and both at once.
 const OBSTINATE: [&str; 4] = [
-    "trap '' TERM HUP INT; while :; do sleep 0.05; done",
+    "trap '' TERM HUP INT; while test -d ../jobs; do sleep 0.05; done",
     "kill -STOP $$; sleep 1000",
     "sleep 1000 & wait",
     "trap '' TERM; sh -c 'trap \"\" TERM; kill -STOP $$' & kill -STOP $$",
 ];
+
+/// Waits until the file `left` is there.
+const UNTIL_LEFT: &str = "while ! test -e ../left; do sleep 0.02; done";
 
 /// Faults 29 and 30.
 #[test]
@@ -31,7 +34,7 @@ fn a_child_that_is_deaf_or_stopped_ends_with_each_of_its_bounds() {
         assert_eq!((ended.code, ended.count("w", "timed_out")), (Some(1), 1), "{text}: {}", ended.record);
         let ended = script(text, "deadline: \"200ms\",").run();
         assert_eq!(ended.is(124, "deadline_exceeded").count("w", "timed_out"), 1, "{text}");
-        let ended = script(text, "").run_with(&["--deadline", "400ms"]);
+        let ended = script(text, "").run_with(&["--deadline", "2s"]);
         assert_eq!(ended.is(124, "deadline_exceeded").count("w", "timed_out"), 1, "{text}");
     }
 }
@@ -40,15 +43,15 @@ fn a_child_that_is_deaf_or_stopped_ends_with_each_of_its_bounds() {
 #[test]
 fn what_leaves_its_group_is_ended_with_the_run_and_counted() {
     for text in [
-        "setsid sleep 1000 >/dev/null 2>&1 & echo hi",
-        "setsid sleep 1000 & echo hi",
-        "(setsid sh -c 'sleep 1000 & sleep 1001' >/dev/null 2>&1 &) ; echo hi",
-        "setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 0.1; done' >/dev/null 2>&1 & echo hi",
-        "setsid sh -c 'kill -STOP $$' >/dev/null 2>&1 & echo hi",
-        "setsid sh -c 'cd /; exec sleep 1000' >/dev/null 2>&1 & echo hi",
+        "setsid sh -c 'touch ../left; exec sleep 1000' >/dev/null 2>&1 & echo hi",
+        "setsid sh -c 'touch ../left; exec sleep 1000' & echo hi",
+        "(setsid sh -c 'sleep 1000 & touch ../left; sleep 1001' >/dev/null 2>&1 &) ; echo hi",
+        "setsid sh -c 'trap \"\" TERM HUP; touch ../left; while test -d ../jobs; do sleep 0.1; done' >/dev/null 2>&1 & echo hi",
+        "setsid sh -c 'touch ../left; kill -STOP $$' >/dev/null 2>&1 & echo hi",
+        "setsid sh -c 'touch ../left; cd /; exec sleep 1000' >/dev/null 2>&1 & echo hi",
     ] {
         // The one that leaves has done so before the child ends.
-        let ended = script(&format!("{text}; sleep 0.2"), "").run();
+        let ended = script(&format!("{text}; {UNTIL_LEFT}"), "").run();
         ended.is(0, "succeeded");
         assert!(ended.record["leaked"].as_u64() > Some(0), "{text}: {}", ended.record);
         assert!(ended.stderr.contains("leaked: "), "{text}: {}", ended.stderr);
@@ -60,17 +63,19 @@ fn what_leaves_its_group_is_ended_with_the_run_and_counted() {
 fn what_leaves_its_group_is_ended_with_a_run_that_is_cut() {
     for text in OBSTINATE {
         let text = format!("setsid sh -c {} & sleep 0.2; {text}", json!(text).to_string().replace('$', "\\$"));
-        script(&text, "").run_with(&["--deadline", "600ms"]).is(124, "deadline_exceeded");
+        script(&text, "").run_with(&["--deadline", "2s"]).is(124, "deadline_exceeded");
     }
 }
 
 /// Faults 31 and 32: who holds the pipe, and who floods it, costs the item 200 ms or a second, and is counted.
 #[test]
 fn a_grandchild_that_holds_or_floods_the_pipe_is_counted_as_leaked() {
-    for (text, leaked) in [("sleep 1000 & echo hi", 1), ("yes >&2 & echo hi", 1), ("sleep 0.01 & echo hi", 0)] {
-        let ended = script(text, "").run();
-        assert_eq!(ended.is(0, "succeeded").record["leaked"], leaked, "{text}");
+    let leaked = |text: &str| script(text, "").run().is(0, "succeeded").record["leaked"].clone();
+    for text in ["sleep 1000 & echo hi", "yes >&2 & echo hi"] {
+        assert_eq!(leaked(text), 1, "{text}");
     }
+    // One that ends by itself in time is none; on a machine that is busy it may be late.
+    assert!((0..20).any(|_| leaked("sleep 0.01 & echo hi") == 0), "who ends by itself is counted");
 }
 
 /// A cgroup that is delegated to whoever stands in it, as systemd does for a unit with `Delegate=yes`.
@@ -104,16 +109,14 @@ impl Drop for Delegated {
 #[test]
 fn what_hides_from_its_run_is_killed_where_a_cgroup_is_delegated() {
     let Some(group) = Delegated::new("hides") else {
-        // See docs/DESIGN.md, "Faults that tests do not produce".
-        eprintln!("skipped: there is no cgroup that could be delegated");
-        return;
+        return skip("to delegate a cgroup needs root, cgroups of version 2 and Linux 5.14");
     };
     for (text, leaked) in [
-        ("env -i setsid sh -c 'cd /; exec sleep 1000' >/dev/null 2>&1 & sleep 0.2; echo hi", 1),
-        ("env -i setsid sh -c 'cd /; trap \"\" TERM; sleep 1000 & kill -STOP $$' >/dev/null 2>&1 & sleep 0.2", 2),
-        ("echo hi", 0),
+        ("env -i setsid sh -c 'touch ../left; cd /; exec sleep 1000' >/dev/null 2>&1 &", 1),
+        ("env -i setsid sh -c 'trap \"\" TERM; sleep 1000 & touch ../left; cd /; kill -STOP $$' >/dev/null 2>&1 &", 2),
+        ("touch ../left;", 0),
     ] {
-        let mut night = script(text, "");
+        let mut night = script(&format!("{text} {UNTIL_LEFT}; echo hi"), "");
         night.before = format!("echo $$ > {}/cgroup.procs", group.0.display());
         let ended = night.run();
         assert_eq!(ended.is(0, "succeeded").record["leaked"], leaked, "{text}: {}", ended.stderr);

@@ -3,14 +3,21 @@
 use super::bench::{MemoryGroup, Night, skip, there_is};
 use crate::util::{Going, PROGRAM, Place};
 use serde_json::{Value, json};
-use std::{fs, process::Command};
+use std::{path::Path, process::Command};
 
 fn items(count: usize) -> Value {
     (0..count).map(|k| json!({"k": k.to_string()})).collect()
 }
 
-/// A user that nobody is.
-const NOBODY: u32 = 61_234;
+/// A user that nobody is: another one for each test and each process of tests, since a limit counts all processes of a user.
+fn nobody(test: u32) -> u32 {
+    100_000 + 2 * std::process::id() + test
+}
+
+/// The program, where everybody can read it. Copied by another process: see [`write_program`](crate::util::write_program).
+fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(PROGRAM).arg(to).status().expect("cp").success());
+}
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -22,14 +29,16 @@ fn few_processes_make_items_wait_and_fail_none() {
     if !is_root() || !there_is("setpriv") || !there_is("prlimit") {
         return skip("a limit of processes needs root, `setpriv` and `prlimit`");
     }
-    let exec = r#"Exec(argv: ["sleep", "0.05"], stdin: "x", stdout: Text)"#;
+    // Long enough that many are there at once, however slowly they are started.
+    let exec = r#"Exec(argv: ["sleep", "1"], stdin: "x", stdout: Text)"#;
     let mut night = Night::of(&items(60), &format!(r#"workers: 40, run: [{exec}, Write(json: "{{{{ key }}}}")]"#));
     // The program itself may stand where nobody else can read it.
     let copy = night.dir.path().join("lamplighter");
-    fs::copy(env!("CARGO_BIN_EXE_lamplighter"), &copy).expect("a copy");
-    let owner = Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(night.dir.path()).status();
+    copy_program(&copy);
+    let nobody = nobody(0);
+    let owner = Command::new("chown").arg("-R").arg(nobody.to_string()).arg(night.dir.path()).status();
     assert!(owner.expect("chown").success());
-    let (user, copy) = (format!("--reuid={NOBODY}"), copy.display().to_string());
+    let (user, copy) = (format!("--reuid={nobody}"), copy.display().to_string());
     // The shell runs the copy in place of the program that the bench names.
     let words =
         ["setpriv", &user, "--clear-groups", "prlimit", "--nproc=16", "sh", "-c", r#"shift; exec "$0" "$@""#, &copy];
@@ -48,13 +57,12 @@ fn a_filter_waits_for_a_thread_that_cannot_be_had_for_now() {
     }
     let job = r#"Job(stages: [
         Stage(name: "list", run: [Items(list: [1])]),
-        Stage(name: "work", run: [Exec(argv: ["sh", "-c", "until test -e ../go; do sleep 0.02; done"]), Jq(filter: ". + 1")]),
+        Stage(name: "work", run: [Exec(argv: ["sh", "-c", "while test -d ../jobs && ! test -e ../go; do sleep 0.02; done"]), Jq(filter: ". + 1")]),
     ])"#;
     let place = Place::with_job("night", job);
     let copy = place.path("lamplighter");
-    fs::copy(PROGRAM, &copy).expect("a copy");
-    // Another nobody than that of the test above: a limit counts all processes of a user.
-    let nobody = NOBODY + 1;
+    copy_program(&copy);
+    let nobody = nobody(1);
     let owner = Command::new("chown").arg("-R").arg(nobody.to_string()).arg(place.path("")).status();
     assert!(owner.expect("chown").success());
     let as_nobody = || {
@@ -152,9 +160,7 @@ fn a_child_over_its_memory_fails_its_item_and_nobody_else() {
 #[test]
 fn when_memory_runs_out_a_child_is_taken_and_the_run_goes_on() {
     let Some(group) = MemoryGroup::new("child", 200_000_000) else {
-        // See docs/DESIGN.md, "Faults that tests do not produce".
-        eprintln!("skipped: there is no memory controller that can be written to");
-        return;
+        return skip("memory that runs out needs root and a memory controller that can be written to");
     };
     let scripts = ["head -c 2000000000 /dev/zero | tail -n 1 | wc -c", "sleep 0.2; cat /proc/$$/oom_score_adj"];
     let items: Vec<Value> = scripts.iter().enumerate().map(|(k, p)| json!({"k": k.to_string(), "p": p})).collect();

@@ -78,6 +78,7 @@ impl Recording {
         let output = strace.output().expect("strace starts");
         let code = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
         let traced = Traced { code, stderr: String::from_utf8_lossy(&output.stderr).into_owned() };
+        let before = self.events.len();
         let cut =
             Reader { recording: self, log_is_written: false }.read(&fs::read_to_string(log.path()).expect("ASCII"));
         let there = Image::of(&self.root);
@@ -88,6 +89,7 @@ impl Recording {
                 self.push(event);
             }
         }
+        self.has_seen(before);
         self.push(Event::Ended);
         let seen = self.disk.now();
         let paths = seen.files.keys().chain(there.files.keys());
@@ -95,6 +97,14 @@ impl Recording {
         let folders = (&seen.folders, &there.folders);
         assert!(seen == there, "something was passed over in {other:?} {folders:?}:\n{}", traced.stderr);
         traced
+    }
+
+    /// Everything that a run of the program does was seen behind this event: a recording without it proves nothing.
+    fn has_seen(&self, before: usize) {
+        let seen = |what: &dyn Fn(&Event) -> bool| self.events[before..].iter().filter(|event| what(event)).count();
+        let writes = seen(&|event| matches!(event, Event::Write(..)));
+        let syncs = seen(&|event| matches!(event, Event::Sync(..)));
+        assert!(writes > 0 && syncs > 0, "{writes} writes and {syncs} syncs were recorded");
     }
 
     fn push(&mut self, event: Event) {
