@@ -87,6 +87,10 @@ pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 /// Firings of one job that are looked at when they have passed; older ones are one record together.
 pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
+/// Services with limits that are remembered when no run uses them.
+pub const SHARED_SERVICES_MAX: usize = 64;
+/// Runs that listed nothing are one line of the history when they were due no further apart.
+pub const FOLD_DISTANCE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Within this a time that is due counts as on time, unless the job says otherwise.
 pub const START_WINDOW_DEFAULT: Duration = Duration::from_secs(60);
 /// A firing that waits for its turn starts within this beyond the start window, unless the job says otherwise.
@@ -328,12 +332,18 @@ pub const COMPUTE_LOST_MAX: u32 = 2;
 /// Failures and outputs named in the JSON summary of a run.
 pub const SUMMARY_LIST_MAX: usize = 100;
 
+/// Runs in one answer of the history: they are held while they are listed, a kilobyte each.
+pub const HISTORY_LISTED_MAX: usize = 10_000;
+
 /// Longest request on the daemon's socket, in bytes: params of a run have some hundred.
 pub const API_REQUEST_BYTES_MAX: usize = 64 << 10;
 /// Longest line of an answer that a client takes, in bytes: the overview of ten thousand jobs has 8 MB.
 pub const API_ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long a client may take to send its request.
 pub const API_REQUEST_MAX: Duration = Duration::from_secs(10);
+/// How long a command waits for a daemon that says nothing: one that has just started settles first what an earlier process
+/// left, and one that is asked for a run reads all changed job files first.
+pub const API_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to read one line of its answer; then it is hung up on.
 pub const API_WRITE_MAX: Duration = Duration::from_secs(60);
 /// Connections at a time. One more takes the place of the one that has said nothing for longest, or is refused.

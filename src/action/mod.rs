@@ -32,6 +32,7 @@ mod tests;
 pub use children::reap_orphans;
 pub(crate) use dated::KeepOut;
 pub use handler::{Call, CallError, HandlerError, Handlers};
+pub use http::check_ping;
 pub use journal::{Journal, Line, Listener, Said};
 pub use output::{OutputError, OutputFile, OutputPath, Outputs};
 pub use process::{Leftovers, Owner};

@@ -13,6 +13,6 @@ mod serve;
 mod socket;
 
 pub use client::{Answers, Client};
-pub use protocol::{Answer, Begun, Follow, Request};
+pub use protocol::{Answer, Begun, Follow, Request, Whereabouts};
 pub use serve::Server;
 pub use socket::{SOCKET, bind};

@@ -17,6 +17,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub enum Request {
     /// All jobs, and how they are: [`Answer::Overview`].
     Overview,
+    /// The same without their last runs, which the state is not asked for: whether they are overdue is not told either.
+    List,
     /// Runs a job now: [`Answer::Begun`], and where it is followed what a [`Follow`] brings.
     Run {
         /// Which, and how.
@@ -24,6 +26,9 @@ pub enum Request {
         /// `None`: the run is begun, and left alone.
         #[serde(default)]
         follow: Option<Follow>,
+        /// What whoever asks names: where the daemon has something else, the run is refused.
+        #[serde(default)]
+        named: Whereabouts,
     },
     /// Repeats a run that has ended; answered as `Run`.
     Retry {
@@ -34,6 +39,9 @@ pub enum Request {
         /// As of `Run`.
         #[serde(default)]
         follow: Option<Follow>,
+        /// As of `Run`.
+        #[serde(default)]
+        named: Whereabouts,
     },
     /// Cancels a run that lives: [`Answer::Names`], its id.
     Cancel {
@@ -76,6 +84,46 @@ pub struct Follow {
     pub debug: bool,
     /// Where it stands comes some times a second, as [`Answer::Progress`].
     pub picture: bool,
+}
+
+/// Where a daemon has its things, or where whoever asks it takes them to be: absolute paths without links, as they are told.
+/// `None` is what a daemon has not, and what whoever asks does not name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Whereabouts {
+    /// File of the configuration.
+    pub config: Option<String>,
+    /// Folder of the job files.
+    pub jobs: Option<String>,
+    /// Folder below which outputs are written.
+    pub out: Option<String>,
+}
+
+impl Whereabouts {
+    /// Whether a daemon that is here has all that is named.
+    ///
+    /// # Errors
+    /// A sentence with both where they differ.
+    pub(super) fn has(&self, named: &Whereabouts) -> Result<(), String> {
+        let pairs = [
+            ("the configuration", &self.config, &named.config),
+            ("the job folder", &self.jobs, &named.jobs),
+            ("the folder of outputs", &self.out, &named.out),
+        ];
+        let differs = |(what, own, named): (&str, &Option<String>, &Option<String>)| {
+            let named = named.as_deref().filter(|named| own.as_deref() != Some(*named))?;
+            let own = own.as_deref().unwrap_or("no one at all");
+            Some(format!("{what} is {named} here, and the `serve` that holds the state has {own}"))
+        };
+        let differing: Vec<String> = pairs.into_iter().filter_map(differs).collect();
+        match differing.is_empty() {
+            true => Ok(()),
+            false => {
+                let help = "name what it has, or run a job here by `run --no-state`, or name another state";
+                Err(format!("{}: {help}", differing.join("; ")))
+            }
+        }
+    }
 }
 
 /// One line of an answer.
@@ -147,8 +195,8 @@ impl Request {
         }
     }
 
-    /// Whether its connection stays for as long as something goes on.
-    pub(super) fn stays(&self) -> bool {
+    /// Whether its connection stays for as long as something goes on, and may be silent meanwhile.
+    pub fn stays(&self) -> bool {
         self.follows() || matches!(self, Request::Logs(question, _) if question.follow)
     }
 }
@@ -163,7 +211,7 @@ mod tests {
         assert_eq!(read(r#""overview""#).ok(), Some(Request::Overview));
         let wish = RunWish { job: "nightly".into(), trigger: "api".into(), ..RunWish::default() };
         let run = read(r#"{"run": {"wish": {"job": "nightly", "trigger": "api"}}}"#);
-        assert_eq!(run.ok(), Some(Request::Run { wish, follow: None }));
+        assert_eq!(run.ok(), Some(Request::Run { wish, follow: None, named: Whereabouts::default() }));
         let cancel = read(r#"{"cancel": {"run": "nightly", "by": "a test"}}"#);
         assert_eq!(cancel.ok(), Some(Request::Cancel { run: "nightly".into(), by: "a test".into(), kill: false }));
         for wrong in ["", "{}", "null", "overview", r#"{"run": {"definition": "Job()"}}"#, r#"{"cancel": {"run": 1}}"#]

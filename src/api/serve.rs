@@ -1,6 +1,6 @@
 //! The daemon's side of the socket: who connects, what is answered.
 
-use super::protocol::{Answer, Begun, Follow, Request};
+use super::protocol::{Answer, Begun, Follow, Request, Whereabouts};
 use crate::{
     action::{Listener, Said},
     daemon::{Handle, Jobs, Refusal},
@@ -36,6 +36,7 @@ pub struct Server {
     state: State,
     jobs: Arc<dyn Jobs>,
     handle: Handle,
+    place: Arc<Whereabouts>,
     followers: Arc<AtomicUsize>,
 }
 
@@ -51,9 +52,9 @@ struct Open {
 struct Gone;
 
 impl Server {
-    /// For the daemon of this handle, with its jobs and its state.
-    pub fn new(world: World, state: State, jobs: Arc<dyn Jobs>, handle: Handle) -> Server {
-        Server { world, state, jobs, handle, followers: Arc::default() }
+    /// For the daemon of this handle, with its jobs and its state, which has its things at this place.
+    pub fn new(world: World, state: State, jobs: Arc<dyn Jobs>, handle: Handle, place: Whereabouts) -> Server {
+        Server { world, state, jobs, handle, place: Arc::new(place), followers: Arc::default() }
     }
 
     /// Answers until `stop` is closed. Then nobody is heard any more, and who follows a run may still read for a moment how it
@@ -99,6 +100,8 @@ impl Server {
                     self.world.sleep(API_ACCEPT_PAUSE).await;
                 }
             }
+            // Who connects without end takes turns with all others.
+            future::yield_now().await;
         }
         drop(listener);
         open.retain(|_, connection| connection.has_asked.load(Ordering::Acquire));
@@ -141,20 +144,30 @@ impl Server {
             Ok(follower) => follower,
             Err(refusal) => return to.tell(&Answer::Refused(refusal)).await,
         };
+        if let Request::Run { named, .. } | Request::Retry { named, .. } = &request
+            && let Err(why) = self.place.has(named)
+        {
+            return to.tell(&Answer::Refused(Refusal::Wrong(why))).await;
+        }
+        let pieces = {
+            let to = to.clone();
+            move |piece| to.clone().piece(piece)
+        };
         let answer = match request {
             Request::Overview => self.handle.overview().await.map(Answer::Overview),
+            Request::List => self.handle.list().await.map(Answer::Overview),
             Request::Run { wish, .. } if wish.trigger != "manual" && wish.trigger != "api" => {
                 Err(Refusal::Wrong(format!("a run is `manual` or `api`, not `{}`", wish.trigger)))
             }
-            Request::Run { wish, follow } => {
+            Request::Run { wish, follow, .. } => {
                 let (lines, listener) = Lines::of(follow.as_ref());
                 match self.handle.run(wish, listener).await {
                     Ok(run) => return self.follow(to, &run, follow, lines).await,
                     Err(refusal) => Err(refusal),
                 }
             }
-            Request::Retry { run, held, follow } => {
-                let run = match self.runs().await.find(&run).await {
+            Request::Retry { run, held, follow, .. } => {
+                let run = match self.runs().find(&run).await {
                     Ok(details) => details.head.run.to_string(),
                     Err(why) => return to.told(Err(why)).await,
                 };
@@ -167,13 +180,9 @@ impl Server {
             Request::Cancel { by, .. } if by.len() > API_WHO_BYTES_MAX || by.chars().any(char::is_control) => {
                 Err(Refusal::Wrong(format!("`by` is a word of at most {API_WHO_BYTES_MAX} bytes")))
             }
-            Request::Cancel { run, by, kill } => match self.handle.find(&run).await {
-                Some(found) if kill => {
-                    found.kill(&by);
-                    Ok(Answer::Names(vec![found.id().to_owned()]))
-                }
-                _ => self.handle.cancel(&run, &by).await.map(|run| Answer::Names(vec![run])),
-            },
+            Request::Cancel { run, by, kill } => {
+                self.handle.cancel(&run, &by, kill).await.map(|run| Answer::Names(vec![run]))
+            }
             Request::Pause { until: Some(until), .. } if until <= self.world.wall() => {
                 Err(Refusal::Wrong(format!("{until} has passed")))
             }
@@ -181,38 +190,10 @@ impl Server {
             Request::Resume { which } => self.handle.resume(which).await.map(Answer::Names),
             Request::Reload => self.handle.reload().await.map(Answer::Problems),
             Request::History(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .history(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
+                return to.told(self.runs().history(&question, form, pieces).await).await;
             }
-            Request::Show(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .show(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
-            }
-            Request::Logs(question, form) => {
-                let told = self
-                    .runs()
-                    .await
-                    .logs(&question, form, {
-                        let to = to.clone();
-                        move |piece| to.clone().piece(piece)
-                    })
-                    .await;
-                return to.told(told).await;
-            }
+            Request::Show(question, form) => return to.told(self.runs().show(&question, form, pieces).await).await,
+            Request::Logs(question, form) => return to.told(self.runs().logs(&question, form, pieces).await).await,
         };
         to.tell(&answer.unwrap_or_else(Answer::Refused)).await
     }
@@ -231,11 +212,10 @@ impl Server {
         }
     }
 
-    async fn runs(&self) -> Runs<'_> {
+    fn runs(&self) -> Runs<'_> {
         let jobs = self.jobs.clone();
-        // Names are for help only.
-        let names = self.world.unblock(move || jobs.list()).await.unwrap_or_default();
-        Runs { state: &self.state, world: &self.world, jobs: names.into_keys().collect() }
+        let names = Arc::new(move || jobs.list().unwrap_or_default().into_keys().collect());
+        Runs { state: &self.state, world: &self.world, jobs: names }
     }
 
     /// Tells that a run has begun, and, where it is followed, all of it to its end.
@@ -427,11 +407,18 @@ impl Peer {
         self.tell(&last).await
     }
 
-    /// Returns when the other side is gone. One that only says nothing more is there, and reads.
+    /// Returns when the other side is gone, or says on and on what nobody has asked for. One that only says nothing more is
+    /// there, and reads.
     async fn hung_up(&self) {
-        let mut block = [0; 512];
+        let (mut block, mut more) = ([0; 512], 0);
         while let Ok(read) = (&self.stream).read(&mut block).await {
+            more += read;
+            if more > API_REQUEST_BYTES_MAX {
+                return;
+            }
             if read > 0 {
+                // Who writes faster than it is read takes turns with all others.
+                future::yield_now().await;
                 continue;
             }
             let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];

@@ -1,6 +1,9 @@
 //! Where the socket is, and who may reach it.
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+};
 use std::{
     fs, io,
     os::{
@@ -40,10 +43,16 @@ pub fn bind(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to the socket in this folder; `None` when nobody listens there.
+/// Connects to the socket in this folder, without waiting; `None` when nobody listens there.
 pub(super) fn connect(folder: &Path) -> io::Result<Option<UnixStream>> {
     let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::NotADirectory];
-    let connected = Place::of(folder).and_then(|place| UnixStream::connect(&place.path));
+    let connected = Place::of(folder).and_then(|place| {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        // A daemon that has taken nobody for long has no room for one more: a call that waits would wait as long.
+        rustix::net::connect(&socket, &SocketAddrUnix::new(&place.path)?)?;
+        Ok(UnixStream::from(socket))
+    });
     match connected {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if nobody.contains(&error.kind()) => Ok(None),
@@ -91,5 +100,20 @@ mod tests {
             let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
             assert_eq!((mode(&folder), mode(&folder.join(SOCKET))), (0o700, 0o600));
         }
+    }
+
+    #[test]
+    fn a_daemon_that_takes_nobody_holds_up_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = bind(folder.path()).expect("a socket");
+        rustix::net::listen(&listener, 1).expect("room for two");
+        let mut connected = Vec::new();
+        let refused = loop {
+            match connect(folder.path()) {
+                Ok(stream) => connected.push(stream.expect("somebody listens")),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock, "after {}", connected.len());
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Format, Global,
     exit::Exit,
     run::{RunArguments, Start, Trial, follow, kept, lost, prepare, show, usage},
-    runtime,
+    runtime::{self, Signals},
     screen::{complain, print, say},
     settings::Settings,
     state::{Desk, Opened},
@@ -129,6 +129,8 @@ async fn each(
         Some(desk) => succeeded(desk, job, &dues).await?,
         None => BTreeSet::new(),
     };
+    // One and the same for all: what comes between two runs ends the backfill as well.
+    let mut signals = Signals::take()?;
     let total = dues.len();
     let (mut skipped, mut ran, mut worst) = (0, 0, Exit::Done);
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
@@ -137,11 +139,15 @@ async fn each(
             skipped += 1;
             continue;
         }
+        if let Some(number) = signals.pending().await {
+            worst = worse(worst, Exit::Signal(number));
+            break;
+        }
         say(&format!("lamplighter: `{}` as if due {}", job.name, rfc3339(due, &job.zone)));
         let options = RunOptions { due: Some(due), ..options.clone() };
         let end = match desk {
-            Some(desk) => kept(desk, job, options, arguments).await,
-            None => follow(executor.clone(), job, options, Start::Unkept).await,
+            Some(desk) => kept(desk, job, options, arguments, &mut signals).await,
+            None => follow(executor.clone(), job, options, Start::Unkept, &mut signals).await,
         };
         let end = match end {
             Ok(end) => end,

@@ -153,12 +153,7 @@ fn first_use(text: &str, name: &str) -> Range<usize> {
 /// The files that are meant: those named, those of folders that are named, or those of the job folder.
 fn files(settings: &Settings, paths: &[PathBuf]) -> Result<Vec<PathBuf>, Exit> {
     if paths.is_empty() {
-        let files = settings.job_files();
-        if files.is_empty() {
-            complain(&format!("there is no job file in {}", settings.jobs.display()));
-            return Err(Exit::Usage);
-        }
-        return Ok(files);
+        return settings.all_job_files();
     }
     let mut files = Vec::new();
     for path in paths {

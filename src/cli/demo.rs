@@ -4,7 +4,7 @@ use super::{
     Format, Global,
     exit::Exit,
     run::{End, Start, follow, usage},
-    runtime,
+    runtime::{self, Signals},
     screen::{complain, ink, print},
     settings::Settings,
 };
@@ -122,7 +122,8 @@ async fn night(
     options.due = Some(due(job, arguments.night)?);
     options.params.insert("vendor".into(), Value::String(format!("http://{address}")));
     options.secrets.insert("vendor_token".into(), Secret::new(DEMO_TOKEN));
-    let end = follow(executor, job, options, Start::Unkept).await;
+    let mut signals = Signals::take()?;
+    let end = follow(executor, job, options, Start::Unkept, &mut signals).await;
     vendor.cancel().await;
     end
 }

@@ -3,10 +3,9 @@
 use super::{
     Format, Global,
     exit::Exit,
-    runtime::{Signals, first},
-    screen::complain,
+    runtime::Signals,
     state::{Access, Desk, consult, form},
-    talk::relayed,
+    talk::{relayed, while_read},
 };
 use lamplighter::{api::Request, query::LogsQuestion};
 
@@ -43,11 +42,7 @@ pub fn main(global: &Global, arguments: &LogsArguments) -> Exit {
         if !question.follow {
             return answer.await;
         }
-        let mut signals = Signals::take().map_err(|error| {
-            complain(&format!("signals cannot be received: {error}"));
-            Exit::Io
-        })?;
-        first(answer, async { Err(Exit::Signal(signals.next().await)) }).await
+        Signals::take()?.end(while_read(&desk.world, answer)).await
     });
     told.unwrap_or(Exit::Usage)
 }

@@ -88,12 +88,8 @@ fn of_jobs(global: &Global, from: Timestamp, arguments: &NextArguments) -> Resul
     let settings = Settings::read(global)?;
     let named: Vec<String> = match arguments.named.is_empty() {
         false => arguments.named.clone(),
-        true => settings.job_files().iter().map(|path| path.display().to_string()).collect(),
+        true => settings.all_job_files()?.iter().map(|path| path.display().to_string()).collect(),
     };
-    if named.is_empty() {
-        complain(&format!("there is no job file in {}", settings.jobs.display()));
-        return Err(Exit::Usage);
-    }
     let (mut text, mut list, mut exit) = (String::new(), Vec::new(), Exit::Done);
     for named in &named {
         // A broken job hides no other.

@@ -5,8 +5,7 @@ use super::{
     exit::Exit,
     run::{lost, usage},
     screen::print,
-    serve::place,
-    settings::Settings,
+    settings::{Settings, job_name},
     state::Opened,
     talk,
 };
@@ -18,7 +17,7 @@ use lamplighter::{
     units::Span,
     world::World,
 };
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 /// Arguments of `pause`.
 #[derive(clap::Args)]
@@ -81,16 +80,22 @@ fn until(text: &str, now: Timestamp) -> Result<Timestamp, String> {
 
 fn set(global: &Global, world: &World, chosen: &Chosen, paused: bool, until: Option<Timestamp>) -> Result<Exit, Exit> {
     let settings = Settings::read(global)?;
-    let names = match talk::daemon(&settings)? {
-        Some(daemon) => {
-            let which = chosen.job.clone().map_or(Which::All, Which::Job);
-            let request = if paused { Request::Pause { which, until } } else { Request::Resume { which } };
-            match talk::ask(&daemon, &request)? {
-                Answer::Names(names) => names,
-                _ => return Err(talk::unexpected()),
-            }
+    let told = || {
+        let Some(daemon) = talk::daemon(&settings)? else { return Ok(None) };
+        let which = chosen.job.clone().map_or(Which::All, Which::Job);
+        let request = if paused { Request::Pause { which, until } } else { Request::Resume { which } };
+        match talk::ask(&daemon, &request)? {
+            Answer::Names(names) => Ok(Some(names)),
+            _ => Err(talk::unexpected()),
         }
-        None => set_here(&settings, world, chosen, paused, until)?,
+    };
+    let names = match told()? {
+        Some(names) => names,
+        None => {
+            let names = set_here(&settings, world, chosen, paused, until)?;
+            // One that has started meanwhile may have read the state before.
+            told()?.unwrap_or(names)
+        }
     };
     let word = if paused { "paused" } else { "resumed" };
     let until = until.map(|until| format!(" until {}", until.to_zoned(TimeZone::system()).strftime("%F %T %:z")));
@@ -108,13 +113,10 @@ fn set_here(
 ) -> Result<Vec<String>, Exit> {
     let files = match &chosen.job {
         Some(job) => vec![settings.job_file(job)?],
-        None => settings.job_files(),
+        None => settings.all_job_files()?,
     };
-    let stem = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let names: Vec<String> = files.iter().filter_map(stem).collect();
+    let names: Vec<String> = files.iter().filter_map(|path| job_name(path)).collect();
     let opened = Opened::open(settings, world, false)?;
-    // One that starts meanwhile would not know of it.
-    let _place = place(&opened.folder)?;
     let written = smol::block_on(async {
         let written = set_kept_pause(&opened.state, &names, paused, until).await;
         opened.close().await;

@@ -3,13 +3,14 @@
 use super::{
     Format, Global,
     exit::Exit,
-    run::{Start, Trial, go_on, keeping, lost, show},
+    run::{Start, Trial, follow, job_of, keeping, lost, show},
+    runtime::Signals,
     screen::complain,
     settings::Settings,
     state::{Access, Desk, consult},
     talk, upkeep,
 };
-use lamplighter::api::Request;
+use lamplighter::{api::Request, run::RunOptions};
 
 /// Arguments of `retry`.
 #[derive(clap::Args)]
@@ -30,28 +31,38 @@ pub struct RetryArguments {
 
 /// Runs the command.
 pub fn main(global: &Global, arguments: &RetryArguments) -> Exit {
-    match Settings::read(global).and_then(|settings| talk::daemon(&settings)) {
-        Ok(Some(daemon)) => {
+    let found = Settings::read(global).and_then(|settings| {
+        let daemon = talk::daemon(&settings)?;
+        Ok((settings, daemon))
+    });
+    match found {
+        Ok((settings, Some(daemon))) => {
             let (run, held) = (arguments.run.clone(), arguments.held);
-            let request = Request::Retry { run, held, follow: talk::follow(arguments.detach) };
+            let request = Request::Retry { run, held, follow: talk::follow(arguments.detach), named: settings.named() };
             return talk::hand_over(&daemon, &request, arguments.format);
         }
-        Ok(None) if arguments.detach => {
+        Ok((_, None)) if arguments.detach => {
             complain("`--detach` leaves a run to `serve`, and no `serve` holds the state: nothing was done");
             return Exit::Refused;
         }
-        Ok(None) => {}
+        Ok((_, None)) => {}
         Err(exit) => return exit,
     }
     consult(global, Access::Writes, async |desk: &Desk| retry(desk, arguments).await).unwrap_or(Exit::Usage)
 }
 
 async fn retry(desk: &Desk, arguments: &RetryArguments) -> Result<Exit, Exit> {
-    let details = desk.find(&arguments.run).await?;
-    let instance = desk.state.instance().await.map_err(lost)?;
-    upkeep::send_notices(desk, &details.head.job, &instance).await?;
-    let start = Start::Retried(keeping(&desk.state, "retry", true), Box::new(details.clone()), arguments.held);
-    let end = go_on(desk, &details, &instance, start).await?;
+    let mut signals = Signals::take()?;
+    let ready = async {
+        let details = desk.find(&arguments.run).await?;
+        let instance = desk.state.instance().await.map_err(lost)?;
+        upkeep::send_notices(desk, &details.head.job, &instance).await?;
+        let (job, options) = job_of(&desk.settings, &details)?;
+        let start = Start::Retried(keeping(&desk.state, "retry", &job), Box::new(details), arguments.held);
+        Ok((job, RunOptions { instance, ..options }, start))
+    };
+    let (job, options, start) = signals.end(ready).await?;
+    let end = follow(desk.executor.clone(), &job, options, start, &mut signals).await?;
     upkeep::retain(desk).await;
     Ok(end.exit().after(show(&end.record, &end.out, arguments.format, Trial::default())))
 }

@@ -159,8 +159,9 @@ pub fn main(global: &Global, arguments: &RunArguments) -> Exit {
 
 /// Has the `serve` that holds the state run it; `None` when none does, or the run is not for it.
 fn handed_over(global: &Global, arguments: &RunArguments) -> Result<Option<Exit>, Exit> {
+    let settings = Settings::read(global)?;
     let daemon = match arguments.is_handed_over() {
-        true => talk::daemon(&Settings::read(global)?)?,
+        true => talk::daemon(&settings)?,
         false => None,
     };
     let Some(daemon) = daemon else {
@@ -175,7 +176,8 @@ fn handed_over(global: &Global, arguments: &RunArguments) -> Result<Option<Exit>
         complain("a `serve` holds the state, which can be used: nothing was done");
         return Err(Exit::Refused);
     }
-    let request = Request::Run { wish: arguments.wish()?, follow: talk::follow(arguments.detach) };
+    let (wish, named) = (arguments.wish()?, settings.named());
+    let request = Request::Run { wish, follow: talk::follow(arguments.detach), named };
     Ok(Some(talk::hand_over(&daemon, &request, arguments.format)))
 }
 
@@ -195,12 +197,12 @@ async fn night(
     arguments: &RunArguments,
 ) -> Result<End, Exit> {
     if !arguments.is_kept() {
-        return follow(executor, job, options, Start::Unkept).await;
+        return follow(executor, job, options, Start::Unkept, &mut Signals::take()?).await;
     }
     let world = World::real(executor.clone());
     let opened = Opened::open(&settings, &world, arguments.accept_new_state)?;
     let desk = Desk { settings, executor, world, state: opened.state.clone() };
-    let end = kept(&desk, job, options, arguments).await;
+    let end = async { kept(&desk, job, options, arguments, &mut Signals::take()?).await }.await;
     if end.is_ok() {
         upkeep::retain(&desk).await;
     }
@@ -209,7 +211,24 @@ async fn night(
 }
 
 /// A run that is kept, once what stands in its way is settled.
-pub async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, arguments: &RunArguments) -> Result<End, Exit> {
+pub async fn kept(
+    desk: &Desk,
+    job: &Arc<Job>,
+    options: RunOptions,
+    arguments: &RunArguments,
+    signals: &mut Signals,
+) -> Result<End, Exit> {
+    let (job, options, start) = signals.end(settled(desk, job, options, arguments)).await?;
+    follow(desk.executor.clone(), &job, options, start, signals).await
+}
+
+/// How a run of the job starts now that what stands in its way is settled.
+async fn settled(
+    desk: &Desk,
+    job: &Arc<Job>,
+    mut options: RunOptions,
+    arguments: &RunArguments,
+) -> Result<(Arc<Job>, RunOptions, Start), Exit> {
     let state = &desk.state;
     options.instance = state.instance().await.map_err(lost)?;
     let unfinished = state.unfinished(Some(&job.name)).await.map_err(lost)?;
@@ -222,9 +241,13 @@ pub async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, argument
     if arguments.resume {
         if let Some(head) = left.next() {
             upkeep::send_notices(desk, &job.name, &options.instance).await?;
-            let details = state.details(&head.run).await.map_err(lost)?.ok_or(Exit::Failed)?;
+            let Some(details) = state.details(&head.run).await.map_err(lost)? else {
+                complain(&format!("{} is not kept any more: nothing was done", head.run));
+                return Err(Exit::Refused);
+            };
             let start = Start::Resumed(state.clone(), head.run.to_string());
-            return go_on(desk, &details, &options.instance, start).await;
+            let (job, resumed) = job_of(&desk.settings, &details)?;
+            return Ok((job, RunOptions { instance: options.instance, ..resumed }, start));
         }
         if talk::daemon(&desk.settings)?.is_some() {
             complain(&format!(
@@ -245,12 +268,13 @@ pub async fn kept(desk: &Desk, job: &Arc<Job>, mut options: RunOptions, argument
     // Those that dead processes did not send, and those of the runs that were just settled.
     upkeep::send_notices(desk, &job.name, &options.instance).await?;
     // Looked at above; where only one may run nobody comes between.
-    let keeping = keeping(state, "manual", job.runs_at_once() == 1);
-    follow(desk.executor.clone(), job, options, Start::Kept(keeping)).await
+    let keeping = keeping(state, "manual", job);
+    Ok((job.clone(), options, Start::Kept(keeping)))
 }
 
-/// How a run of a foreground command is kept. `alone`: not beside another one of the job.
-pub fn keeping(state: &State, trigger: &str, alone: bool) -> Keeping {
+/// How a run of a foreground command is kept: beside others of the job as the job says.
+pub fn keeping(state: &State, trigger: &str, job: &Job) -> Keeping {
+    let alone = job.runs_at_once() == 1;
     Keeping { state: state.clone(), trigger: trigger.to_owned(), fire_key: None, kind: RunKind::Foreground, alone }
 }
 
@@ -264,13 +288,6 @@ pub fn job_of(settings: &Settings, details: &RunDetails) -> Result<(Arc<Job>, Ru
     let job = Arc::new(job.job);
     let options = settings.run_options(&job).map_err(usage)?;
     Ok((job, options))
-}
-
-/// Starts and follows what goes on from a run, by the definition that it began with.
-pub async fn go_on(desk: &Desk, of: &RunDetails, instance: &str, start: Start) -> Result<End, Exit> {
-    let (job, mut options) = job_of(&desk.settings, of)?;
-    instance.clone_into(&mut options.instance);
-    follow(desk.executor.clone(), &job, options, start).await
 }
 
 /// The state failed: nothing more can be promised.
@@ -366,15 +383,12 @@ pub async fn follow(
     job: &Arc<Job>,
     mut options: RunOptions,
     start: Start,
+    signals: &mut Signals,
 ) -> Result<End, Exit> {
     // What is printed line by line would land in the picture when both go to the terminal.
     let lines = options.until.is_some() || options.preview.is_some();
     let live = std::io::stderr().is_terminal() && !(lines && std::io::stdout().is_terminal());
     logging::install(live, job.stages.iter().filter(|stage| !stage.hidden).count());
-    let mut signals = Signals::take().map_err(|error| {
-        complain(&format!("signals cannot be received: {error}"));
-        Exit::Io
-    })?;
     let world = World::real(executor.clone());
     let tap = options.until.is_some().then(Tap::open).transpose()?;
     let (sender, mut tap) = tap.unzip();
@@ -408,7 +422,7 @@ pub async fn follow(
     let mut picture = live.then(Picture::new);
     let mut signal = None;
     let mut record = loop {
-        match next(&world, &mut run, &mut signals, &mut tap, picture.is_some()).await {
+        match next(&world, &mut run, signals, &mut tap, picture.is_some()).await {
             Next::Ended(record) => break *record,
             Next::Tick => {}
             Next::Signal(number) => obey(&run, number, &mut signal),

@@ -1,7 +1,9 @@
 //! The executor and the signals of a foreground command.
 
+use super::{exit::Exit, screen::complain};
 use async_executor::Executor;
 use futures_lite::{FutureExt, StreamExt, future};
+use lamplighter::world::World;
 use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
@@ -10,6 +12,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 /// Descriptors that must be free at the start.
@@ -94,17 +97,33 @@ async fn when_woken(mut future: Pin<&mut dyn Future<Output = ()>>) {
 pub struct Signals(async_signal::Signals);
 
 impl Signals {
-    /// Takes the signals over from their defaults. A SIGHUP that is ignored (`nohup`) stays ignored.
+    /// Takes the signals over from their defaults, for as long as the program lives. A SIGHUP that is ignored (`nohup`) stays
+    /// ignored.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn take() -> std::io::Result<Signals> {
+    /// When the system refuses, which is told on stderr.
+    pub fn take() -> Result<Signals, Exit> {
         use async_signal::Signal;
-        let mut signals = async_signal::Signals::new([Signal::Int, Signal::Term])?;
-        if !hangup_is_ignored() {
-            signals.add_signals([Signal::Hup])?;
-        }
-        Ok(Signals(signals))
+        let taken = async_signal::Signals::new([Signal::Int, Signal::Term]).and_then(|mut signals| {
+            if !hangup_is_ignored() {
+                signals.add_signals([Signal::Hup])?;
+            }
+            Ok(Signals(signals))
+        });
+        taken.map_err(|error| {
+            complain(&format!("signals cannot be received: {error}"));
+            Exit::Io
+        })
+    }
+
+    /// What is done before there is something to cancel: a signal ends it.
+    pub async fn end<T>(&mut self, story: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+        first(story, async { Err(Exit::Signal(self.next().await)) }).await
+    }
+
+    /// One that has come and was not taken yet.
+    pub async fn pending(&mut self) -> Option<u8> {
+        future::poll_once(self.next()).await
     }
 
     /// The next one: 1, 2 or 15.
@@ -126,6 +145,12 @@ fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Waits on this thread, where there is nothing else to do meanwhile.
+pub fn wait(time: Duration) {
+    let executor = Arc::new(Executor::new());
+    block_on(&executor, 1, World::real(executor.clone()).sleep(time));
 }
 
 /// The first of two, the first one preferred.

@@ -4,7 +4,11 @@
 //! happens to a stream makes it panic.
 
 use super::{aside::Queue, exit::Exit};
-use lamplighter::report::{Ink, cells};
+use lamplighter::{
+    report::{Ink, cells},
+    world::World,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     fmt::Write as _,
     io::{self, ErrorKind, IsTerminal, Write},
@@ -19,6 +23,30 @@ use std::{
 pub fn print(text: &str) -> Result<(), Exit> {
     write_out(text).or_else(|error| judge(&error))
 }
+
+/// Prints a piece of an answer, of which more may come.
+///
+/// # Errors
+/// When stdout cannot be written, which is told on stderr; [`Exit::Done`] when its reader has gone: nobody wants the rest.
+pub fn print_piece(text: &str) -> Result<(), Exit> {
+    write_out(text).map_err(|error| judge(&error).err().unwrap_or(Exit::Done))
+}
+
+/// Returns when nobody reads stdout any more: what waits for more to print would not find out.
+pub async fn reader_goes(world: &World) {
+    let stdout = io::stdout();
+    loop {
+        let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+        let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        if fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            return;
+        }
+        world.sleep(LOOK_EVERY).await;
+    }
+}
+
+/// How often a reader of stdout is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Whether stdout failed, which is told on stderr, or its reader has just gone.
 pub fn judge(error: &io::Error) -> Result<(), Exit> {

@@ -10,7 +10,7 @@ use super::{
     service_manager::ServiceManager,
     settings::Settings,
     state::Opened,
-    watch_files,
+    talk, watch_files,
 };
 use async_executor::Executor;
 use lamplighter::{
@@ -20,7 +20,7 @@ use lamplighter::{
     limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE},
     run::RunOptions,
     units::Span,
-    world::World,
+    world::{Task, World},
 };
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 /// Arguments of `serve`.
@@ -46,8 +47,8 @@ pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
         Ok(settings) => Arc::new(settings),
         Err(exit) => return exit,
     };
-    if !settings.jobs.is_dir() {
-        complain(&format!("there is no job folder {}: name it with `--jobs DIR`", settings.jobs.display()));
+    if let Err(why) = settings.job_files() {
+        complain(&why);
         return Exit::Usage;
     }
     if let Err(error) = runtime::has_means() {
@@ -67,20 +68,18 @@ pub fn main(global: &Global, arguments: &ServeArguments) -> Exit {
 async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept_new: bool) -> Result<Exit, Exit> {
     let world = World::real(executor.clone());
     let opened = Opened::open(&settings, &world, accept_new)?;
+    // Before it is seen that it serves: whoever sees that may stop it.
+    let signals = Signals::take()?;
     // Held until the program ends, however it ends.
-    let _place = place(&opened.folder)?;
+    let _place = place(&world, &opened.folder).await?;
     let listener = api::bind(&opened.folder);
-    let signals = Signals::take().map_err(|error| {
-        complain(&format!("signals cannot be received: {error}"));
-        Exit::Io
-    })?;
     // Orphans of our children come to us, so that a run can end them: see docs/DESIGN.md, "Why is no process left".
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     let manager = ServiceManager::find();
     let jobs = Arc::new(Folder { settings: settings.clone(), side_files: Mutex::default(), manager: manager.clone() });
     let (daemon, handle) = Daemon::new(world.clone(), opened.state.clone(), jobs.clone(), options(&settings));
     let (farewell, end) = async_channel::bounded(1);
-    let server = Server::new(world.clone(), opened.state.clone(), jobs, handle.clone());
+    let server = Server::new(world.clone(), opened.state.clone(), jobs, handle.clone(), settings.whereabouts());
     let socket = opened.folder.join(SOCKET);
     let path = socket.clone();
     let answers = world.spawn(async move {
@@ -93,8 +92,9 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
             log::error!(target: "lamplighter::api", "{} cannot be used, jobs run: {error}", path.display());
         }
     });
+    // To the very end: a third signal ends whatever is waited for.
+    let _steered = world.spawn(steer(world.clone(), signals, handle.clone()));
     let beside = [
-        world.spawn(steer(signals, handle.clone())),
         world.spawn(watch_files::watch(world.clone(), settings.jobs.clone(), handle.clone())),
         world.spawn(manager.feed(world.clone(), handle)),
         world.spawn(orphans::reap(world.clone())),
@@ -113,33 +113,48 @@ async fn serve(executor: Arc<Executor<'static>>, settings: Arc<Settings>, accept
     }
 }
 
-/// The one place of a `serve` at a state: a lock on a file that says who has it.
-pub fn place(folder: &Path) -> Result<fs::File, Exit> {
-    let path = folder.join("serve.lock");
+/// The file whose lock is the one place of a `serve` at a state. It says who has it.
+const LOCK: &str = "serve.lock";
+
+/// How often the place is tried for: whoever looks who has it, has its lock shared for a moment.
+const TRIES: u32 = 20;
+
+/// Between two tries.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+
+/// The process id of the `serve` that has the state, as it wrote it itself; `None` when none has.
+pub fn holder(folder: &Path) -> Option<String> {
+    let mut file = fs::File::open(folder.join(LOCK)).ok()?;
+    let Err(fs::TryLockError::WouldBlock) = file.try_lock_shared() else { return None };
+    let mut pid = String::new();
+    let _ = file.read_to_string(&mut pid);
+    Some(pid.trim().to_owned())
+}
+
+/// The one place of a `serve` at a state.
+async fn place(world: &World, folder: &Path) -> Result<fs::File, Exit> {
+    let path = folder.join(LOCK);
     let refuse = |error: &dyn std::fmt::Display| {
         complain(&format!("{}: {error}", path.display()));
         Exit::Io
     };
     let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
     let mut file = options.open(&path).map_err(|error| refuse(&error))?;
-    match file.try_lock() {
-        Ok(()) => {
-            let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            written.map_err(|error| refuse(&error))?;
-            Ok(file)
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => {
+                let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                written.map_err(|error| refuse(&error))?;
+                return Ok(file);
+            }
+            Err(fs::TryLockError::WouldBlock) => world.sleep(TRY_AGAIN).await,
+            Err(fs::TryLockError::Error(error)) => return Err(refuse(&error)),
         }
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            complain(&format!(
-                "another `serve` (pid {}) has the state {}: nothing was done",
-                pid.trim(),
-                folder.display()
-            ));
-            Err(Exit::Held)
-        }
-        Err(fs::TryLockError::Error(error)) => Err(refuse(&error)),
     }
+    let mut pid = String::new();
+    let _ = file.read_to_string(&mut pid);
+    complain(&format!("another `serve` (pid {}) has the state {}: nothing was done", pid.trim(), folder.display()));
+    Err(Exit::Held)
 }
 
 /// What the configuration and the machine say.
@@ -165,17 +180,29 @@ fn options(settings: &Settings) -> DaemonOptions {
     }
 }
 
-/// Signals: reload, stop, end now.
-async fn steer(mut signals: Signals, handle: Handle) {
-    let mut stopping = false;
+/// Signals: reload; stop, then kill what runs, then end this program, whatever its loop waits for.
+async fn steer(world: World, mut signals: Signals, handle: Handle) {
+    // The loop is told beside: one that stands takes nothing more.
+    let mut told: Vec<Task<()>> = Vec::new();
+    let mut ends = 0;
     loop {
-        match signals.next().await {
-            1 => handle.files_changed().await,
-            _ if stopping => handle.kill().await,
-            _ => {
-                stopping = true;
-                handle.stop().await;
+        let number = signals.next().await;
+        told.retain(|task| !task.is_finished());
+        let handle = handle.clone();
+        match (number, ends) {
+            (1, _) if !told.is_empty() => {}
+            (1, _) => told.push(world.spawn(async move { handle.files_changed().await })),
+            (_, 0) => {
+                ends = 1;
+                told.push(world.spawn(async move { handle.stop().await }));
             }
+            (_, 1) => {
+                ends = 2;
+                let name = talk::signal_name(number);
+                log::warn!(target: "lamplighter::daemon", "{name}: what runs is killed; once more ends the program");
+                told.push(world.spawn(async move { handle.kill().await }));
+            }
+            _ => std::process::exit(i32::from(128 + number)),
         }
     }
 }
@@ -197,10 +224,10 @@ impl Folder {
 
 impl Jobs for Folder {
     fn list(&self) -> Result<BTreeMap<String, String>, String> {
-        let jobs = &self.settings.jobs;
-        fs::read_dir(jobs).map_err(|error| format!("{}: {error}", jobs.display()))?;
+        // A folder that cannot be read to its end is no folder with fewer jobs.
+        let files = self.settings.job_files()?;
         let read = self.side_files();
-        let stamped = self.settings.job_files().into_iter().filter_map(|path| {
+        let stamped = files.into_iter().filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();
             let mut all = stamp(&path);
             read.get(&name).into_iter().flatten().for_each(|side| all.push_str(&stamp(side)));

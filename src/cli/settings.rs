@@ -7,6 +7,7 @@ use super::{
 };
 use lamplighter::{
     action::Handlers,
+    api::Whereabouts,
     job::{CheckedJob, Config, Job, Surroundings},
     lang::Secret,
     limits::{GRACE_PERIOD_DEFAULT, SPOOL_BYTES_DEFAULT},
@@ -16,7 +17,7 @@ use lamplighter::{
 };
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -27,8 +28,12 @@ pub struct Settings {
     /// Folder of `lamplighter.ron`, or where it would be: secrets stand beside it.
     pub home: PathBuf,
     pub jobs: PathBuf,
+    /// Somebody says so, or the folder is there.
+    names_jobs: bool,
     out: Option<PathBuf>,
     state: Option<PathBuf>,
+    /// The file of the configuration, if there is one.
+    file: Option<PathBuf>,
 }
 
 impl Settings {
@@ -55,10 +60,26 @@ impl Settings {
         let path = named_config(global).unwrap_or_else(|| PathBuf::from("lamplighter.ron"));
         let home = path.parent().unwrap_or(Path::new("")).to_owned();
         let below = |text: &Option<String>| text.as_ref().map(|text| home.join(text));
-        let jobs = global.jobs.clone().or_else(|| below(&config.jobs)).unwrap_or_else(|| home.join("jobs"));
+        let jobs = global.jobs.clone().or_else(|| below(&config.jobs));
+        let names_jobs = jobs.is_some() || home.join("jobs").is_dir();
+        let jobs = jobs.unwrap_or_else(|| home.join("jobs"));
         let out = global.out.clone().or_else(|| below(&config.out));
         let state = global.state.clone().or_else(|| below(&config.state));
-        Settings { jobs, out, state, home, config }
+        Settings { jobs, names_jobs, out, state, home, config, file: Settings::config_file(global) }
+    }
+
+    /// What is named of it: a default that is not there names nothing.
+    pub fn named(&self) -> Whereabouts {
+        Whereabouts {
+            config: self.file.as_deref().map(whole),
+            jobs: self.names_jobs.then(|| whole(&self.jobs)),
+            out: self.out.as_deref().map(whole),
+        }
+    }
+
+    /// Where it all is for a `serve`.
+    pub fn whereabouts(&self) -> Whereabouts {
+        Whereabouts { jobs: Some(whole(&self.jobs)), out: Some(whole(&self.out_of(&self.jobs))), ..self.named() }
     }
 
     /// Where the state is, if anybody says so.
@@ -84,6 +105,7 @@ impl Settings {
             handlers: Handlers::new(),
             services: self.config.services.clone().unwrap_or_default(),
             on_finish: self.config.on_finish.clone(),
+            ping: self.config.ping.clone(),
             side_files: None,
         }
     }
@@ -102,11 +124,7 @@ impl Settings {
         if path.symlink_metadata().is_ok() {
             return Ok(path);
         }
-        let known: Vec<String> = self
-            .job_files()
-            .iter()
-            .filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
-            .collect();
+        let known = job_names(&self.jobs);
         let help = match closest(named, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("there is no job file in {}", self.jobs.display()),
@@ -117,8 +135,28 @@ impl Settings {
     }
 
     /// Every file of the job folder that is a job by its name, sorted.
-    pub fn job_files(&self) -> Vec<PathBuf> {
-        Job::files_in(&self.jobs).unwrap_or_default()
+    ///
+    /// # Errors
+    /// A sentence that names the folder, when it cannot be read.
+    pub fn job_files(&self) -> Result<Vec<PathBuf>, String> {
+        Job::files_in(&self.jobs).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("there is no job folder {}: name it with `--jobs DIR`", self.jobs.display())
+            }
+            _ => format!("the job folder {} cannot be read: {error}", self.jobs.display()),
+        })
+    }
+
+    /// The same for a command that is about all of them: none, or no folder, is a mistake of whoever asks.
+    pub fn all_job_files(&self) -> Result<Vec<PathBuf>, Exit> {
+        let files = self.job_files().and_then(|files| match files.is_empty() {
+            true => Err(format!("there is no job file in {}", self.jobs.display())),
+            false => Ok(files),
+        });
+        files.map_err(|why| {
+            complain(&why);
+            Exit::Usage
+        })
     }
 
     /// Reads and checks a job; problems are printed.
@@ -141,12 +179,6 @@ impl Settings {
 
     /// Options of a run of `job`, before a command's own arguments. `Err` says why a secret cannot be used.
     pub fn run_options(&self, job: &Job) -> Result<RunOptions, String> {
-        let beside = job.base_dir.join("..").join("out");
-        let out = self.out.clone().unwrap_or(if job.base_dir == Path::new(".") {
-            PathBuf::from("out")
-        } else {
-            tidy(beside)
-        });
         let limit = self.config.spool_max.map_or(SPOOL_BYTES_DEFAULT, Size::bytes);
         let mut environment = BTreeMap::new();
         for name in ["PATH", "HOME", "USER", "LANG"] {
@@ -156,13 +188,21 @@ impl Settings {
         }
         Ok(RunOptions {
             secrets: self.secrets(job)?,
-            out,
+            out: self.out_of(&job.base_dir),
             jobs: self.jobs.clone(),
             environment,
             grace: self.config.grace_period.map_or(GRACE_PERIOD_DEFAULT, |span| span.get()),
             instance: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             store: StoreChoice::Private { folder: None, limit },
             ..RunOptions::default()
+        })
+    }
+
+    /// Root of the outputs of jobs in this folder.
+    fn out_of(&self, folder: &Path) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| match folder == Path::new(".") {
+            true => PathBuf::from("out"),
+            false => tidy(folder.join("..").join("out")),
         })
     }
 
@@ -214,6 +254,25 @@ impl Settings {
 /// Whether `JOB|FILE` names a file.
 pub fn is_file(named: &str) -> bool {
     named.contains('/') || named.ends_with(".ron")
+}
+
+/// Names of the jobs in a folder: for help alone.
+pub fn job_names(folder: &Path) -> Vec<String> {
+    Job::files_in(folder).unwrap_or_default().iter().filter_map(|path| job_name(path)).collect()
+}
+
+/// The job that a file of the job folder has.
+pub fn job_name(file: &Path) -> Option<String> {
+    file.file_stem().map(|stem| stem.to_string_lossy().into_owned())
+}
+
+/// A path from the root on, without links as far as it is there.
+fn whole(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = path.ancestors().find_map(|part| Some((part.canonicalize().ok()?, path.strip_prefix(part).ok()?)));
+    // Joined with nothing it would end with a slash.
+    let whole = there.map(|(there, rest)| if rest.as_os_str().is_empty() { there } else { there.join(rest) });
+    whole.unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// The configuration that the command line or the environment names.

@@ -5,8 +5,8 @@ use super::{
     exit::Exit,
     run::lost,
     runtime,
-    screen::{self, complain, print, say},
-    settings::Settings,
+    screen::{self, complain, print_piece, say},
+    settings::{Settings, job_names},
 };
 use async_executor::Executor;
 use lamplighter::{
@@ -125,19 +125,24 @@ fn desk(global: &Global, access: Access) -> Result<Option<(Desk, Opened)>, Exit>
     match Opened::existing(&settings, &world, access)? {
         Some(opened) => Ok(Some((Desk { settings, executor, world, state: opened.state.clone() }, opened))),
         None => {
-            let dir = folder(&settings).map(|dir| dir.display().to_string()).unwrap_or_default();
-            say(&format!("lamplighter: no run was kept in {dir} yet: `lamplighter run JOB` does"));
+            say_there_is_none(&settings)?;
             Ok(None)
         }
     }
 }
 
+/// Says that there is no state yet, and where.
+pub fn say_there_is_none(settings: &Settings) -> Result<(), Exit> {
+    let dir = folder(settings)?;
+    say(&format!("lamplighter: no run was kept in {} yet: `lamplighter run JOB` does", dir.display()));
+    Ok(())
+}
+
 impl Desk {
     /// The runs that are kept.
     pub fn runs(&self) -> Runs<'_> {
-        let files = self.settings.job_files();
-        let stem = |path: &PathBuf| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        Runs { state: &self.state, world: &self.world, jobs: files.iter().filter_map(stem).collect() }
+        let folder = self.settings.jobs.clone();
+        Runs { state: &self.state, world: &self.world, jobs: Arc::new(move || job_names(&folder)) }
     }
 
     /// The run of this id, or the last run of the job of this name.
@@ -153,7 +158,7 @@ impl Desk {
     /// Prints a piece of an answer.
     pub async fn prints(piece: Piece) -> Result<(), Exit> {
         match piece {
-            Piece::Answer(text) => print(&text),
+            Piece::Answer(text) => print_piece(&text),
             Piece::Note(line) => {
                 say(&format!("lamplighter: {line}"));
                 Ok(())

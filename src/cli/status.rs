@@ -6,17 +6,19 @@ use super::{
     run::lost,
     screen::{self, complain, print},
     settings::Settings,
-    state::{Access, Opened},
+    state::{Access, Opened, say_there_is_none},
     talk,
 };
 use async_executor::Executor;
+use jiff::{Timestamp, tz::TimeZone};
 use lamplighter::{
     api::{Answer, Request},
     daemon::{JobStatus, Overview, look_at},
     item::RunOutcome,
     job::Job,
     problem::closest,
-    report::{Ink, Tone, cells, span, table},
+    report::{Ink, Tone, cells, span, table, tone_of},
+    run::rfc3339,
     world::World,
 };
 use serde_json::json;
@@ -31,6 +33,9 @@ pub struct StatusArguments {
     /// Only jobs that are overdue; the exit code is 1 when there are any
     #[arg(long)]
     overdue: bool,
+    /// Times in UTC instead of the job's zone
+    #[arg(long)]
+    utc: bool,
     /// How it is printed
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -50,7 +55,10 @@ pub fn main(global: &Global, arguments: &StatusArguments) -> Exit {
 }
 
 fn status(global: &Global, arguments: &StatusArguments) -> Result<Exit, Exit> {
-    let mut overview = overview(global)?;
+    let mut overview = overview(global, true)?;
+    if arguments.utc {
+        overview.jobs.iter_mut().for_each(in_utc);
+    }
     if let Some(job) = &arguments.job {
         if overview.jobs.iter().all(|status| status.job != *job) {
             let near = closest(job, overview.jobs.iter().map(|status| status.job.as_str()));
@@ -82,7 +90,7 @@ fn status(global: &Global, arguments: &StatusArguments) -> Result<Exit, Exit> {
 
 /// Runs `list`.
 pub fn list(global: &Global, arguments: &ListArguments) -> Exit {
-    let overview = match overview(global) {
+    let overview = match overview(global, false) {
         Ok(overview) => overview,
         Err(exit) => return exit,
     };
@@ -110,25 +118,41 @@ pub fn list(global: &Global, arguments: &ListArguments) -> Exit {
     Exit::Done.after(print(&text.lines().map(|line| cut(line, width) + "\n").collect::<String>()))
 }
 
+/// The same with all its times in UTC.
+fn in_utc(job: &mut JobStatus) {
+    let times = [&mut job.next, &mut job.paused_until, &mut job.overdue_since].into_iter().flatten();
+    let times = times.chain(job.waiting.iter_mut().map(|waiting| &mut waiting.due));
+    for time in times.chain(job.last.iter_mut().map(|last| &mut last.ended)) {
+        if let Ok(instant) = time.parse::<Timestamp>() {
+            *time = rfc3339(instant, &TimeZone::UTC);
+        }
+    }
+}
+
 /// What the daemon says; without one, what files and state say.
-fn overview(global: &Global) -> Result<Overview, Exit> {
+fn overview(global: &Global, with_runs: bool) -> Result<Overview, Exit> {
     let settings = Settings::read(global)?;
     if let Some(daemon) = talk::daemon(&settings)? {
-        return match talk::ask(&daemon, &Request::Overview)? {
+        let request = if with_runs { Request::Overview } else { Request::List };
+        return match talk::ask(&daemon, &request)? {
             Answer::Overview(overview) => Ok(overview),
             _ => Err(talk::unexpected()),
         };
     }
+    let files = settings.all_job_files()?;
     let world = World::real(Arc::new(Executor::new()));
     let opened = Opened::existing(&settings, &world, Access::Reads)?;
-    let read = settings.job_files().into_iter().filter_map(|path| {
+    if opened.is_none() {
+        say_there_is_none(&settings)?;
+    }
+    let read = files.into_iter().filter_map(|path| {
         let name = path.file_stem()?.to_str()?.to_owned();
         Some((name, Job::from_file_in(&path, &settings.surroundings())))
     });
     let files = read.collect();
     smol::block_on(async {
         let state = opened.as_ref().map(|opened| &opened.state);
-        let seen = look_at(&world, state, files, &Settings::machine()).await;
+        let seen = look_at(&world, state, files, &Settings::machine(), with_runs).await;
         if let Some(opened) = opened {
             opened.close().await;
         }
@@ -308,14 +332,6 @@ impl Board {
             lines.extend(job.description.iter().map(|text| faint("what for", text)));
         }
         lines
-    }
-}
-
-fn tone_of(outcome: RunOutcome) -> Tone {
-    match outcome {
-        RunOutcome::Succeeded => Tone::Good,
-        RunOutcome::Partial | RunOutcome::Cancelled | RunOutcome::Interrupted => Tone::Warn,
-        RunOutcome::Failed | RunOutcome::DeadlineExceeded | RunOutcome::Quarantined => Tone::Bad,
     }
 }
 

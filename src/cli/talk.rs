@@ -1,31 +1,79 @@
 //! Asking the `serve` that holds the state, where one does.
 
-use super::{Format, logging};
 use super::{
-    Global,
+    Format, Global,
     exit::Exit,
+    logging,
     progress::Picture,
     run::{End, Trial, show},
-    runtime::{Signals, first},
-    screen::{complain, print, say},
+    runtime::{self, Signals, first, wait},
+    screen::{complain, print, print_piece, reader_goes, say},
+    serve::holder,
     settings::Settings,
     state::folder,
 };
+use async_executor::Executor;
 use lamplighter::{
     action::Said,
-    api::{Answer, Answers, Begun, Client, Follow, Request},
+    api::{Answer, Answers, Begun, Client, Follow, Request, SOCKET},
     daemon::Refusal,
     item::RunOutcome,
+    limits::API_SILENCE_MAX,
     run::Progress,
+    world::World,
 };
 use std::{
+    future::Future,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
+
+/// How often a `serve` is looked for that holds the state and does not listen: one that starts will in a moment, one that
+/// ends lets the state go.
+const LOOKS: u32 = 20;
+
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Who serves a state.
+enum Serving {
+    Nobody,
+    Listens(Client),
+    /// It has the state, and nobody can talk to it.
+    IsDeaf {
+        pid: String,
+    },
+}
+
+fn serving(folder: &Path) -> Result<Serving, Exit> {
+    Ok(match Client::find(folder).map_err(|error| gone(&error))? {
+        Some(client) => Serving::Listens(client),
+        None => holder(folder).map_or(Serving::Nobody, |pid| Serving::IsDeaf { pid }),
+    })
+}
 
 /// The `serve` that holds the state; `None` when none does.
 pub fn daemon(settings: &Settings) -> Result<Option<Client>, Exit> {
-    Client::find(&folder(settings)?).map_err(|error| gone(&error))
+    let folder = folder(settings)?;
+    let mut looks = 0;
+    loop {
+        match serving(&folder)? {
+            Serving::Nobody => return Ok(None),
+            Serving::Listens(client) => return Ok(Some(client)),
+            Serving::IsDeaf { .. } if looks < LOOKS => wait(LOOK_AGAIN),
+            Serving::IsDeaf { pid } => {
+                complain(&format!(
+                    "a `serve` (pid {pid}) holds the state, and nobody listens on {}: nothing was done. Its log says why; once it is \
+                     restarted it can be talked to",
+                    folder.join(SOCKET).display()
+                ));
+                return Err(Exit::Io);
+            }
+        }
+        looks += 1;
+    }
 }
 
 /// There is a `serve`, and it cannot be talked to.
@@ -43,9 +91,38 @@ pub fn refused(refusal: &Refusal) -> Exit {
     }
 }
 
+/// Runs what talks to a daemon, with timers.
+fn talking<T, F: Future<Output = T>>(story: impl FnOnce(World) -> F) -> T {
+    let executor = Arc::new(Executor::new());
+    runtime::block_on(&executor, 1, story(World::real(executor.clone())))
+}
+
+/// An answer, or that none comes.
+async fn in_time<T>(world: &World, answer: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
+    let late = async {
+        world.sleep(API_SILENCE_MAX).await;
+        complain(&format!(
+            "`serve` holds the state and has not answered for {} s: what was asked may be done nevertheless. Its log says what it \
+             does; one that is restarted goes on with its runs",
+            API_SILENCE_MAX.as_secs()
+        ));
+        Err(Exit::Io)
+    };
+    first(answer, late).await
+}
+
+/// Says once that no answer has come, and waits on.
+async fn still_silent<T>(world: &World) -> T {
+    world.sleep(API_SILENCE_MAX).await;
+    complain(&format!("`serve` has not answered for {} s: Ctrl-C ends the wait", API_SILENCE_MAX.as_secs()));
+    std::future::pending().await
+}
+
 /// Asks something that has one answer. A refusal is told.
 pub fn ask(client: &Client, request: &Request) -> Result<Answer, Exit> {
-    smol::block_on(async { next(&mut client.ask(request).await.map_err(|error| gone(&error))?).await })
+    talking(|world| async move {
+        in_time(&world, async { next(&mut client.ask(request).await.map_err(|error| gone(&error))?).await }).await
+    })
 }
 
 async fn next(answers: &mut Answers) -> Result<Answer, Exit> {
@@ -67,19 +144,25 @@ pub fn unexpected() -> Exit {
     Exit::Io
 }
 
-/// Has the daemon answer what is otherwise answered here; `None` when there is no daemon.
+/// Has the daemon answer what is otherwise answered here, from the state; `None` when none can be asked.
 pub fn relayed(global: &Global, request: &Request) -> Option<Exit> {
-    let client = match Settings::read(global).and_then(|settings| daemon(&settings)) {
-        Ok(client) => client?,
+    let found = Settings::read(global).and_then(|settings| serving(&folder(&settings)?));
+    let client = match found {
+        Ok(Serving::Listens(client)) => client,
+        Ok(Serving::Nobody | Serving::IsDeaf { .. }) => return None,
         Err(exit) => return Some(exit),
     };
-    let relay = async {
-        let mut signals = Signals::take().map_err(|error| no_signals(&error))?;
+    let relay = |world: World| async move {
+        let mut signals = Signals::take()?;
         let told = async {
-            let mut answers = client.ask(request).await.map_err(|error| gone(&error))?;
+            let mut answers =
+                in_time(&world, async { client.ask(request).await.map_err(|error| gone(&error)) }).await?;
             loop {
-                match answers.next().await.map_err(|error| gone(&error))? {
-                    Some(Answer::Text(text)) => print(&text)?,
+                let next = async { answers.next().await.map_err(|error| gone(&error)) };
+                // What is followed may be silent.
+                let next = if request.stays() { next.await? } else { in_time(&world, next).await? };
+                match next {
+                    Some(Answer::Text(text)) => print_piece(&text)?,
                     Some(Answer::Note(line)) => say(&format!("lamplighter: {line}")),
                     Some(Answer::Done) => return Ok(Exit::Done),
                     Some(Answer::Failed(why)) => {
@@ -95,14 +178,18 @@ pub fn relayed(global: &Global, request: &Request) -> Option<Exit> {
                 }
             }
         };
-        first(told, async { Err(Exit::Signal(signals.next().await)) }).await
+        signals.end(while_read(&world, told)).await
     };
-    Some(smol::block_on(relay).unwrap_or_else(|exit| exit))
+    Some(talking(relay).unwrap_or_else(|exit| exit))
 }
 
-fn no_signals(error: &io::Error) -> Exit {
-    complain(&format!("signals cannot be received: {error}"));
-    Exit::Io
+/// Prints what comes for as long as somebody reads it.
+pub async fn while_read(world: &World, prints: impl Future<Output = Result<Exit, Exit>>) -> Result<Exit, Exit> {
+    let unread = async {
+        reader_goes(world).await;
+        Ok(Exit::Done)
+    };
+    first(prints, unread).await
 }
 
 /// How a run of the daemon is followed by this command; `None`: it is not.
@@ -113,13 +200,32 @@ pub fn follow(detach: bool) -> Option<Follow> {
 
 /// Has the daemon begin a run, and follows it as if it ran here; or only names it.
 pub fn hand_over(client: &Client, request: &Request, format: Format) -> Exit {
-    smol::block_on(async { handed_over(client, request, format).await }).unwrap_or_else(|exit| exit)
+    let story = |world| async move { handed_over(&world, client, request, format).await };
+    talking(story).unwrap_or_else(|exit| exit)
 }
 
-async fn handed_over(client: &Client, request: &Request, format: Format) -> Result<Exit, Exit> {
-    let mut signals = Signals::take().map_err(|error| no_signals(&error))?;
-    let mut answers = client.ask(request).await.map_err(|error| gone(&error))?;
-    let Answer::Begun(begun) = next(&mut answers).await? else { return Err(unexpected()) };
+async fn handed_over(world: &World, client: &Client, request: &Request, format: Format) -> Result<Exit, Exit> {
+    let mut signals = Signals::take()?;
+    let begun = async {
+        let mut answers = client.ask(request).await.map_err(|error| gone(&error))?;
+        let answer = next(&mut answers).await?;
+        Ok((answers, answer))
+    };
+    let given_up = async {
+        let number = signals.next().await;
+        let name = signal_name(number);
+        complain(&format!("{name}: `serve` had not answered yet: `lamplighter status` says whether the run has begun"));
+        Err(Exit::Signal(number))
+    };
+    let begun = async {
+        match request.follows() {
+            // Taking over what a large run has done may take its time, and somebody is there to end the wait.
+            true => first(begun, still_silent(world)).await,
+            false => in_time(world, begun).await,
+        }
+    };
+    let (mut answers, answer) = first(begun, given_up).await?;
+    let Answer::Begun(begun) = answer else { return Err(unexpected()) };
     if !request.follows() {
         let told = match format {
             Format::Human => format!("{}\n", begun.run),
@@ -141,9 +247,14 @@ async fn followed(client: &Client, begun: &Begun, answers: &mut Answers, signals
     logging::install(live, begun.stages);
     let mut picture = live.then(Picture::new);
     let (mut signal, mut is_killed) = (None, false);
+    // One that came while `serve` was told of the one before.
+    let mut further = None;
     let record = loop {
         let answer = async { Next::Answer(answers.next().await) };
-        let next = first(answer, async { Next::Signal(signals.next().await) }).await;
+        let next = match further.take() {
+            Some(number) => Next::Signal(number),
+            None => first(answer, async { Next::Signal(signals.next().await) }).await,
+        };
         match next {
             Next::Answer(Ok(Some(Answer::Progress(progress)))) => draw(&mut picture, &begun.job, &progress),
             Next::Answer(Ok(Some(Answer::Said(said)))) => log_again(&said),
@@ -169,11 +280,15 @@ async fn followed(client: &Client, begun: &Begun, answers: &mut Answers, signals
                 });
                 signal = signal.or(Some(number));
                 let request = Request::Cancel { run: begun.run.clone(), by: name.to_owned(), kill: is_killed };
-                // One that has just ended tells so by itself.
-                match client.ask(&request).await {
-                    Ok(mut told) => drop(told.next().await),
-                    Err(error) => complain(&format!("`serve` cannot be told: {error}")),
-                }
+                let told = async {
+                    // One that has just ended tells so by itself.
+                    match client.ask(&request).await {
+                        Ok(mut told) => drop(told.next().await),
+                        Err(error) => complain(&format!("`serve` cannot be told: {error}")),
+                    }
+                    None
+                };
+                further = first(told, async { Some(signals.next().await) }).await;
             }
         }
     };
@@ -204,7 +319,7 @@ pub fn signal_name(number: u8) -> &'static str {
 }
 
 /// A path of the daemon as it would be told here.
-fn seen_from_here(path: &std::path::Path) -> PathBuf {
+fn seen_from_here(path: &Path) -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(&here).unwrap_or(path).to_owned()
 }

@@ -7,14 +7,12 @@ use super::{
     state::Desk,
 };
 use lamplighter::{
+    limits::RETAIN_STEPS,
     run::Runner,
     store::{Notice, RunKind},
     world::failpoint::{Point, pass},
 };
 use std::collections::BTreeMap;
-
-/// Steps of retention after a run: each lets go of a run or gives some pages back. What is left is the next one's.
-const RETAIN_STEPS: usize = 200;
 
 /// Sends the notices of earlier runs of a job whose processes died before they did: at least once.
 pub async fn send_notices(desk: &Desk, job: &str, instance: &str) -> Result<(), Exit> {

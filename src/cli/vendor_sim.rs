@@ -65,19 +65,17 @@ pub fn main(arguments: &VendorSimArguments) -> Exit {
     }
     let executor = Arc::new(Executor::new());
     runtime::block_on(&executor.clone(), 1, async {
-        let signals = Signals::take();
-        let server = bind(executor, options).await;
-        let (mut signals, server) = match (signals, server) {
-            (Ok(signals), Ok(server)) => (signals, server),
-            (Err(error), _) => {
-                complain(&format!("signals cannot be received: {error}"));
-                return Exit::Io;
-            }
-            (_, Err(error)) if error.kind() == std::io::ErrorKind::InvalidInput => {
+        let mut signals = match Signals::take() {
+            Ok(signals) => signals,
+            Err(exit) => return exit,
+        };
+        let server = match bind(executor, options).await {
+            Ok(server) => server,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
                 complain(&format!("the simulated vendor cannot start: {error}"));
                 return Exit::Usage;
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 complain(&format!(
                     "the simulated vendor cannot listen on {}: {error}; --listen 127.0.0.1:0 takes a free port",
                     arguments.listen

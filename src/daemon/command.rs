@@ -29,16 +29,17 @@ pub(super) enum Event {
 
 /// A question, and where its answer goes.
 pub(super) enum Question {
-    Overview(Sender<Overview>),
+    /// With what the state knows of their runs, or without.
+    Overview(bool, Sender<Overview>),
     Run(RunWish, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
     Retry(String, bool, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
     /// Answered when the run has ended.
     End(String, Sender<RunRecord>),
-    Cancel(String, String, Sender<Result<String, Refusal>>),
+    /// By its end, or killed at once.
+    Cancel(String, String, bool, Sender<Result<String, Refusal>>),
     Pause(Which, Option<Timestamp>, Sender<Result<Vec<String>, Refusal>>),
     Resume(Which, Sender<Result<Vec<String>, Refusal>>),
     Reload(Sender<BTreeMap<String, String>>),
-    Find(String, Sender<Option<RunHandle>>),
 }
 
 /// A run that is wished for now.
@@ -128,7 +129,15 @@ impl Handle {
     /// # Errors
     /// When the daemon has ended.
     pub async fn overview(&self) -> Result<Overview, Refusal> {
-        self.ask(Question::Overview).await.ok_or(Refusal::Stopping)
+        self.ask(|sender| Question::Overview(true, sender)).await.ok_or(Refusal::Stopping)
+    }
+
+    /// All jobs without their last runs, and without whether they are overdue: the state is not asked for each of them.
+    ///
+    /// # Errors
+    /// When the daemon has ended.
+    pub async fn list(&self) -> Result<Overview, Refusal> {
+        self.ask(|sender| Question::Overview(false, sender)).await.ok_or(Refusal::Stopping)
     }
 
     /// Runs a job now, by its file of now. Its beginning is on the disk when this returns. `listener` hears its log.
@@ -156,18 +165,14 @@ impl Handle {
         self.ask(|sender| Question::End(run.to_owned(), sender)).await
     }
 
-    /// Cancels a run of the daemon, by its id or the name of its job. `by` completes "cancelled by …". Its id.
+    /// Cancels a run of the daemon, by its id or the name of its job. `by` completes "cancelled by …". `kill`: what is left of
+    /// it is killed now. Its id.
     ///
     /// # Errors
     /// When no such run lives.
-    pub async fn cancel(&self, run: &str, by: &str) -> Result<String, Refusal> {
+    pub async fn cancel(&self, run: &str, by: &str, kill: bool) -> Result<String, Refusal> {
         let (run, by) = (run.to_owned(), by.to_owned());
-        self.ask(|sender| Question::Cancel(run, by, sender)).await.unwrap_or(Err(Refusal::Stopping))
-    }
-
-    /// A run of the daemon that lives, by its id or the name of its job.
-    pub async fn find(&self, run: &str) -> Option<RunHandle> {
-        self.ask(|sender| Question::Find(run.to_owned(), sender)).await.flatten()
+        self.ask(|sender| Question::Cancel(run, by, kill, sender)).await.unwrap_or(Err(Refusal::Stopping))
     }
 
     /// From now on nothing of these jobs starts by schedule, until then or until they are resumed. Their names.

@@ -122,6 +122,8 @@ impl Default for DaemonOptions {
 /// The daemon. Made with its [`Handle`], and served once.
 pub struct Daemon {
     world: World,
+    /// Of all runs: they keep the limits of their services together.
+    runner: Runner,
     state: State,
     jobs: Arc<dyn Jobs>,
     options: DaemonOptions,
@@ -198,6 +200,7 @@ impl Daemon {
             // Until it is known what has been no clock may be right.
             trust: Trust::new(options.clock, Timestamp::MAX),
             instance: String::new(),
+            runner: Runner::new(world.clone()),
             handle: handle.clone(),
             watched: BTreeMap::new(),
             unwatched: BTreeMap::new(),
@@ -485,7 +488,7 @@ impl Daemon {
             count: firing.count,
             reason: firing.reason.clone().unwrap_or_default(),
         };
-        let (runner, state, key) = (Runner::new(self.world.clone()), self.state.clone(), firing.key.clone());
+        let (runner, state, key) = (self.runner.clone(), self.state.clone(), firing.key.clone());
         self.errands.retain(|errand| !errand.is_finished());
         self.errands.push(self.world.spawn(async move {
             let told = match runner.notify_missed(&job, options, &missed).await {
@@ -519,7 +522,7 @@ impl Daemon {
         }
         let fire_key = (!planted(Bug::FiringUnnamed)).then(|| waiting.key.clone());
         let keeping = self.keeping(&job, &waiting.trigger, fire_key);
-        match Runner::new(self.world.clone()).begin(&job, options, &keeping).await {
+        match self.runner.begin(&job, options, &keeping).await {
             Ok(run) => self.follow(run, &job.name, &waiting.trigger, waiting.due),
             // It has its run, or its end.
             Err(StartError::Begun(_) | StartError::Settled) => {}

@@ -9,7 +9,7 @@ use crate::world::plant::{Bug, planted};
 use crate::{
     item::RunOutcome,
     limits::PAGE_ROWS,
-    run::{Runner, StartError, give_up},
+    run::{StartError, give_up},
     store::{FiringEnd, Notice, RunHead, RunKind, RunPhase},
 };
 use jiff::Timestamp;
@@ -67,7 +67,7 @@ impl Daemon {
         let started = match self.kept_job(&details).await {
             Ok(job) => match self.options_of(&job).await {
                 Ok(options) => {
-                    let runner = Runner::new(self.world.clone());
+                    let runner = self.runner.clone();
                     runner.resume(&job, options, &self.state, &head.run).await
                 }
                 Err(why) => Err(StartError::Out(why)),
@@ -111,7 +111,7 @@ impl Daemon {
             };
             let Ok(job) = self.kept_job(&details).await else { continue };
             let Ok(options) = self.options_of(&job).await else { continue };
-            let (runner, state) = (Runner::new(self.world.clone()), self.state.clone());
+            let (runner, state) = (self.runner.clone(), self.state.clone());
             self.errands.retain(|errand| !errand.is_finished());
             self.errands.push(self.world.spawn(async move {
                 // What is not sent now is asked for again by the next start.

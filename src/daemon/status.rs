@@ -12,7 +12,7 @@ use crate::{
     job::{CheckedJob, JobProblems},
     limits::OVERDUE_LOOK_BACK,
     problem::closest,
-    run::{RunHandle, RunOptions, Runner, StartError, give_up, rfc3339},
+    run::{RunHandle, RunOptions, StartError, give_up, rfc3339},
     store::{RunHead, RunKind, State, StoreError},
     world::World,
 };
@@ -112,8 +112,8 @@ pub struct LastRun {
 impl Daemon {
     pub(super) async fn handle_ask(&mut self, question: Question) -> Result<(), DaemonError> {
         match question {
-            Question::Overview(answer) => {
-                let overview = self.overview().await?;
+            Question::Overview(with_runs, answer) => {
+                let overview = self.overview(with_runs).await?;
                 let _ = answer.try_send(overview);
             }
             Question::Run(wish, listener, answer) => {
@@ -130,15 +130,16 @@ impl Daemon {
                     live.watchers.push(answer);
                 }
             }
-            Question::Cancel(run, by, answer) => {
+            Question::Cancel(run, by, kill, answer) => {
                 let found = self.find(&run).map(|live| {
-                    live.cancel(&by);
+                    if kill {
+                        live.kill(&by);
+                    } else {
+                        live.cancel(&by);
+                    }
                     live.id().to_owned()
                 });
                 let _ = answer.try_send(found.ok_or_else(|| self.no_run(&run)));
-            }
-            Question::Find(run, answer) => {
-                let _ = answer.try_send(self.find(&run));
             }
             Question::Pause(which, until, answer) => {
                 let until_ms = until.map(Timestamp::as_millisecond);
@@ -240,7 +241,7 @@ impl Daemon {
             }
         }
         let keeping = self.keeping(&job, &wish.trigger, None);
-        let started = Runner::new(self.world.clone()).begin(&job, options, &keeping).await;
+        let started = self.runner.begin(&job, options, &keeping).await;
         self.answer_start(started, &job.name, &wish.trigger, due)
     }
 
@@ -267,7 +268,7 @@ impl Daemon {
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
         let keeping = self.keeping(&job, "retry", None);
-        let started = Runner::new(self.world.clone()).retry(&job, options, &keeping, &details, held).await;
+        let started = self.runner.retry(&job, options, &keeping, &details, held).await;
         let due = Timestamp::from_millisecond(details.head.due_ms).unwrap_or_default();
         self.answer_start(started, &job.name, "retry", due)
     }
@@ -316,7 +317,7 @@ impl Daemon {
         Ok(Ok(names))
     }
 
-    async fn overview(&mut self) -> Result<Overview, DaemonError> {
+    async fn overview(&mut self, with_runs: bool) -> Result<Overview, DaemonError> {
         let (wall, boot, why_late) = (self.world.wall(), self.world.boot(), "down");
         let boot_id = self.options.boot.clone();
         let now =
@@ -324,7 +325,7 @@ impl Daemon {
         let unfinished = self.state.unfinished(None).await?;
         let mut jobs = Vec::new();
         for watched in self.watched.values() {
-            let mut status = status_of(Some(&self.state), watched, &now, &unfinished).await?;
+            let mut status = status_of(with_runs.then_some(&self.state), watched, &now, &unfinished).await?;
             let zone = &watched.job.zone;
             status.set_next(watched.next_told(&now), watched, wall);
             for running in &mut status.running {
@@ -383,8 +384,8 @@ impl JobStatus {
     }
 }
 
-/// Jobs that no daemon looks after, as their files and the state tell of them. `machine` spreads their times, as
-/// [`super::DaemonOptions::machine`] does.
+/// Jobs that no daemon looks after, as their files and the state tell of them, `with_runs` with their last ones. `machine`
+/// spreads their times, as [`super::DaemonOptions::machine`] does.
 ///
 /// # Errors
 /// When the state cannot be read.
@@ -393,6 +394,7 @@ pub async fn look_at(
     state: Option<&State>,
     files: BTreeMap<String, Result<CheckedJob, JobProblems>>,
     machine: &str,
+    with_runs: bool,
 ) -> Result<Overview, StoreError> {
     let (wall, boot) = (world.wall(), world.boot());
     let now = Moment { wall, boot, boot_id: "", why_late: "down", is_trusted: true, ready: boot };
@@ -412,7 +414,7 @@ pub async fn look_at(
         };
         jobs.push(match watched {
             Ok(watched) => {
-                let mut status = status_of(state, &watched, &now, &unfinished).await?;
+                let mut status = status_of(state.filter(|_| with_runs), &watched, &now, &unfinished).await?;
                 // What counts from a start of a daemon has no next time without one.
                 status.set_next(watched.next_by_calendar(wall), &watched, wall);
                 status
@@ -423,8 +425,8 @@ pub async fn look_at(
     Ok(Overview { served: false, now: wall, clock_trusted: true, degraded: false, stopping: false, jobs })
 }
 
-/// What [`super::Handle::pause`] and [`super::Handle::resume`] do, where no daemon is asked: nothing may serve the state
-/// meanwhile. `paused` until then, or until somebody resumes it.
+/// What [`super::Handle::pause`] and [`super::Handle::resume`] do, where no daemon is asked. One that starts meanwhile
+/// may have read the state before: it must be asked as well. `paused` until then, or until somebody resumes it.
 ///
 /// # Errors
 /// When the state cannot be read or written.

@@ -17,7 +17,7 @@ pub(crate) use json::parse_json;
 pub use key::{Key, KeyError};
 pub use lineage::Lineage;
 pub use outcome::{Outcome, RunOutcome};
-pub use record::{FailureRecord, OutputRecord, RunRecord, StageEnd, StageRecord, StoredRecord};
+pub use record::{FailureRecord, Folded, OutputRecord, RunRecord, StageEnd, StageRecord, StoredRecord};
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -42,6 +42,18 @@ pub struct StoredRecord {
     /// When its stages ended, those that did.
     #[serde(default)]
     pub timeline: Vec<StageEnd>,
+    /// It listed nothing, and stands for the runs before it that did not either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folded: Option<Folded>,
+}
+
+/// Runs one after the other, a few minutes apart, of which each listed nothing: the last one stands for all (RUNS S13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folded {
+    /// How many they are.
+    pub runs: u64,
+    /// When the first of them started: milliseconds since 1970.
+    pub first_ms: i64,
 }
 
 /// When a stage ended.
@@ -120,7 +132,8 @@ mod tests {
             leaked: 0,
             unsaved: None,
         };
-        let stored = StoredRecord { record, timeline: vec![StageEnd { place: 1, ended_ms: 700 }] };
+        let timeline = vec![StageEnd { place: 1, ended_ms: 700 }];
+        let stored = StoredRecord { record, timeline, folded: None };
         let text = serde_json::to_string(&stored).expect("JSON");
         assert_eq!(serde_json::from_str::<StoredRecord>(&text).expect("the same"), stored);
         for (good, bad) in [("http_404\":1", "http_4x\":1"), ("deadline_exceeded", "late"), ("P1/steps", "P1//steps")] {

@@ -1,23 +1,25 @@
 //! From what was written to what runs: every relation is checked, every text compiled, every problem named with its place.
 
+mod notices;
+
 use super::{
     CheckedJob, JobProblems, Surroundings, has_errors,
-    plan::{Job, Notice, Stage, StageKind},
+    plan::{Job, Stage, StageKind},
     relations::{self, Relations},
     remarks,
-    spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec},
+    spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, PingSpec, StageSpec},
     timing,
 };
 use crate::{
     action::{self, ActionSpec, Checked, Handlers, Place},
-    item::{RunOutcome, Value},
+    item::Value,
     lang::{self, Checker, Finding, Flavor, ReadsResponse, Scope, Template},
     limits::{
         ACTIONS_MAX, BUFFER_MAX, GATHER_VALUE_BYTES_DEFAULT, GRACE_PERIOD_DEFAULT, RUN_DEADLINE_DEFAULT, SERVICES_MAX,
         STAGES_MAX, VALUE_BYTES_DEFAULT, WAITING_MAX, WAITING_MIN, WORKERS_MAX,
     },
     problem::{Level, Problem, Source, closest, in_file_order, locate, locate_in_text, locate_key},
-    schedule::{self, CatchUpSpec, EndSpec, OverlapSpec, Window},
+    schedule::{self, CatchUpSpec, OverlapSpec, Window},
     service::{self, ServicePlan, ServiceSpec},
     units::{Span, Tolerance},
 };
@@ -65,8 +67,7 @@ pub fn findings(
 
 /// Checks what `lamplighter.ron` says for all jobs. Texts may name any param: the jobs are not known here.
 pub fn check_shared(
-    services: &[ServiceSpec],
-    notices: &[NotifySpec],
+    (services, notices, ping): (&[ServiceSpec], &[NotifySpec], Option<&PingSpec>),
     mut findings: Vec<Finding>,
     source: &Source,
     base_dir: &Path,
@@ -78,6 +79,9 @@ pub fn check_shared(
     let own = check.own_services(services);
     let names: Vec<String> = own.into_iter().map(|(name, _)| name).collect();
     check.notices(notices, &names);
+    if let Some(ping) = ping {
+        check.pings(ping);
+    }
     findings.append(&mut check.findings);
     (in_order(findings, source), check.secrets)
 }
@@ -148,7 +152,9 @@ impl<'a> Check<'a> {
         let services = self.services(spec);
         let service_names: Vec<String> = services.iter().map(|(name, _)| name.clone()).collect();
         let stages = self.stages(spec, name, deadline, &service_names);
-        let on_finish = self.on_finish(spec, &service_names);
+        let mut on_finish = self.on_finish(spec, &service_names);
+        let (start_ping, end_pings) = self.ping(spec);
+        on_finish.extend(end_pings);
         let services: Vec<ServicePlan> = services.into_iter().filter_map(|(_, plan)| plan).collect();
         Some(Job {
             name: name.into(),
@@ -161,6 +167,7 @@ impl<'a> Check<'a> {
             services,
             stages: stages?,
             keeps: keeps(spec),
+            start_ping,
             on_finish,
             keep_out: spec.keep_out.map(Span::get),
             secrets: std::mem::take(&mut self.secrets),
@@ -288,6 +295,7 @@ impl<'a> Check<'a> {
             let plan =
                 self.with_checker(Scope::service(self.params.clone()), |checker| service::check(spec, "", checker));
             self.of_the_configuration(before, &format!("service `{}`", spec.name));
+            let plan = plan.map(ServicePlan::for_all_jobs);
             services.push((spec.name.clone(), plan));
         }
         for (place, spec) in own.iter().enumerate().filter(|(_, spec)| !spec.name.is_empty()) {
@@ -678,36 +686,6 @@ impl<'a> Check<'a> {
         }
         actions.map(|actions| (actions, columns))
     }
-
-    fn on_finish(&mut self, spec: &JobSpec, services: &[String]) -> Vec<Notice> {
-        match (spec.on_finish.as_deref(), self.surroundings.on_finish.as_deref()) {
-            (Some(own), _) => self.notices(own, services),
-            (None, Some(shared)) => {
-                let before = self.findings.len();
-                let notices = self.notices(shared, services);
-                self.of_the_configuration(before, "`on_finish`");
-                notices
-            }
-            (None, None) => Vec::new(),
-        }
-    }
-
-    fn notices(&mut self, notices: &[NotifySpec], services: &[String]) -> Vec<Notice> {
-        let mut checked = Vec::new();
-        for (place, notice) in notices.iter().enumerate() {
-            if notice.when.as_ref().is_some_and(Vec::is_empty) {
-                let help = "name at least one end, as in `when: [Failed]`; `on_finish: []` switches notices off";
-                self.remark(format!("on_finish[{place}].when"), "this notice is never sent", Some(help));
-            }
-            let action_place = ActionPlace { gather: false, source: false, services };
-            let path = format!("on_finish[{place}].run");
-            let actions = self.actions(&notice.run, &path, Scope::on_finish(self.params.clone()), &action_place, false);
-            if let Some((actions, _)) = actions {
-                checked.push(Notice { when: when(notice), missed: wants_missed(notice), actions });
-            }
-        }
-        checked
-    }
 }
 
 /// What to write where nothing is said to be done.
@@ -767,17 +745,6 @@ fn bare(name: Arc<str>, kind: StageKind) -> Stage {
         max_value: VALUE_BYTES_DEFAULT,
         holds: false,
     }
-}
-
-/// The ends of a run after which a notice is sent.
-fn when(notice: &NotifySpec) -> BTreeSet<RunOutcome> {
-    let default = [EndSpec::Failed, EndSpec::DeadlineExceeded, EndSpec::Interrupted, EndSpec::Quarantined];
-    notice.when.as_deref().unwrap_or(&default).iter().filter_map(EndSpec::outcome).collect()
-}
-
-/// Whether it is sent of a time at which no run was started: by default it is.
-fn wants_missed(notice: &NotifySpec) -> bool {
-    notice.when.as_ref().is_none_or(|when| when.iter().any(|end| end.outcome().is_none()))
 }
 
 const _: () = assert!(GRACE_PERIOD_DEFAULT.as_secs() < RUN_DEADLINE_DEFAULT.as_secs());

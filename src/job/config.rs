@@ -1,6 +1,9 @@
 //! `lamplighter.ron`: what is said once for a gateway.
 
-use super::{JobProblems, check, spec::NotifySpec};
+use super::{
+    JobProblems, check,
+    spec::{NotifySpec, PingSpec},
+};
 use crate::{
     action::Handlers,
     lang::{Finding, Level},
@@ -42,6 +45,8 @@ crate::spec! {
         services: Option<Vec<ServiceSpec>>, example "[Service(name: \"vendor\", base: \"https://api.vendor.example\")]";
         /// What is done after the runs of every job without its own.
         on_finish: Option<Vec<NotifySpec>>, example "[Notify(run: [Exec(argv: [\"logger\", \"{{ run.summary }}\"])])]";
+        /// URLs of a service that watches over every job without its own, from outside.
+        ping: Option<PingSpec>, example "Ping(success: \"https://hc.example/{{ run.job }}\", failure: \"https://hc.example/{{ run.job }}/fail\")";
     }
 }
 
@@ -91,7 +96,7 @@ pub struct CheckedConfig {
 }
 
 impl Config {
-    /// Reads a configuration. Its services and notices are checked with each job that uses them; [`Config::checked`] looks
+    /// Reads a configuration. Its services, notices and pings are checked with each job that uses them; [`Config::checked`] looks
     /// at all of them.
     ///
     /// # Errors
@@ -112,7 +117,7 @@ impl Config {
         Config::from_ron(&path.display().to_string(), &text)
     }
 
-    /// Reads a configuration file and checks its services and notices as well, as far as that goes without the jobs that
+    /// Reads a configuration file and checks its services, notices and pings as well, as far as that goes without the jobs that
     /// use them: any param may exist.
     ///
     /// # Errors
@@ -123,8 +128,8 @@ impl Config {
         let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let services = config.services.as_deref().unwrap_or_default();
         let notices = config.on_finish.as_deref().unwrap_or_default();
-        let (problems, secrets) =
-            check::check_shared(services, notices, config.mistakes(), &source, base_dir, handlers);
+        let shared = (services, notices, config.ping.as_ref());
+        let (problems, secrets) = check::check_shared(shared, config.mistakes(), &source, base_dir, handlers);
         if super::has_errors(&problems) {
             return Err(JobProblems { source, problems });
         }
@@ -186,6 +191,7 @@ impl Default for Config {
             spool_max: None,
             services: None,
             on_finish: None,
+            ping: None,
         }
     }
 }

@@ -14,7 +14,7 @@ mod timing;
 
 pub use config::{CheckedConfig, ClockSpec, Config};
 pub use plan::{Job, Notice, Stage, StageKind};
-pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, StageSpec};
+pub use spec::{GatherSpec, JobSpec, NotifySpec, OnCrashSpec, OnDeadlineSpec, OrderSpec, PingSpec, StageSpec};
 
 use crate::{
     action::Handlers,
@@ -54,6 +54,8 @@ pub struct Surroundings {
     pub services: Vec<ServiceSpec>,
     /// `on_finish` of the configuration.
     pub on_finish: Option<Vec<NotifySpec>>,
+    /// `ping` of the configuration.
+    pub ping: Option<PingSpec>,
     /// Texts of jq and template files, by the names that the job gives them, in place of those on the disk: what was kept
     /// with a run that is resumed.
     pub side_files: Option<BTreeMap<String, String>>,

@@ -37,7 +37,9 @@ pub struct Job {
     pub stages: Vec<Stage>,
     /// Some action is `Keep`: items see what earlier dues kept.
     pub keeps: bool,
-    /// What is done after a run.
+    /// What is asked when a run begins; empty: nothing.
+    pub start_ping: Vec<Checked>,
+    /// What is done after a run: its notices, then its pings.
     pub on_finish: Vec<Notice>,
     /// Dated folders that its runs wrote are removed after this.
     pub keep_out: Option<Duration>,
@@ -109,8 +111,10 @@ pub enum StageKind {
     GatherBy(Template),
 }
 
-/// A notice of `on_finish`.
+/// A notice of `on_finish`, or a ping of an end.
 pub struct Notice {
+    /// The field that asks for it, as in `on_finish[0]` or `ping.success`.
+    pub field: Arc<str>,
     /// It is sent after a run that ended so.
     pub when: BTreeSet<RunOutcome>,
     /// It is sent of a time at which no run was started.

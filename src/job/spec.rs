@@ -53,6 +53,8 @@ crate::spec! {
         on_finish: Option<Vec<NotifySpec>>, default "that of lamplighter.ron", example "[Notify(run: [Exec(argv: [\"logger\", \"{{ run.summary }}\"])])]";
         /// In folders below `out` named by a date (`{{ run.night }}/..`) that is longer ago than this, what runs of this job wrote is removed after a run of it, once it was not written to for as long; what others wrote or changed stays.
         keep_out: Option<Span>, example "\"30d\"";
+        /// URLs of a service that watches over the job from outside, and alarms when it hears nothing in time; `Ping()` has none.
+        ping: Option<PingSpec>, default "that of lamplighter.ron", example "Ping(start: \"https://hc.example/night/start\", success: \"https://hc.example/night\", failure: \"https://hc.example/night/fail\")";
     }
 }
 
@@ -137,6 +139,18 @@ crate::choice! {
         Rerun,
         /// It is `held`: missing, and never run again unless a person asks for it. Each item waits for the disk before it begins.
         Hold,
+    }
+}
+
+crate::spec! {
+    /// Which URLs are asked, by GET, when a run begins and ends: a dead-man's switch. Templates may stand behind the host.
+    pub struct PingSpec as "Ping" {
+        /// Asked when a run begins, or goes on after a crash.
+        start: Option<String>, example "\"https://hc.example/{{ run.job }}/start\"";
+        /// Asked after a run that ended `succeeded` or `partial`.
+        success: Option<String>, example "\"https://hc.example/{{ secret.ping_key }}/{{ run.job }}\"";
+        /// Asked after a run that ended in any other way, and of a time at which none was started.
+        failure: Option<String>, example "\"https://hc.example/{{ run.job }}/fail\"";
     }
 }
 

@@ -2,7 +2,7 @@
 //! name: `cmd` is no misspelt `cwd`.
 
 /// As it is called elsewhere, and what it may be here: the first that exists in the place is meant.
-const FIELDS: [(&[&str], &[&str]); 26] = [
+const FIELDS: [(&[&str], &[&str]); 27] = [
     (&["cron", "crontab", "when", "trigger", "on", "at", "every"], &["schedule"]),
     (&["tz", "zone", "time_zone"], &["timezone"]),
     (&["title", "comment", "summary", "about", "doc", "desc"], &["description"]),
@@ -22,6 +22,7 @@ const FIELDS: [(&[&str], &[&str]); 26] = [
     (&["backoff", "delay", "interval", "wait"], &["initial_interval"]),
     (&["max_backoff", "max_delay"], &["max_interval"]),
     (&["max_failures", "allowed_failures", "error_threshold", "ignore_errors"], &["tolerate"]),
+    (&["healthcheck", "heartbeat", "ping_url", "dead_man", "monitor"], &["ping"]),
     (&["on_failure", "on_error", "notify", "mailto", "email", "alert", "on_success", "hooks"], &["on_finish"]),
     (&["url", "uri", "host", "endpoint", "address", "base_url"], &["base", "get"]),
     (&["path", "method"], &["get"]),

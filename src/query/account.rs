@@ -1,11 +1,11 @@
 //! What the state knows of one run, whether it has ended or not, as `show` tells it.
 
 use crate::{
-    item::{RunOutcome, RunRecord, StoredRecord},
+    item::{Folded, RunOutcome, RunRecord, StoredRecord},
     limits::SLOWEST_MAX,
-    report::{Account, NotReached, SlowItem, StageBar, Standing, span},
+    report::{Account, NotReached, PastRuns, SlowItem, StageBar, Standing, span},
     run::{Outline, record_so_far},
-    store::{RowEnd, RunDetails, RunHead, RunPhase, State, StoreError},
+    store::{RowEnd, RunDetails, RunHead, RunKind, RunPhase, State, StoreError},
     world::World,
 };
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub async fn account(
     let rows = state.rows(&head.run);
     let now_ms = world.wall().as_millisecond();
     let stored: Option<StoredRecord> = details.record.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let folded = stored.as_ref().and_then(|stored| stored.folded);
     let (record, timeline) = match stored {
         Some(stored) => {
             let (started, ended) = (outline.time(head.started_ms), outline.time(head.ended_ms.unwrap_or(now_ms)));
@@ -59,6 +60,7 @@ pub async fn account(
     let not_reached = not_reached(&record, outline, &bars);
     Ok(Account {
         standing: standing(head),
+        is_served: head.kind == RunKind::Serve,
         trigger: head.trigger.clone(),
         due: outline.time(head.due_ms),
         // What a repetition took over counts as a pass of its own.
@@ -70,6 +72,7 @@ pub async fn account(
         slowest: slowest.collect(),
         not_reached,
         has_rows: head.has_rows,
+        folded: folded.map(|Folded { runs, first_ms }| PastRuns { runs, first: outline.time(first_ms) }),
         record,
     })
 }

@@ -2,8 +2,9 @@
 
 use super::{Form, Runs, Unanswered, outline, ran, standing, tell};
 use crate::{
-    item::Value,
-    report::{self, Entry, Ink, Past, PastFiring, Standing},
+    item::{Folded, StoredRecord, Value},
+    limits::HISTORY_LISTED_MAX,
+    report::{self, Entry, Ink, Past, PastFiring, PastRuns, Standing},
     run::{Outline, rfc3339},
     store::{FiringEnd, FiringRow, RunHead, RunKind, StoreError},
 };
@@ -16,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct HistoryQuestion {
     /// Those of this job; `None`: of all.
     pub job: Option<String>,
-    /// At most so many, and the times between them that started none, no more of those either.
+    /// At most so many, and the times between them that started none, no more of those either; more than
+    /// [`HISTORY_LISTED_MAX`] are not listed.
     pub number: usize,
     /// Times in UTC, not in the job's zone.
     pub utc: bool,
@@ -33,6 +35,7 @@ impl Runs<'_> {
         form: Form,
         mut reader: impl AsyncFnMut(super::Piece) -> Result<(), E>,
     ) -> Result<(), Unanswered<E>> {
+        let question = &HistoryQuestion { number: question.number.min(HISTORY_LISTED_MAX), ..question.clone() };
         let job = question.job.as_deref();
         let mut heads: Vec<RunHead> = Vec::new();
         while heads.len() < question.number {
@@ -56,6 +59,8 @@ impl Runs<'_> {
             let outline = outline(&details, question.utc);
             let state = standing(&head);
             let is_last = seen.insert(head.job.clone());
+            let stored = details.record.as_deref().and_then(|text| serde_json::from_str::<StoredRecord>(text).ok());
+            let folded = stored.and_then(|stored| stored.folded);
             let started_ms = head.started_ms;
             outlines.entry(head.job.clone()).or_insert_with(|| outline.clone());
             let run = Past {
@@ -68,6 +73,7 @@ impl Runs<'_> {
                 repeats: head.parent.as_ref().map(ToString::to_string),
                 crashes: head.crashes,
                 is_resumable: is_last && state == Standing::Interrupted && head.kind == RunKind::Foreground,
+                folded: folded.map(|Folded { runs, first_ms }| PastRuns { runs, first: outline.time(first_ms) }),
                 trigger: head.trigger,
                 job: head.job,
             };

@@ -21,7 +21,7 @@ use crate::{
     world::World,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The runs that are kept.
 pub struct Runs<'a> {
@@ -29,8 +29,9 @@ pub struct Runs<'a> {
     pub state: &'a State,
     /// Clocks: how long something has run until now.
     pub world: &'a World,
-    /// Names of the jobs that there are, run or not.
-    pub jobs: Vec<String>,
+    /// Names of the jobs that there are, run or not: for help alone. It may block, and is asked on the blocking pool when
+    /// something is not found.
+    pub jobs: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 /// In which form an answer is written.
@@ -112,7 +113,8 @@ impl Runs<'_> {
 
     /// Says that there is no such run, and what was probably meant.
     async fn unknown<E>(&self, named: &str) -> Result<Unanswered<E>, StoreError> {
-        if self.jobs.iter().any(|job| job == named) {
+        let jobs = self.jobs.clone();
+        if self.world.unblock(move || jobs()).await.iter().any(|job| job == named) {
             return Ok(Unanswered::Refused(format!("no run of `{named}` is kept")));
         }
         let heads = self.state.history(None, None, NAMES).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     Look, NAME, count, headed,
-    history::readable,
+    history::{PastRuns, nothing_listed, readable},
     ink::{Ink, Tone, cells},
     leaked, missing, short, span, stages, table, table_within, wrapped, written,
 };
@@ -18,6 +18,8 @@ pub struct Account {
     pub record: RunRecord,
     /// How it stands.
     pub standing: Standing,
+    /// A `serve` has it: where it was interrupted, one goes on with it by itself.
+    pub is_served: bool,
     /// What started it.
     pub trigger: String,
     /// When it was due, RFC 3339.
@@ -38,6 +40,8 @@ pub struct Account {
     pub not_reached: Vec<NotReached>,
     /// Its items can still be listed.
     pub has_rows: bool,
+    /// It listed nothing, and stands for the runs before it that did not either.
+    pub folded: Option<PastRuns>,
 }
 
 /// How a run stands.
@@ -118,7 +122,7 @@ impl Account {
         let beside = json!({
             "state": self.standing, "trigger": self.trigger, "due": self.due, "passes": self.passes,
             "crashes": self.crashes, "repeats": self.repeats, "ran_ms": self.ran.as_millis() as u64,
-            "not_reached": self.not_reached, "slowest": slowest.collect::<Vec<_>>(), "has_items": self.has_rows,
+            "not_reached": self.not_reached, "slowest": slowest.collect::<Vec<_>>(), "has_items": self.has_rows, "folded": self.folded,
         });
         if let Value::Object(beside) = beside {
             fields.extend(beside);
@@ -135,7 +139,11 @@ pub fn account(of: &Account, look: Look<'_>) -> String {
         Standing::Ended => headed(record, &format!(" after {}", span(of.ran)), look),
         Standing::Running => going(of, look, Tone::Busy, "running", "a process works on it now"),
         Standing::Interrupted => {
-            let how = format!("it did not come to its end: `lamplighter run {} --resume` goes on with it", record.job);
+            let who = match of.is_served {
+                true => "the next `serve` goes on with it".to_owned(),
+                false => format!("`lamplighter run {} --resume` goes on with it", record.job),
+            };
+            let how = format!("it did not come to its end: {who}");
             going(of, look, Tone::Warn, "interrupted", &how)
         }
     };
@@ -204,6 +212,9 @@ fn origin(of: &Account) -> String {
     }
     if let Some(parent) = &of.repeats {
         let _ = write!(text, ", repeats {parent}");
+    }
+    if let Some(folded) = &of.folded {
+        let _ = write!(text, "; {}", nothing_listed(folded));
     }
     text
 }
@@ -320,6 +331,7 @@ mod tests {
                 unsaved: None,
             },
             standing: Standing::Ended,
+            is_served: false,
             trigger: "manual".into(),
             due: "2026-11-23T02:30:00+08:00".into(),
             passes: 2,
@@ -335,6 +347,7 @@ mod tests {
             }],
             not_reached: vec![NotReached { stage: "vitals".into(), items: 1, why: "it was late".into() }],
             has_rows: true,
+            folded: None,
         }
     }
 

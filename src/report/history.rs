@@ -35,6 +35,17 @@ pub struct Past {
     pub crashes: u32,
     /// `run --resume` goes on with it, when it is the last one of its job.
     pub is_resumable: bool,
+    /// It listed nothing, and stands for the runs before it that did not either.
+    pub folded: Option<PastRuns>,
+}
+
+/// Runs that listed nothing, of which the last stands for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PastRuns {
+    /// How many they are.
+    pub runs: u64,
+    /// When the first one started: RFC 3339 with an offset.
+    pub first: String,
 }
 
 /// A time of a job, or several of them, at which no run was started.
@@ -100,6 +111,9 @@ impl Entry {
                 if let Some(parent) = &run.repeats {
                     let _ = write!(below, "  repeats {parent}");
                 }
+                if let Some(folded) = &run.folded {
+                    let _ = write!(below, "  {}", nothing_listed(folded));
+                }
                 if let Some(reason) = &run.reason {
                     let _ = write!(below, "  {reason}");
                 }
@@ -117,6 +131,14 @@ impl Entry {
                 below
             }
         }
+    }
+}
+
+/// `nothing to do`, and how often.
+pub fn nothing_listed(folded: &PastRuns) -> String {
+    match folded.runs {
+        1 => "nothing to do".to_owned(),
+        runs => format!("nothing to do, {runs} times since {}", readable(&folded.first)),
     }
 }
 
@@ -203,6 +225,14 @@ mod tests {
             repeats: None,
             crashes: 0,
             is_resumable: false,
+            folded: None,
+        };
+        let idle = Past {
+            outcome: Some(RunOutcome::Succeeded),
+            reason: None,
+            job: "poll".into(),
+            folded: Some(PastRuns { runs: 37, first: "2026-11-23T01:54:00+08:00".into() }),
+            ..ended.clone()
         };
         let open = Past {
             state: Standing::Interrupted,
@@ -221,13 +251,15 @@ mod tests {
             count: Some(2),
             reason: Some("down".into()),
         };
-        let entries = [Entry::Run(ended), Entry::Run(open), Entry::Firing(missed)];
+        let entries = [Entry::Run(ended), Entry::Run(open), Entry::Run(idle), Entry::Firing(missed)];
         let text = history(&entries, Ink::default(), 80);
         let expected = "\
 ● nightly-vitals  deadline exceeded  2026-11-23 02:30:00 +08:00  37s  manual
   20261122T183000Z-1f0c9a4b  the deadline passed while stage `vitals` still wor…
 ● n               interrupted        2026-11-23 02:30:00 +08:00  37s  manual
   20261122T183000Z-1f0c9a4b  `run n --resume` goes on with it
+● poll            succeeded          2026-11-23 02:30:00 +08:00  37s  manual
+  20261122T183000Z-1f0c9a4b  nothing to do, 37 times since 2026-11-23 01:54:00 …
 ○ nightly-vitals  missed             2026-11-21 02:30:00 +08:00    -  schedule
   no `serve` ran  2 times, the last 2026-11-22 02:30:00 +08:00
 ";

@@ -11,7 +11,7 @@ mod table;
 
 pub use account::{Account, NotReached, SlowItem, StageBar, Standing, account, item_row};
 pub use forgotten::{GatherRow, forgotten};
-pub use history::{Entry, Past, PastFiring, history};
+pub use history::{Entry, Past, PastFiring, PastRuns, history};
 pub use ink::{Ink, Tone, cells};
 pub use journal::{LogLine, log_day, log_line};
 pub use table::{count, table};
@@ -134,11 +134,12 @@ fn headed(record: &RunRecord, took: &str, look: Look<'_>) -> String {
     text
 }
 
-fn tone_of(outcome: RunOutcome) -> Tone {
+/// How the end of a run is coloured: what somebody has asked for is no failure.
+pub fn tone_of(outcome: RunOutcome) -> Tone {
     match outcome {
         RunOutcome::Succeeded => Tone::Good,
-        RunOutcome::Partial => Tone::Warn,
-        _ => Tone::Bad,
+        RunOutcome::Partial | RunOutcome::Cancelled | RunOutcome::Interrupted => Tone::Warn,
+        RunOutcome::Failed | RunOutcome::DeadlineExceeded | RunOutcome::Quarantined => Tone::Bad,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is done after a run: its notices.
+//! What is told of a run: its notices, and the pings of its beginning and end.
 
 use super::{
     MISSED, Missed,
@@ -6,10 +6,9 @@ use super::{
     state::{RunState, null},
 };
 use crate::{
-    action::{ItemContext, Line, Stop},
+    action::{Checked, ItemContext, Line, Stop},
     flow::Slot,
     item::{Key, Lineage, RunOutcome, RunRecord, Value},
-    job::Notice,
     lang::{Facts, RunFacts},
     limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
     report,
@@ -58,22 +57,13 @@ pub async fn notify(run: &Arc<RunState>, told: &Told, places: &[u16]) {
             return;
         }
         let Some(notice) = run.job.on_finish.get(usize::from(place)) else { continue };
-        let time = async {
-            run.world().until(Due::Boot(run.world().boot() + ON_FINISH_TIMEOUT)).await;
-            Err(format!("it took longer than {ON_FINISH_TIMEOUT:?}"))
-        };
-        let killed = async {
-            run.killed.wait().await;
-            Err("the run was killed".to_owned())
-        };
         let stopped = async {
             run.stop_cut.wait().await;
             Err("the run was stopped".to_owned())
         };
         pass(Point::NoticeBegins);
-        let work = AssertUnwindSafe(send(run, notice, place, told)).catch_unwind();
-        let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
-        let sent = work.or(time).or(killed).or(stopped).await;
+        let facts = Arc::new(facts_after(&run.facts, told));
+        let sent = bounded(run, send(run, &notice.actions, &notice.field, u64::from(place), facts)).or(stopped).await;
         pass(Point::NoticeSent);
         // One that was cut short is sent again by the next start.
         if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
@@ -83,24 +73,57 @@ pub async fn notify(run: &Arc<RunState>, told: &Told, places: &[u16]) {
         }
         pass(Point::NoticeDone);
         if let Err(why) = sent {
-            said(run, place, &format!("on_finish failed: {why}"));
+            said(run, place, &format!("{} failed: {why}", notice.field));
         }
     }
+}
+
+/// Asks what is to be asked when a run begins, beside its work. What fails is logged. A run that stops does not wait for it.
+pub async fn ping_start(run: Arc<RunState>) {
+    let stopped = async {
+        run.stop.wait().await;
+        Err("the run was stopped".to_owned())
+    };
+    let field = Arc::from("ping.start");
+    let sent = bounded(&run, send(&run, &run.job.start_ping, &field, u64::MAX, run.facts.clone())).or(stopped).await;
+    if let Err(why) = sent {
+        run.context.journal.write(&Line::of_run(Level::Error, &format!("{field} failed: {why}")));
+    }
+}
+
+/// The work of a notice or a ping, in its own time and until the run is killed; a panic is an error.
+async fn bounded(run: &RunState, work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let time = async {
+        run.world().until(Due::Boot(run.world().boot() + ON_FINISH_TIMEOUT)).await;
+        Err(format!("it took longer than {ON_FINISH_TIMEOUT:?}"))
+    };
+    let killed = async {
+        run.killed.wait().await;
+        Err("the run was killed".to_owned())
+    };
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let work = async { work.await.unwrap_or_else(|panic| Err(crate::flow::panic_text(panic))) };
+    work.or(time).or(killed).await
 }
 
 fn said(run: &RunState, place: u16, text: &str) {
     run.context.journal.write(&Line::of_run(Level::Error, text).with(&[("notice", &place)]));
 }
 
-async fn send(run: &Arc<RunState>, notice: &Notice, place: u16, told: &Told) -> Result<(), String> {
+async fn send(
+    run: &Arc<RunState>,
+    actions: &[Checked],
+    field: &Arc<str>,
+    place: u64,
+    facts: Arc<RunFacts>,
+) -> Result<(), String> {
     let slot = Arc::new(Slot::free(run.world().clone()));
     slot.begin_item(Some(run.world().boot() + ON_FINISH_TIMEOUT), 0);
-    let stage = format!("on_finish[{place}]").into();
-    let mut cx = ItemContext::new(run.context.clone(), slot, stage, u16::MAX);
-    cx.lineage = Lineage::listed(u16::MAX, u64::from(place));
-    let mut facts = Facts::new(null(), Key::all(), Arc::new(facts_after(&run.facts, told)));
+    let mut cx = ItemContext::new(run.context.clone(), slot, field.clone(), u16::MAX);
+    cx.lineage = Lineage::listed(u16::MAX, place);
+    let mut facts = Facts::new(null(), Key::all(), facts);
     let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
-    match chain::work(&notice.actions, &mut cx, &mut facts, null(), within).await {
+    match chain::work(actions, &mut cx, &mut facts, null(), within).await {
         Ok(_) | Err(Stop::Empty) => Ok(()),
         Err(Stop::Failed { failure, .. }) => Err(failure.to_string()),
         Err(Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut) => Err("it would have waited too long".to_owned()),

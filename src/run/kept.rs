@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{
     action::{Leftovers, Outputs},
-    item::{Counts, FailureRecord, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value},
+    item::{
+        Counts, FailureRecord, Folded, Key, Lineage, RunOutcome, RunRecord, StageEnd, StageRecord, StoredRecord, Value,
+    },
     job::{CheckedJob, Job, JobProblems, Stage, StageKind, Surroundings},
-    limits::{GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
+    limits::{FOLD_DISTANCE_MAX, GRACE_PERIOD_DEFAULT, PAGE_ROWS, SUMMARY_LIST_MAX},
     problem::Source,
     store::{NewRun, Page, Resume, RunDetails, RunEnd, RunHead, RunKind, RunStore, State, StoreError, Tally},
     world::{
@@ -223,7 +225,8 @@ async fn end_of_dead(
     let ended_ms = world.wall().as_millisecond();
     let rows = state.rows(&head.run);
     let so_far = record_so_far(&rows, details, &Outline::of(details), reason.clone(), ended_ms).await?;
-    let stored = StoredRecord { record: RunRecord { outcome, ..so_far }, timeline: Vec::new() };
+    let record = RunRecord { outcome, ..so_far };
+    let stored = StoredRecord { record, timeline: Vec::new(), folded: None };
     Ok(RunEnd {
         outcome,
         reason,
@@ -231,6 +234,7 @@ async fn end_of_dead(
         ended_ms,
         ran_ms: head.ran_ms,
         notices: Vec::new(),
+        folds: None,
     })
 }
 
@@ -474,7 +478,8 @@ impl RunState {
         let ends = self.stages.iter().filter(|stage| self.is_wanted(stage.place));
         let ends = ends.filter_map(|stage| Some((stage.place, stage.ended.get()?)));
         let timeline = ends.map(|(place, ended)| StageEnd { place, ended_ms: millis(*ended) }).collect();
-        let stored = StoredRecord { record: record.clone(), timeline };
+        let (folded, folds) = self.folded(kept, record).await?.unzip();
+        let stored = StoredRecord { record: record.clone(), timeline, folded };
         let end = RunEnd {
             outcome: record.outcome,
             reason: record.reason.clone(),
@@ -482,11 +487,43 @@ impl RunState {
             ended_ms: self.world().wall().as_millisecond(),
             ran_ms: millis(self.ran()),
             notices: if planted(Bug::NoticesUnwritten) { Vec::new() } else { self.notices_after(record.outcome) },
+            folds: folds.flatten(),
         };
         match kept.rows.end(end).await? {
             true => Ok(()),
             false => Err(StoreError::Io("another process has taken the run over".to_owned())),
         }
+    }
+}
+
+impl RunState {
+    /// For what a run stands that listed nothing, and the run before it that is one of them: a job that polls does not fill
+    /// the history, nor push out of it what it found (RUNS S13). None where this one is to be seen by itself.
+    async fn folded(&self, kept: &Kept, record: &RunRecord) -> Result<Option<(Folded, Option<Arc<str>>)>, StoreError> {
+        let mut sources = self.stages.iter().filter(|stage| self.plan(stage.place).is_source());
+        let is_bare = record.outputs_total == 0 && record.leaked == 0;
+        if record.outcome != RunOutcome::Succeeded || !is_bare || !sources.all(|stage| stage.snapshot().items == 0) {
+            return Ok(None);
+        }
+        let Some(RunDetails { head, .. }) = kept.state.details(&self.context.id).await? else { return Ok(None) };
+        if head.kind != RunKind::Serve || head.fire_key.is_none() || head.parent.is_some() {
+            return Ok(None);
+        }
+        let alone = Folded { runs: 1, first_ms: head.started_ms };
+        let before = kept.state.history(Some(&self.job.name), Some(&self.context.id), 1).await?.pop();
+        let is_near = |before: &RunHead| {
+            head.due_ms.abs_diff(before.due_ms) <= millis(FOLD_DISTANCE_MAX) && before.trigger == head.trigger
+        };
+        let Some(before) = before.filter(is_near) else { return Ok(Some((alone, None))) };
+        let record = kept.state.details(&before.run).await?.and_then(|details| details.record);
+        let stored = record.and_then(|record| serde_json::from_str::<StoredRecord>(&record).ok());
+        Ok(Some(match stored.and_then(|stored| stored.folded) {
+            Some(folded) => {
+                let (runs, first_ms) = (folded.runs + 1, folded.first_ms.min(head.started_ms));
+                (Folded { runs, first_ms }, Some(before.run))
+            }
+            None => (alone, None),
+        }))
     }
 }
 

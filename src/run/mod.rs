@@ -43,6 +43,7 @@ use crate::{
     job::{Job, Stage, StageKind},
     lang::RunFacts,
     limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
+    service::SharedLimits,
     store::{Begun, Clocks, Resume, RunHead, State, StoreError, TakenOver},
     world::{
         BoxFuture, Due, Task, World,
@@ -71,10 +72,12 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Starts runs on the executor of a world: as many at once as you like. See [`Run`] for an example.
+/// Starts runs on the executor of a world: as many at once as you like. See [`Run`] for an example. Its runs, and those of its
+/// clones, keep the limits of a service together.
 #[derive(Clone, Debug)]
 pub struct Runner {
     world: World,
+    limits: SharedLimits,
 }
 
 /// Why a run was not started. Nothing has been done.
@@ -195,7 +198,7 @@ pub struct Run {
 impl Runner {
     /// A runner on the executor of `world`.
     pub fn new(world: World) -> Runner {
-        Runner { world }
+        Runner { limits: SharedLimits::new(world.clone()), world }
     }
 
     /// Starts `job`. Everything runs on the world's executor, from the next time that it is run.
@@ -341,7 +344,8 @@ impl Runner {
         let facts = Arc::new(RunFacts { params, run: run.facts(), secrets: std::mem::take(&mut options.secrets) });
         let mut services = BTreeMap::new();
         for plan in &job.services {
-            let service = plan.start(&world, &facts).map_err(|failure| StartError::Service(failure.message))?;
+            let service =
+                plan.start(&world, &facts, &self.limits).map_err(|failure| StartError::Service(failure.message))?;
             services.insert(plan.name.clone(), Arc::new(service));
         }
         let rows = rows::Rows::new(options.store.clone());
@@ -430,6 +434,10 @@ impl RunState {
     async fn work(self: Arc<RunState>) -> RunRecord {
         self.say_begun();
         self.say_unkept();
+        let pings = Group::new(self.world().clone());
+        if self.dry.is_none() && !self.job.start_ping.is_empty() {
+            pings.spawn(finish::ping_start(self.clone()));
+        }
         let stopped = async {
             self.stop_cut.wait().await;
         };
@@ -472,6 +480,8 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
         if record.unsaved.is_none() {
+            // Nobody hears of the beginning after the end. A panic is fenced within.
+            let _ = pings.join().await;
             finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
             self.context.leftovers.join().await;
             self.remove_dated(record.outcome).await;

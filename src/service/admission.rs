@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-/// The limits of one service, shared by all its calls.
+/// The limits of one service, shared by all its calls, of all runs that name it.
 pub(super) struct Admission {
     world: World,
     rate: Option<Rate>,

@@ -9,6 +9,7 @@ mod answer;
 mod body;
 mod call;
 mod exchange;
+mod limits;
 mod pool;
 mod rate;
 pub mod retry;
@@ -27,6 +28,7 @@ pub use admission::Admitted;
 pub use answer::{Answer, Body};
 pub use call::{Attempts, Ended};
 pub use exchange::{Request, Sink};
+pub use limits::SharedLimits;
 pub use retry::{Jitter, Retry, RetrySpec};
 pub use spec::{AuthSpec, BasicSpec, ServicePlan, ServiceSpec, TlsSpec, check, check_headers, header_value};
 
@@ -35,9 +37,9 @@ use crate::{
     world::World,
 };
 use hyper::HeaderMap;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-/// A started service: what all calls of a run through it share.
+/// A started service: what all calls of a run through it share. Its limits it may share with other runs: [`SharedLimits`].
 pub struct Service {
     name: String,
     world: World,
@@ -45,7 +47,7 @@ pub struct Service {
     headers: HeaderMap,
     timeout: Duration,
     connect_timeout: Duration,
-    admission: admission::Admission,
+    admission: Arc<admission::Admission>,
     retry: Retry,
     pool: pool::Pool,
     max_body: u64,

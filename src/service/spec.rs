@@ -4,8 +4,7 @@
 //! rendered here never sees an item, so no item can change where a service stands or who it says it is.
 
 use super::{
-    Service,
-    admission::Admission,
+    Service, SharedLimits,
     pool::Pool,
     retry::{self, Retry, RetrySpec},
     tls,
@@ -95,6 +94,7 @@ crate::spec! {
 pub struct ServicePlan {
     /// What `via` names.
     pub name: String,
+    of_all_jobs: bool,
     base: Base,
     headers: Vec<(HeaderName, Template)>,
     auth: Option<Auth>,
@@ -152,6 +152,7 @@ pub fn check(spec: &ServiceSpec, path: &str, checker: &mut Checker<'_>) -> Optio
     limits?;
     Some(ServicePlan {
         name: spec.name.clone(),
+        of_all_jobs: false,
         base: Base::Template(base?),
         headers: headers?,
         auth: auth?,
@@ -319,6 +320,7 @@ impl ServicePlan {
     pub fn anonymous(origin: Origin) -> ServicePlan {
         ServicePlan {
             name: origin.to_string(),
+            of_all_jobs: false,
             base: Base::Origin(origin),
             headers: Vec::new(),
             auth: None,
@@ -334,12 +336,17 @@ impl ServicePlan {
         }
     }
 
-    /// Starts the service for a run: renders what sees params and secrets, once, and reads the `ca_file` (the one short
+    /// The same where it stands in the configuration: it is one for all jobs.
+    pub fn for_all_jobs(self) -> ServicePlan {
+        ServicePlan { of_all_jobs: true, ..self }
+    }
+
+    /// Starts the service for a run, which goes in by `limits`: renders what sees params and secrets, once, and reads the `ca_file` (the one short
     /// read that blocks). Opens no connection.
     ///
     /// # Errors
     /// Class `data`, when a template does not render, the base is no URL, or the `ca_file` cannot be used.
-    pub fn start(&self, world: &World, run: &Arc<RunFacts>) -> Result<Service, Failure> {
+    pub fn start(&self, world: &World, run: &Arc<RunFacts>, limits: &SharedLimits) -> Result<Service, Failure> {
         let facts = facts(run);
         let failed = |what: &str, why: &dyn std::fmt::Display| {
             Failure::new(Class::Data, format!("{what} of service {:?} cannot be used: {why}", self.name))
@@ -378,6 +385,8 @@ impl ServicePlan {
             false => None,
         };
         let idle = self.max_in_flight.unwrap_or(POOL_IDLE_MAX);
+        let owner = if self.of_all_jobs { None } else { run.run["job"].as_str().map(str::to_owned) };
+        let admission = limits.of(&self.name, owner, &origin, &self.rate, self.max_in_flight);
         Ok(Service {
             name: self.name.clone(),
             world: world.clone(),
@@ -385,7 +394,7 @@ impl ServicePlan {
             headers,
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
-            admission: Admission::new(world.clone(), &self.rate, self.max_in_flight),
+            admission,
             retry: self.retry.clone(),
             pool: Pool::new(Dialer::new(origin, tls), idle),
             max_body: self.max_body,

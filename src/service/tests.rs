@@ -140,7 +140,7 @@ pub(crate) fn no_facts() -> Arc<RunFacts> {
 }
 
 fn start(plan: &ServicePlan, world: &World) -> Service {
-    plan.start(world, &no_facts()).expect("starts")
+    plan.start(world, &no_facts(), &SharedLimits::new(world.clone())).expect("starts")
 }
 
 fn request(method: Method, target: &str) -> Request {

@@ -2,7 +2,7 @@
 //! and are valid until 2119; their key is no secret.
 
 use super::{
-    ServicePlan,
+    ServicePlan, SharedLimits,
     tests::{Server, in_world, no_facts},
     url,
 };
@@ -55,7 +55,8 @@ fn ask(server: &Server, ca: Option<&str>) -> Result<u16, String> {
     let mut plan = ServicePlan::anonymous(url::split(&server.url.replace("http://", "https://")).expect("a url").0);
     plan.ca_file = ca.map(file);
     in_world(async |world| {
-        let service = plan.start(&world, &no_facts()).map_err(|failure| failure.message)?;
+        let service =
+            plan.start(&world, &no_facts(), &SharedLimits::new(world.clone())).map_err(|failure| failure.message)?;
         let slot = Slot::free(world.clone());
         let request = super::Request {
             method: Method::GET,

@@ -210,6 +210,9 @@ pub struct RunEnd {
     pub ran_ms: u64,
     /// Places in `on_finish` that are to be sent.
     pub notices: Vec<u16>,
+    /// A run of the job that this one stands for from now on: it is forgotten with this end, if it has ended, nothing is to be
+    /// told of it any more, and no run that is open repeats it.
+    pub folds: Option<Arc<str>>,
 }
 
 /// Counts of a stage from its rows.

@@ -252,7 +252,7 @@ fn what_is_asked_wrongly_is_told_and_nothing_is_run() {
         (&["vendor-sim", "--listen", "here"], "here"),
         (&["completions", "cmd"], "cmd"),
         (&["graph", "thre"], "did you mean `three`?"),
-        (&["--jobs", "nowhere", "check"], "there is no job file in nowhere"),
+        (&["--jobs", "nowhere", "check"], "there is no job folder nowhere"),
     ] {
         let done = place.run(arguments).exits(2).says(told);
         assert_eq!(done.stdout, "", "{arguments:?}");

@@ -346,7 +346,7 @@ fn the_library_gives_the_bytes_that_the_commands_print() {
     let options = StateOptions { dir: &dir, now_ms: 0, instance: "", accept_new: false };
     let (store, _) = Sqlite::durable(&options).expect("a state that others read meanwhile");
     let state = State::new(Arc::new(store));
-    let runs = Runs { state: &state, world: &world, jobs: vec!["nightly".into()] };
+    let runs = Runs { state: &state, world: &world, jobs: Arc::new(|| vec!["nightly".into()]) };
     // They can be given by a task on any thread.
     fn is_send(_: impl Send) {}
     let ignores = async |_: Piece| Ok::<(), Infallible>(());

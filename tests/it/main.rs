@@ -20,6 +20,7 @@ mod memory;
 mod moving;
 mod newcomer;
 mod nights;
+mod pings;
 mod power;
 mod resume;
 mod samples;

@@ -294,6 +294,42 @@ fn a_signal_ends_the_backfill_with_its_run() {
 }
 
 #[test]
+fn a_signal_between_two_firings_ends_the_backfill_too() {
+    let place = Place::with_job("quick", r#"Job(schedule: Cron("0 1 * * *"), run: [Exec(argv: ["true"])])"#);
+    // Nobody reads what is printed behind the first firing: that is where it stands.
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
+    let full = rustix::pipe::fcntl_getpipe_size(&write).expect("its size");
+    rustix::io::write(&write, &vec![b' '; full]).expect("it is filled");
+    let mut command = place.command(&["run", "quick", "--due", "2026-03-01..2026-03-05"]);
+    let mut going = Going::start_as_it_is(command.stdout(write).env("LAMPLIGHTER_LOG", "info"));
+    drop(command);
+    going.until_it_says("run ended");
+    going.signal(rustix::process::Signal::INT);
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut fs::File::from(read), &mut printed).expect("all is read");
+    going.end().exits(130);
+    assert!(printed.contains("5 firings: 1 ran (1 succeeded), 4 not begun"), "{printed}");
+}
+
+/// Runs each half hour, also of the night whose hour from two to three comes twice.
+#[test]
+fn each_time_of_a_night_with_an_hour_twice_is_made_up_for_once() {
+    let text = NIGHTLY.replace("30 2 * * *", "*/30 0-4 * * *").replace("{{ run.date }}", "{{ run.due }}");
+    let place = Place::with_job("nightly", &text);
+    let days = |span: &str| {
+        let _ = fs::remove_file(place.path("days"));
+        place.run(&["run", "nightly", "--due", span, "--no-state"]).exits(0);
+        place.read("days").lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let whole = days("2025-10-26..2025-10-26");
+    let mut once = whole.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!((whole.len(), once.len()), (12, 12), "{whole:?}");
+    assert_eq!(days("2025-10-26..2025-10-26T02:30"), whole[..6], "an hour that comes twice is meant as its first");
+}
+
+#[test]
 fn a_backfill_that_means_nothing_is_refused() {
     let place = Place::with_job("nightly", NIGHTLY);
     place.write("jobs/often.ron", r#"Job(schedule: Cron("* * * * *"), run: [Exec(argv: ["true"])])"#);

@@ -1,12 +1,12 @@
 //! What a newcomer asks first: `explain` says what a field means, `new` writes a job to begin with.
 
-use super::util::{Act, Place, Scripted};
+use super::util::{Act, PROGRAM, Place, Scripted, finish};
 use lamplighter::{
     item::Value,
     job::{Config, JobSpec},
     problem::{Entry, Reference, Type},
 };
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, process::Command};
 
 fn reference() -> Reference {
     Reference::of(&[JobSpec::schema(), Config::schema()])
@@ -187,6 +187,19 @@ fn every_name_that_a_job_can_have_gives_a_job_that_passes() {
             place.run(&["new", name, "--template", template]).exits(0);
             place.run(&["check", "--strict"]).exits(0);
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_written_whole_is_not_left_there() {
+    for template in ["command", "items"] {
+        let place = Place::new();
+        // A file may have no byte: what a full disk does, without one.
+        let mut command = Command::new("sh");
+        let program = format!("trap '' XFSZ; ulimit -f 0; exec {PROGRAM} new full --template {template}");
+        finish(command.args(["-c", &program]).current_dir(place.path(""))).exits(74).says("cannot be written");
+        assert_eq!(place.files(), [""; 0], "half a job is none");
+        place.run(&["new", "full", "--template", template]).exits(0);
     }
 }
 

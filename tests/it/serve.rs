@@ -4,10 +4,10 @@
 
 use super::{
     signals::{WORK, on_a_terminal},
-    util::{Done, Going, Place, found, until},
+    util::{Done, Going, Place, finish, found, until},
 };
 use lamplighter::{
-    api::{Answer, Client, Request},
+    api::{Answer, Client, Request, Whereabouts},
     daemon::{Refusal, RunWish},
     item::Value,
     limits::{API_CONNECTIONS_MAX, API_REQUEST_BYTES_MAX},
@@ -19,6 +19,7 @@ use std::{
     io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
+    process::Stdio,
     time::Duration,
 };
 
@@ -169,6 +170,46 @@ fn a_run_that_is_handed_over_looks_and_ends_as_one_in_the_foreground() {
 }
 
 #[test]
+fn what_a_caller_names_is_what_serve_has_or_nothing_is_handed_over() {
+    let place = place();
+    let good = place.read("jobs/good.ron");
+    place.write("elsewhere/jobs/good.ron", &good);
+    place.write("elsewhere/lamplighter.ron", "Config()");
+    place.write("else.ron", "Config()");
+    fs::create_dir_all(place.path("nowhere")).expect("a folder");
+    std::os::unix::fs::symlink(place.path("jobs"), place.path("link")).expect("a link");
+    let serving = serve(&place);
+    let id = place.run(&["run", "good", "--format", "json"]).exits(0).json()["run"].as_str().expect("an id").to_owned();
+    let kept = place.run(&["history", "--format", "json"]).exits(0).stdout;
+    let jobs = place.path("jobs").display().to_string();
+    let out = place.path("out").display().to_string();
+    let config = place.path("lamplighter.ron").display().to_string();
+    for (option, named, has) in
+        [("--jobs", "elsewhere/jobs", &jobs), ("--out", "elsewhere/out", &out), ("--config", "else.ron", &config)]
+    {
+        let there = place.path(named).display().to_string();
+        for command in [&["run", "good"][..], &["run", "good", "--detach"], &["retry", &id]] {
+            let done = place.run(&[command, &[option, named]].concat()).exits(2);
+            done.says(&there).says(has).says("--no-state").says("nothing was done");
+        }
+    }
+    let there = |folder: &str| {
+        let mut command = place.command(&["run", "good"]);
+        finish(command.current_dir(place.path(folder)))
+    };
+    there("elsewhere").exits(2).says(&place.path("elsewhere/lamplighter.ron").display().to_string()).says(&config);
+    fs::remove_file(place.path("elsewhere/lamplighter.ron")).expect("removed");
+    there("elsewhere").exits(2).says(&place.path("elsewhere/jobs").display().to_string()).says(&jobs);
+    assert_eq!(place.run(&["history", "--format", "json"]).exits(0).stdout, kept, "nothing has run");
+    place.run(&["run", "good", "--jobs", "elsewhere/jobs", "--out", "elsewhere/out", "--no-state"]).exits(0);
+    assert!(place.path("elsewhere/out/good.json").exists(), "where the caller has said");
+    // The same by other names; and who names nothing means what `serve` has.
+    place.run(&["run", "good", "--jobs", "./link", "--out", "elsewhere/../out", "--config", &config]).exits(0);
+    there("nowhere").exits(0);
+    stop(serving);
+}
+
+#[test]
 fn on_a_terminal_a_run_that_is_handed_over_is_a_picture_too() {
     let place = place();
     place.write("jobs/work.ron", WORK);
@@ -296,6 +337,11 @@ fn a_run_is_begun_and_cancelled_from_outside() {
     logs.end().exits(0).prints("run ended");
     place.run(&["show", &id]).exits(0).prints("cancelled by `lamplighter cancel`");
     place.run(&["cancel", &id]).exits(4).says("is running");
+    place.run(&["cancel", "slow", "--kill"]).exits(4).says("`slow` is not running");
+    // Who lists jobs asks nothing of their runs.
+    let Some(Answer::Overview(listed)) = ask(&place, &Request::List) else { panic!("a list") };
+    let slow = listed.jobs.iter().find(|job| job.job == "slow").expect("it is watched");
+    assert!(listed.served && slow.schedule == "Manual" && slow.last.is_none(), "{slow:?}");
     stop(serving);
 }
 
@@ -312,6 +358,13 @@ fn a_stop_lets_runs_go_and_the_next_serve_goes_on_with_them() {
     let told = status(&place, "slow");
     let run = told["interrupted"][0].as_str().expect("it waits to be resumed").to_owned();
     place.run(&["status"]).exits(0).prints("no `serve` runs").prints(&format!("{run}, it waits to be resumed"));
+    let shown = place
+        .run(&["show", "slow"])
+        .exits(0)
+        .prints("slow interrupted")
+        .prints("the next `serve` goes on with it")
+        .stdout;
+    assert!(!shown.contains("--resume"), "a run of `serve` is resumed by `serve` alone:\n{shown}");
     place.write("go", "");
     let serving = serve(&place);
     until("it has ended", || status(&place, "slow")["last"]["run"] == run);
@@ -346,6 +399,166 @@ fn the_socket_is_its_users_alone_and_a_second_serve_is_refused() {
     assert_eq!((mode(&place.state()), mode(&place.state().join("serve.sock"))), (0o700, 0o600));
     place.run(&["serve"]).exits(75).says("another `serve` (pid").says("nothing was done");
     assert!(ask(&place, &Request::Overview).is_some(), "the first one still has its socket");
+    stop(serving);
+}
+
+#[test]
+fn a_third_signal_ends_it_whatever_it_waits_for() {
+    let place = place();
+    let mut serving = Going::start(place.command(&["serve"]).env("LAMPLIGHTER_LOG", "info"));
+    found("serve answers", || ask(&place, &Request::Overview));
+    // Its end is written to the state, which somebody else holds.
+    let db = rusqlite::Connection::open(place.state().join("state.db")).expect("the state");
+    db.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    serving.signal(Signal::TERM);
+    serving.until_it_says("stopping");
+    serving.signal(Signal::INT);
+    serving.until_it_says("once more ends");
+    serving.signal(Signal::TERM);
+    let Done { code, stderr, .. } = serving.end();
+    assert_eq!(code, 143, "{stderr}");
+    drop(db);
+    stop(serve(&place));
+}
+
+#[test]
+fn who_floods_a_connection_starves_nobody() {
+    let place = place();
+    let serving = serve(&place);
+    let request =
+        br#"{"run": {"wish": {"job": "slow", "trigger": "api"}, "follow": {"debug": true, "picture": false}}}"#;
+    let mut flood = UnixStream::connect(place.state().join("serve.sock")).expect("serve listens");
+    flood.write_all(request).and_then(|()| flood.write_all(b"\n")).expect("it is asked");
+    until("it works", || place.run(&["logs", "slow"]).stdout.contains("waits"));
+    // Faster than it is read, in pieces much larger: it is hung up on long before this is over.
+    let flooding = std::thread::spawn(move || (0..64).all(|_| flood.write_all(&[b'x'; 1 << 20]).is_ok()));
+    for _ in 0..5 {
+        place.run(&["status"]).exits(0).prints("`serve` runs");
+    }
+    assert!(!flooding.join().expect("a flood"), "64 MiB that nobody has asked for were read");
+    assert_eq!(status(&place, "slow")["running"].as_array().map(Vec::len), Some(1), "the run goes on");
+    place.run(&["cancel", "slow"]).exits(0);
+    stop(serving);
+}
+
+/// Whether a process has a handler for SIGINT.
+fn hears_sigint(going: &Going) -> Option<()> {
+    let status = fs::read_to_string(format!("/proc/{}/status", going.child.id())).ok()?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    (u64::from_str_radix(caught.trim(), 16).ok()? & 0b10 != 0).then_some(())
+}
+
+#[test]
+fn a_serve_that_is_silent_holds_up_nobody_for_ever() {
+    let place = place();
+    let serving = serve(&place);
+    place.run(&["run", "good"]).exits(0);
+    let mut following = Going::start(&mut place.command(&["run", "slow"]));
+    following.until_it_says("item a waits");
+    serving.signal(Signal::STOP);
+    let starts = [&["run", "good"][..], &["retry", "good"], &["logs", "good"]].map(|command| {
+        let going = Going::start(&mut place.command(command));
+        found("it hears Ctrl-C", || hears_sigint(&going));
+        going
+    });
+    let run = &["run", "good", "--detach"];
+    let asks = [&["status"][..], &["list"], &["reload"], &["cancel", "slow"], &["pause", "good"], &["history"], run]
+        .map(|command| Going::start(&mut place.command(command)));
+    let mut patient = Going::start(&mut place.command(&["run", "bad"]));
+    for going in starts {
+        going.signal(Signal::INT);
+        going.end().exits(130);
+    }
+    following.signal(Signal::INT);
+    following.until_it_says("once more kills");
+    following.signal(Signal::INT);
+    following.until_it_says("what is left is killed");
+    following.signal(Signal::INT);
+    following.end().exits(130);
+    for going in asks {
+        going.end().exits(74).says("has not answered for").says("may be done nevertheless");
+    }
+    // A run that is followed has somebody who ends the wait.
+    patient.until_it_says("Ctrl-C ends the wait");
+    serving.signal(Signal::CONT);
+    patient.end().exits(1).prints("bad failed");
+    stop(serving);
+}
+
+#[test]
+fn a_serve_that_cannot_be_reached_is_told_from_one_that_is_not_there() {
+    let place = place();
+    place.run(&["run", "good"]).exits(0);
+    let lock = place.state().join("serve.lock");
+    fs::write(&lock, "4711\n").expect("a lock file");
+    place.run(&["status"]).exits(0).prints("no `serve` runs");
+    let held = fs::File::open(&lock).expect("a lock file");
+    held.lock().expect("a lock");
+    for command in [&["status"][..], &["list"], &["run", "good"], &["cancel", "good"], &["reload"], &["pause", "good"]]
+    {
+        let done = place.run(command).exits(74).says("`serve` (pid 4711) holds the state");
+        done.says("nobody listens on").says("serve.sock");
+    }
+    // What is kept is read without it.
+    place.run(&["history"]).exits(0).prints("good  succeeded");
+    place.run(&["show", "good"]).exits(0).prints("good succeeded");
+    place.run(&["logs", "good"]).exits(0).prints("run ended");
+    place.run(&["serve"]).exits(75).says("another `serve` (pid 4711)");
+    drop(held);
+    stop(serve(&place));
+}
+
+#[test]
+fn logs_that_are_followed_end_with_their_reader() {
+    let place = place();
+    let follow = || {
+        let mut going = Going::start_as_it_is(place.command(&["logs", "slow", "--follow"]).stdout(Stdio::piped()));
+        going.close_stdout_after_a_line();
+        going.end().exits(0)
+    };
+    let waits = || place.run(&["logs", "slow"]).stdout.contains("item a waits");
+    // Nothing more is said while the item waits.
+    let here = Going::start(&mut place.command(&["run", "slow"]));
+    until("it works", waits);
+    assert_eq!(follow().stderr, "");
+    here.signal(Signal::INT);
+    here.end().exits(130);
+    let serving = serve(&place);
+    detached(&place);
+    assert_eq!(follow().stderr, "");
+    place.run(&["cancel", "slow"]).exits(0);
+    stop(serving);
+}
+
+#[test]
+fn a_job_folder_that_is_replaced_is_watched_again() {
+    let place = place();
+    let text = |words: &str| format!(r#"Job(description: "{words}", schedule: Manual, run: [Log(message: "x")])"#);
+    let told = |words: &str| {
+        let Some(Answer::Overview(overview)) = ask(&place, &Request::Overview) else { return false };
+        let all = overview.jobs.iter().filter_map(|job| job.description.as_deref());
+        all.collect::<Vec<_>>().contains(&words)
+    };
+    let serving = serve(&place);
+    // Another one is moved into its place.
+    place.write("next/other.ron", &text("moved"));
+    fs::rename(place.path("jobs"), place.path("before")).expect("a rename");
+    fs::rename(place.path("next"), place.path("jobs")).expect("a rename");
+    until("the new one is read", || told("moved"));
+    place.write("jobs/other.ron", &text("edited"));
+    until("an edit in it is noticed", || told("edited"));
+    // It is removed, and comes back later.
+    fs::remove_dir_all(place.path("jobs")).expect("removed");
+    place.write("jobs/other.ron", &text("back"));
+    until("the next one is read", || told("back"));
+    place.write("jobs/other.ron", &text("edited again"));
+    until("an edit in it is noticed", || told("edited again"));
+    // A link that leads elsewhere from now on.
+    place.write("second/other.ron", &text("linked"));
+    std::os::unix::fs::symlink(place.path("second"), place.path("link")).expect("a link");
+    fs::rename(place.path("jobs"), place.path("third")).expect("a rename");
+    fs::rename(place.path("link"), place.path("jobs")).expect("a rename");
+    until("what it leads to is read", || told("linked"));
     stop(serving);
 }
 
@@ -388,6 +601,7 @@ fn jobs_are_paused_and_resumed_with_and_without_a_serve() {
     place.run(&["pause"]).exits(2);
     place.run(&["pause", "--all", "--until", "2020-01-01"]).exits(2).says("has passed");
     place.run(&["pause", "good", "--until", "2h"]).exits(0).prints("good is paused until");
+    assert!(!place.state().join("serve.lock").exists(), "who pauses is no `serve`, and is not taken for one");
     assert_eq!(status(&place, "tick")["paused"], true);
     let serving = serve(&place);
     assert_eq!(status(&place, "tick")["paused"], true);
@@ -439,8 +653,23 @@ fn without_a_state_status_and_list_make_none() {
     let place = place();
     place.run(&["status"]).exits(0).prints("no `serve` runs: nothing starts by schedule").prints("never ran");
     place.run(&["list"]).exits(0).prints("Asia/Shanghai").prints("All is well");
+    let next = |told: Value| told["jobs"][0]["next"].as_str().expect("a time").to_owned();
+    let here = next(place.run(&["status", "good", "--format", "json"]).exits(0).json());
+    let utc = next(place.run(&["status", "good", "--utc", "--format", "json"]).exits(0).json());
+    assert!(here.ends_with("T02:30:00+08:00") && utc.ends_with("T18:30:00+00:00"), "{here} {utc}");
     let told = place.run(&["list", "--format", "json"]).exits(0).json();
     assert_eq!((&told["served"], told["jobs"].as_array().map(Vec::len)), (&json!(false), Some(5)));
+    assert!(!place.state().exists());
+    // What cannot be right is no answer.
+    fs::create_dir_all(place.path("empty")).expect("a folder");
+    for command in ["status", "list"] {
+        place.run(&[command, "--jobs", "nowhere"]).exits(2).says("there is no job folder nowhere");
+        place.run(&[command, "--jobs", "lamplighter.ron"]).exits(2).says("lamplighter.ron");
+        place.run(&[command, "--jobs", "empty"]).exits(2).says("there is no job file in empty");
+    }
+    place.run(&["status", "--overdue", "--jobs", "nowhere"]).exits(2);
+    place.run(&["pause", "--all", "--jobs", "nowhere"]).exits(2).says("there is no job folder nowhere");
+    place.run(&["status"]).exits(0).says("no run was kept in");
     assert!(!place.state().exists());
 }
 
@@ -517,10 +746,10 @@ fn what_is_no_request_is_answered_and_harms_nobody() {
         assert_eq!(answer.lines().count(), 1, "{shown:?}: {answer}");
     }
     let nobody = RunWish { job: "../../etc/passwd".into(), trigger: "api".into(), ..RunWish::default() };
-    let answer = ask(&place, &Request::Run { wish: nobody, follow: None });
+    let answer = ask(&place, &Request::Run { wish: nobody, follow: None, named: Whereabouts::default() });
     assert!(matches!(answer, Some(Answer::Refused(Refusal::NoJob(_)))), "{answer:?}");
     let wish = RunWish { job: "good".into(), trigger: "api".into(), ..RunWish::default() };
-    let answer = ask(&place, &Request::Run { wish, follow: None });
+    let answer = ask(&place, &Request::Run { wish, follow: None, named: Whereabouts::default() });
     assert!(matches!(answer, Some(Answer::Begun(_))), "{answer:?}");
     until("it has ended", || status(&place, "good")["last"]["outcome"] == "succeeded");
     stop(serving);

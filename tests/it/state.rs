@@ -238,6 +238,7 @@ pub fn fill(dir: &Path) {
             ended_ms: 8000,
             ran_ms: 6000,
             notices: vec![1],
+            folds: None,
         };
         assert!(rows.end(end).await.unwrap());
         state.begin(new_run("open")).await.unwrap();

@@ -109,6 +109,34 @@ pub(in crate::action) fn check(
     ok.then(|| Checked { kind: "Http", action: Box::new(http), gives, writes })
 }
 
+/// Checks a whole URL that is asked by GET, and whose answer says only that it was heard.
+pub fn check_ping(at: &str, text: &str, checker: &mut Checker<'_>) -> Option<Checked> {
+    const HELP: &str =
+        "write a whole URL, as in `success: \"https://hc.example/{{ run.job }}\"`; scheme and host stand as they are";
+    let Some(scheme) = scheme(text) else {
+        checker.error(at, "a ping must be a whole URL, from http:// or https:// on", Some(HELP));
+        return None;
+    };
+    let (through, target) = whole_url(scheme, at, text, HELP, checker)?;
+    let label = format!("GET {text}");
+    let uses_group = target.uses_group();
+    let (query, headers, body) = (Vec::new(), Vec::new(), BodyPlan::None);
+    let http = Http {
+        through,
+        method: Method::GET,
+        label: label.clone(),
+        uses_group,
+        parts: Arc::new(Parts { label, target, query, headers, body, to: None }),
+        timeout: None,
+        pages: None,
+        most_pages: PAGES_MAX_DEFAULT,
+        judge: Judge { empty_if: None, fail_if: None, retry_if: None, items: None, next: None, empty_is_null: false },
+        reads_response: checker.reads_response().clone(),
+        lost: Default::default(),
+    };
+    Some(Checked { kind: "Http", action: Box::new(http), gives: Gives::Values, writes: false })
+}
+
 /// Where the call goes, and the template of its path there.
 fn check_target(
     spec: &HttpSpec,
@@ -118,9 +146,7 @@ fn check_target(
     place: &Place<'_>,
     checker: &mut Checker<'_>,
 ) -> Option<(Through, Template)> {
-    let scheme = ["http://", "https://"]
-        .into_iter()
-        .find(|scheme| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)));
+    let scheme = scheme(text);
     if let Some(via) = &spec.via {
         if let Some(help) = spec.unknown_service(place) {
             checker.error(via_at, format!("there is no service {via:?}"), Some(&help));
@@ -146,13 +172,24 @@ fn check_target(
         checker.error(at, "without `via` this must be a whole URL, from http:// or https:// on", Some(HELP));
         return None;
     };
+    whole_url(scheme, at, text, HELP, checker)
+}
+
+/// The scheme that a URL begins with, as it is written in small letters.
+fn scheme(text: &str) -> Option<&'static str> {
+    let begins = |scheme: &&str| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+    ["http://", "https://"].into_iter().find(begins)
+}
+
+/// Where a URL without a service leads.
+fn whole_url(scheme: &str, at: &str, text: &str, help: &str, checker: &mut Checker<'_>) -> Option<(Through, Template)> {
     // Scheme, host and port stand as they are; what follows them may be a template as any path.
     let end = text[scheme.len()..].find(['/', '?', '#']).map_or(text.len(), |end| end + scheme.len());
     let (origin, rest) = text.split_at(end);
     let origin = match url::split(origin) {
         Ok((origin, _)) => origin,
         Err(problem) => {
-            checker.error(at, format!("this is no URL: {problem}"), Some(HELP));
+            checker.error(at, format!("this is no URL: {problem}"), Some(help));
             return None;
         }
     };

@@ -13,6 +13,7 @@ mod spec;
 mod tests;
 
 pub(in crate::action) use check::check;
+pub use check::check_ping;
 pub use spec::HttpSpec;
 
 use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
@@ -20,7 +21,7 @@ use crate::{
     item::{Class, Failure, Value},
     lang::{Facts, ReadsResponse, RenderError, Template},
     limits::INLINE_BODY_BYTES_MAX,
-    service::{Answer, Attempts, Body, Ended, Request, Service, ServicePlan, Sink, header_value, url},
+    service::{Answer, Attempts, Body, Ended, Request, Service, ServicePlan, SharedLimits, Sink, header_value, url},
     world::{BoxFuture, World},
 };
 use hyper::{
@@ -356,7 +357,9 @@ impl Http {
         if let Some(service) = find(&kept.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(service);
         }
-        let started = Arc::new(plan.start(&cx.run.world, &facts.run).map_err(given_up)?);
+        let started = Arc::new(
+            plan.start(&cx.run.world, &facts.run, &SharedLimits::new(cx.run.world.clone())).map_err(given_up)?,
+        );
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have been faster: all share one.
         let service = find(&kept).unwrap_or(started);

@@ -70,7 +70,7 @@ async fn context(world: &World, server: &Server, fields: &str, out: &Path) -> (I
     let mut checker = Checker::new(Path::new("."), Scope::service(json!({})));
     let plan = service::check(&spec, "services[0]", &mut checker);
     let plan = plan.unwrap_or_else(|| panic!("{:?}", checker.into_findings()));
-    let service = Arc::new(plan.start(world, &run_facts).expect("starts"));
+    let service = Arc::new(plan.start(world, &run_facts, &SharedLimits::new(world.clone())).expect("starts"));
     let run = Arc::new(RunContext {
         world: world.clone(),
         id: "r1".to_owned(),

@@ -187,11 +187,14 @@ fn above() -> impl Strategy<Value = Request> {
         )
     };
     let end = || {
-        (prop::collection::vec(0..3_u16, 0..2), 0..99_i64, "[a-c]").prop_map(|(notices, ended_ms, key)| {
-            let record = format!(r#"{{"failures":[{{"key":"{key}"}}]}}"#);
-            let outcome = RunOutcome::Partial;
-            Box::new(RunEnd { outcome, reason: Some("why".into()), record, ended_ms, ran_ms: 50, notices })
-        })
+        let folds = prop::option::of(run());
+        (prop::collection::vec(0..3_u16, 0..2), 0..99_i64, "[a-c]", folds).prop_map(
+            |(notices, ended_ms, key, folds)| {
+                let record = format!(r#"{{"failures":[{{"key":"{key}"}}]}}"#);
+                let outcome = RunOutcome::Partial;
+                Box::new(RunEnd { outcome, reason: Some("why".into()), record, ended_ms, ran_ms: 50, notices, folds })
+            },
+        )
     };
     let query = (prop::option::of(0..3_u16), any::<bool>(), prop::option::of(key()), 0..5_usize);
     let query = (query, prop::option::of((0..3_u16, lineage()))).prop_map(|((stage, all, key, limit), after)| {

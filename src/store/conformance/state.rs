@@ -41,6 +41,7 @@ pub(super) fn an_end(outcome: RunOutcome) -> RunEnd {
         ended_ms: 5000,
         ran_ms: 3000,
         notices: vec![0, 2],
+        folds: None,
     }
 }
 
@@ -420,6 +421,37 @@ promises! {
             assert_eq!(state.state_of("nightly", &p10, 9).await.unwrap(), Some(json!(1)));
             assert_eq!(state.rows("open").tally(0).await.unwrap().counts.items, 2);
             assert_eq!(state.forget_key(&key("P2")).await.unwrap(), crate::store::Forgotten::default());
+        });
+    }
+
+    fn an_end_takes_the_place_of_a_run_that_nobody_needs(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        let quiet = RunEnd { notices: Vec::new(), ..an_end(RunOutcome::Succeeded) };
+        block_on(async {
+            for (run, job) in [("over", "poll"), ("told", "poll"), ("open", "poll"), ("needed", "poll"), ("other", "nightly")] {
+                state.begin(new_run(run, job)).await.unwrap();
+                state.rows(run).put_all((0..1500).map(|ordinal| ok(0, ordinal, vec![json!("value")])).collect()).await.unwrap();
+                state.rows(run).add_events(vec![RunEvent { wall_ms: 0, level: 3, stage: None, key: None, text: "said".into() }]).await.unwrap();
+            }
+            for run in ["over", "needed", "other"] {
+                assert!(state.rows(run).end(quiet.clone()).await.unwrap());
+            }
+            assert!(state.rows("told").end(an_end(RunOutcome::Succeeded)).await.unwrap());
+            let plan = CopyPlan { parent: "needed".into(), anew: Vec::new(), held: false };
+            state.copy_for_retry(plan, new_run("again", "poll")).await.unwrap();
+            for (number, folds) in ["told", "open", "needed", "other", "nobody", "over"].into_iter().enumerate() {
+                let run = format!("r{number}");
+                state.begin(new_run(&run, "poll")).await.unwrap();
+                assert!(state.rows(&run).end(RunEnd { folds: Some(folds.into()), ..quiet.clone() }).await.unwrap());
+                // An end that comes twice folds nothing.
+                assert!(!state.rows(&run).end(RunEnd { folds: Some("other".into()), ..quiet.clone() }).await.unwrap());
+            }
+            let kept = state.history(None, None, 99).await.unwrap();
+            let kept: Vec<&str> = kept.iter().map(|head| &*head.run).collect();
+            assert_eq!(kept, ["r5", "r4", "r3", "r2", "r1", "r0", "again", "other", "needed", "open", "told"]);
+            assert_eq!(state.rows("over").tally(0).await.unwrap().counts.items, 0);
+            assert_eq!(state.rows("over").events(EventQuery { limit: 9, ..EventQuery::default() }).await.unwrap(), []);
+            assert_eq!(state.rows("needed").tally(0).await.unwrap().counts.items, 1500);
         });
     }
 

@@ -160,8 +160,27 @@ impl State {
 
     pub fn end(&mut self, run: &Arc<str>, end: RunEnd, asker: &Asker<'_>) -> bool {
         match self.head(run) {
-            Some(head) if head.is_alive(asker) => self.settle(run, end),
+            Some(head) if head.is_alive(asker) => {
+                let (job, folds) = (head.new.job.clone(), end.folds.clone());
+                let settled = self.settle(run, end);
+                if let Some(folded) = folds.filter(|folded| settled && folded != run) {
+                    self.fold(&folded, &job);
+                }
+                settled
+            }
             _ => false,
+        }
+    }
+
+    fn fold(&mut self, run: &Arc<str>, job: &str) {
+        let open = self.runs.values().filter_map(|run| run.head.as_ref()).filter(|head| head.phase != RunPhase::Ended);
+        let is_repeated = open.filter_map(|head| head.parent.as_ref()).any(|parent| parent == run);
+        let is_over = self.runs.get(run).is_some_and(|rows| {
+            let head = rows.head.as_ref();
+            rows.notices.is_empty() && head.is_some_and(|head| head.phase == RunPhase::Ended && head.new.job == job)
+        });
+        if is_over && !is_repeated {
+            self.forget(run);
         }
     }
 

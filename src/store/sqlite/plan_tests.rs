@@ -67,6 +67,7 @@ fn no_question_scans_a_table_or_sorts() {
         retain::OLDER,
         retain::OLDEST_WITH_ROWS,
         retain::REPEATED,
+        retain::TO_TELL,
         firing::END_OF,
         firing::SETTLE,
         firing::WAITING,

@@ -8,7 +8,7 @@ use crate::{
     item::{Key, Lineage},
     limits::{RETAIN_VACUUM_PAGES, SUMMARY_LIST_MAX},
     store::{
-        Begun, Copied, CopyPlan, Forgotten, NewRun, Retained, Retention, RunPhase,
+        Begun, Copied, CopyPlan, Forgotten, NewRun, Retained, Retention, RunHead, RunPhase,
         codec::{self, HELD, Packed, is_below},
         forget::without_failures_of,
     },
@@ -49,6 +49,7 @@ pub(super) const OLDER: &str =
     "SELECT run FROM head INDEXED BY head_ended WHERE phase = 2 AND ended_ms < ?1 ORDER BY ended_ms";
 pub(super) const OLDEST_WITH_ROWS: &str =
     "SELECT run FROM head INDEXED BY head_rows WHERE phase = 2 AND has_rows > 0 AND run > ?1 ORDER BY run LIMIT 1";
+pub(super) const TO_TELL: &str = "SELECT 1 FROM notice WHERE run = ?1";
 pub(super) const REPEATED: &str =
     "SELECT parent FROM head INDEXED BY head_open WHERE run >= 0 AND phase < 2 AND parent IS NOT NULL";
 
@@ -329,6 +330,21 @@ impl Tables {
         let mut pages = vacuum.query([])?;
         while pages.next()?.is_some() {}
         Ok(retained)
+    }
+
+    /// Forgets a run for which `by`, which has just ended, stands from now on; in the open transaction.
+    pub fn fold(&mut self, run: &Arc<str>, by: &RunHead) -> Result<(), Fault> {
+        let Some(Known { id, .. }) = self.known_run(run)? else { return Ok(()) };
+        let Some(Found { head, .. }) = self.head(id)? else { return Ok(()) };
+        let to_tell = self.connection.prepare_cached(TO_TELL)?.exists([id])?;
+        let is_over = head.phase == RunPhase::Ended && head.job == by.job && head.run != by.run;
+        if !is_over || to_tell || self.repeated()?.contains(&id) {
+            return Ok(());
+        }
+        while self.forget_part(id)? {}
+        self.forget_head(id)?;
+        self.look_again();
+        Ok(())
     }
 
     /// Forgets some rows of a run, which is not whole from then on. False when none is left.

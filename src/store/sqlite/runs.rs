@@ -180,7 +180,13 @@ impl Tables {
         self.begin()?;
         let Some(Known { id, .. }) = self.known_run(run)? else { return Ok(false) };
         match self.head(id)? {
-            Some(found) if found.epoch == self.epoch.id && found.head.alive => self.settle(&found, end, end.outcome),
+            Some(found) if found.epoch == self.epoch.id && found.head.alive => {
+                let settled = self.settle(&found, end, end.outcome)?;
+                if let Some(folded) = end.folds.as_ref().filter(|_| settled) {
+                    self.fold(folded, &found.head)?;
+                }
+                Ok(settled)
+            }
             _ => Ok(false),
         }
     }

@@ -360,6 +360,13 @@ impl Tables {
     /// Forgets some rows of a run, in a transaction of its own. False when none is left.
     pub fn forget_some(&mut self, id: i64) -> rusqlite::Result<bool> {
         self.begin()?;
+        let some = self.forget_part(id)?;
+        self.commit()?;
+        Ok(some)
+    }
+
+    /// The same in the open transaction.
+    pub fn forget_part(&mut self, id: i64) -> rusqlite::Result<bool> {
         let bound = self
             .connection
             .prepare_cached("SELECT stage, lineage FROM item WHERE run = ?1 ORDER BY stage, lineage LIMIT 1 OFFSET ?2")?
@@ -383,7 +390,6 @@ impl Tables {
             );
             forgotten += self.connection.prepare_cached(&sql)?.execute(params![id, FORGET_ROWS])?;
         }
-        self.commit()?;
         Ok(forgotten > 0)
     }
 

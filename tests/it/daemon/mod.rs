@@ -12,4 +12,5 @@ mod files;
 mod gates;
 mod late;
 mod once;
+mod polls;
 pub mod swarm;

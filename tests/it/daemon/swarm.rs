@@ -373,7 +373,7 @@ impl Inside<'_> {
                 let drawn = &self.jobs[dice.usize(..self.jobs.len())];
                 match dice.u32(..3) {
                     0 => drop(p.run(&drawn.name).await),
-                    1 => drop(p.handle.cancel(&drawn.name, "a person").await),
+                    1 => drop(p.handle.cancel(&drawn.name, "a person", false).await),
                     _ => drop(p.handle.retry(&drawn.name, false, None).await),
                 }
             }

@@ -1,0 +1,85 @@
+//! A job that polls and mostly finds nothing is one line of the history (RUNS S13).
+
+use super::lab::{HOUR, Lab, MINUTE};
+use lamplighter::{daemon::Jobs, item::StoredRecord};
+
+/// A job that is due every minute, and lists so many items.
+fn poll(lab: &Lab, items: &str) {
+    let text = format!(
+        r#"Job(schedule: Every("1m"), timezone: "UTC", stages: [
+            Stage(name: "list", key: "{{{{ item }}}}", run: [Items(list: [{items}])]),
+            Stage(name: "work", run: [Call(handler: "work", args: {{"due": "", "after": "", "ms": 0}})]),
+        ])"#
+    );
+    lab.desk.write("poll", &text);
+    if let Err(problems) = lab.desk.load("poll") {
+        panic!("{problems}");
+    }
+}
+
+/// The runs of the job, the oldest first: for how many each stands, and since when.
+fn folded(lab: &Lab) -> Vec<String> {
+    let runs = lab.runs();
+    lab.look(async |state| {
+        let mut told = Vec::new();
+        for head in runs {
+            let details = state.details(&head.run).await.expect("it answers").expect("it is there");
+            let stored: StoredRecord = serde_json::from_str(&details.record.expect("it has ended")).expect("a record");
+            told.push(match stored.folded {
+                Some(folded) => format!("{} x{}", super::lab::day(folded.first_ms), folded.runs),
+                None => format!("{} alone", super::lab::day(head.started_ms)),
+            });
+        }
+        told
+    })
+}
+
+#[test]
+fn polls_that_find_nothing_are_one_run_and_those_that_find_something_stay() {
+    let mut lab = Lab::new(1);
+    poll(&lab, "");
+    lab.serve(async |p| p.until("2026-11-22T12:30:30Z").await);
+    assert_eq!(folded(&lab), ["22 12:01 x30"]);
+    // Another process goes on with it.
+    lab.serve(async |p| p.until("2026-11-22T12:40:30Z").await);
+    assert_eq!(folded(&lab), ["22 12:01 x40"]);
+    poll(&lab, "\"a\"");
+    lab.serve(async |p| p.until("2026-11-22T12:42:30Z").await);
+    poll(&lab, "");
+    lab.serve(async |p| {
+        p.until("2026-11-22T12:50:30Z").await;
+        // Started by hand: somebody wants to see what became of it.
+        p.run("poll").await.expect("it runs");
+        p.pass(5 * MINUTE).await;
+    });
+    let expected = ["22 12:01 x40", "22 12:41 alone", "22 12:42 alone", "22 12:43 x8", "22 12:50 alone", "22 12:51 x5"];
+    assert_eq!(folded(&lab), expected);
+}
+
+#[test]
+fn polls_far_apart_and_those_of_a_night_that_failed_are_not_folded() {
+    let mut lab = Lab::new(2);
+    poll(&lab, "");
+    lab.serve(async |p| p.until("2026-11-22T12:05:30Z").await);
+    lab.down(2 * HOUR);
+    lab.serve(async |p| p.pass(3 * MINUTE).await);
+    let told = folded(&lab);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], "22 12:01 x5");
+}
+
+/// A poll that dies anywhere counts once.
+#[test]
+fn a_death_at_any_poll_counts_no_run_twice() {
+    for polls in 1..150 {
+        let mut lab = Lab::new(polls);
+        poll(&lab, "");
+        lab.serve(async |p| p.until("2026-11-22T12:03:30Z").await);
+        lab.serve_until_poll(polls, async |p| p.until("2026-11-22T12:05:30Z").await);
+        lab.serve(async |p| p.until("2026-11-22T12:08:30Z").await);
+        let runs: u64 =
+            folded(&lab).iter().map(|run| run.rsplit('x').next().expect("a number").parse::<u64>().unwrap_or(1)).sum();
+        assert!(runs <= 8, "died at {polls}: {:?}", folded(&lab));
+        assert_eq!(folded(&lab).len(), 1, "died at {polls}: {:?}", folded(&lab));
+    }
+}
