@@ -429,7 +429,7 @@ fn who_floods_a_connection_starves_nobody() {
         br#"{"run": {"wish": {"job": "slow", "trigger": "api"}, "follow": {"debug": true, "picture": false}}}"#;
     let mut flood = UnixStream::connect(place.state().join("serve.sock")).expect("serve listens");
     flood.write_all(request).and_then(|()| flood.write_all(b"\n")).expect("it is asked");
-    found("it works", || place.run(&["logs", "slow"]).stdout.contains("waits").then_some(()));
+    until("it works", || place.run(&["logs", "slow"]).stdout.contains("waits"));
     // Faster than it is read, in pieces much larger: it is hung up on long before this is over.
     let flooding = std::thread::spawn(move || (0..64).all(|_| flood.write_all(&[b'x'; 1 << 20]).is_ok()));
     for _ in 0..5 {
@@ -516,10 +516,10 @@ fn logs_that_are_followed_end_with_their_reader() {
         going.close_stdout_after_a_line();
         going.end().exits(0)
     };
-    let waits = || place.run(&["logs", "slow"]).stdout.contains("item a waits").then_some(());
+    let waits = || place.run(&["logs", "slow"]).stdout.contains("item a waits");
     // Nothing more is said while the item waits.
     let here = Going::start(&mut place.command(&["run", "slow"]));
-    found("it works", waits);
+    until("it works", waits);
     assert_eq!(follow().stderr, "");
     here.signal(Signal::INT);
     here.end().exits(130);
@@ -535,30 +535,30 @@ fn a_job_folder_that_is_replaced_is_watched_again() {
     let place = place();
     let text = |words: &str| format!(r#"Job(description: "{words}", schedule: Manual, run: [Log(message: "x")])"#);
     let told = |words: &str| {
-        let Some(Answer::Overview(overview)) = ask(&place, &Request::Overview) else { return None };
+        let Some(Answer::Overview(overview)) = ask(&place, &Request::Overview) else { return false };
         let all = overview.jobs.iter().filter_map(|job| job.description.as_deref());
-        all.collect::<Vec<_>>().contains(&words).then_some(())
+        all.collect::<Vec<_>>().contains(&words)
     };
     let serving = serve(&place);
     // Another one is moved into its place.
     place.write("next/other.ron", &text("moved"));
     fs::rename(place.path("jobs"), place.path("before")).expect("a rename");
     fs::rename(place.path("next"), place.path("jobs")).expect("a rename");
-    found("the new one is read", || told("moved"));
+    until("the new one is read", || told("moved"));
     place.write("jobs/other.ron", &text("edited"));
-    found("an edit in it is noticed", || told("edited"));
+    until("an edit in it is noticed", || told("edited"));
     // It is removed, and comes back later.
     fs::remove_dir_all(place.path("jobs")).expect("removed");
     place.write("jobs/other.ron", &text("back"));
-    found("the next one is read", || told("back"));
+    until("the next one is read", || told("back"));
     place.write("jobs/other.ron", &text("edited again"));
-    found("an edit in it is noticed", || told("edited again"));
+    until("an edit in it is noticed", || told("edited again"));
     // A link that leads elsewhere from now on.
     place.write("second/other.ron", &text("linked"));
     std::os::unix::fs::symlink(place.path("second"), place.path("link")).expect("a link");
     fs::rename(place.path("jobs"), place.path("third")).expect("a rename");
     fs::rename(place.path("link"), place.path("jobs")).expect("a rename");
-    found("what it leads to is read", || told("linked"));
+    until("what it leads to is read", || told("linked"));
     stop(serving);
 }
 
