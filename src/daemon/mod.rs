@@ -27,11 +27,12 @@ use crate::{
     item::{RunOutcome, RunRecord},
     job::{CheckedJob, Config, Job, JobProblems, Surroundings},
     limits::{
-        CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
+        CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, HEARD_AT_ONCE, MARKS_AT_ONCE,
+        RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
     run::{After, Keeping, Missed, RunHandle, RunOptions, Runner, StartError, kept_job},
     schedule::Verdict,
-    store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
+    store::{self, FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
     world::{
         Awake, Boot, Due, Task, World,
         plant::{Bug, planted},
@@ -140,6 +141,8 @@ pub struct Daemon {
     live: Vec<Live>,
     /// Notices of an earlier process on their way.
     errands: Vec<Task<()>>,
+    /// Runs whose ends were heard, which is not written yet: nothing came of it.
+    heard: Vec<Arc<str>>,
     /// Runs of an earlier process, until the clock is believed.
     to_resume: Vec<RunHead>,
     trust: Trust,
@@ -206,6 +209,7 @@ impl Daemon {
             next_number: 0,
             live: Vec::new(),
             errands: Vec::new(),
+            heard: Vec::new(),
             to_resume: Vec::new(),
             next_catch_up: ready,
             last_look: None,
@@ -326,29 +330,20 @@ impl Daemon {
                 self.resume(&head, &now).await?;
             }
         }
-        let mut missed = Vec::new();
         if why_late != BUSY && is_trusted {
-            missed = self.judge_waiting_again(&now).await?;
+            let missed = self.judge_waiting_again(&now);
+            self.keep(Vec::new(), missed, &now).await?;
         }
-        let names: Vec<String> = self.watched.keys().cloned().collect();
-        for name in names {
-            let Some(watched) = self.watched.get_mut(&name) else { continue };
+        let looked_at = self.watched.values_mut().filter_map(|watched| {
             let considered = watched.consider(&now);
-            if !considered.is_changed {
-                continue;
-            }
-            let mark = watched.kept_mark();
-            let firings = if planted(Bug::MarkBeforeFirings) { Vec::new() } else { considered.firings.clone() };
-            self.state.consider(vec![mark], firings).await?;
-            for firing in considered.firings {
-                match firing.end {
-                    FiringEnd::Waiting => self.wait(firing),
-                    FiringEnd::Missed | FiringEnd::Skipped => missed.push(firing),
-                }
-            }
-        }
-        for firing in missed {
-            self.tell_missed(&firing, &now).await?;
+            considered.is_changed.then(|| (watched.kept_mark(), considered.firings))
+        });
+        let mut changed: Vec<_> = looked_at.collect();
+        while !changed.is_empty() {
+            let rest = changed.split_off(changed.len().min(MARKS_AT_ONCE));
+            let (marks, firings): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+            self.keep(marks, firings.into_iter().flatten().collect(), &now).await?;
+            changed = rest;
         }
         // While the clock is not believed there is more to come.
         if is_trusted {
@@ -364,12 +359,54 @@ impl Daemon {
         Ok(wake)
     }
 
+    /// Keeps what came of a look at schedules, in one piece with what is due after times that were missed; acts on what of it
+    /// is new.
+    async fn keep(
+        &mut self,
+        marks: Vec<store::Mark>,
+        mut firings: Vec<FiringRow>,
+        now: &Moment<'_>,
+    ) -> Result<(), DaemonError> {
+        let missed = firings.iter().filter(|firing| firing.end == FiringEnd::Missed);
+        let after = missed.flat_map(|firing| {
+            // Once, for the last of several.
+            let id = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default().to_string();
+            self.due_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now)
+        });
+        let after: Vec<FiringRow> = after.collect();
+        firings.extend(after);
+        if marks.is_empty() && firings.is_empty() {
+            return Ok(());
+        }
+        let written = match planted(Bug::MarkBeforeFirings) {
+            true => {
+                self.state.consider(marks, Vec::new()).await?;
+                firings
+            }
+            false => self.state.consider(marks, firings).await?,
+        };
+        self.act_on(written).await;
+        Ok(())
+    }
+
+    /// Firings that were written now, by this process.
+    async fn act_on(&mut self, written: Vec<FiringRow>) {
+        for firing in written {
+            match firing.end {
+                FiringEnd::Waiting => self.wait(firing),
+                FiringEnd::Missed => self.tell_missed(&firing).await,
+                FiringEnd::Skipped => {
+                    let due = Timestamp::from_millisecond(firing.due_ms).unwrap_or_default();
+                    let reason = firing.reason.as_deref().unwrap_or_default();
+                    log::info!(target: "lamplighter::daemon", job = firing.job.as_str(), due:%, reason; "firing skipped");
+                }
+            }
+        }
+    }
+
     /// A firing that is written down as waiting.
     fn wait(&mut self, firing: FiringRow) {
         let due = Timestamp::from_millisecond(firing.due_ms).unwrap_or_default();
-        if self.waiting.iter().any(|other| other.job == firing.job && other.key == firing.key) {
-            return;
-        }
         let (wall, boot) = (self.world.wall(), self.world.boot());
         // By the clock that nobody sets, and never longer than it is spread out.
         let spread = self.watched.get(&firing.job).map_or(Duration::ZERO, |watched| watched.spread(&firing.trigger));
@@ -379,7 +416,7 @@ impl Daemon {
             .get(&firing.job)
             .map_or(crate::schedule::Priority::Normal, |watched| watched.job.timing.priority);
         self.next_number += 1;
-        self.waiting.push(Waiting {
+        self.line_up(Waiting {
             job: firing.job,
             key: firing.key,
             trigger: firing.trigger,
@@ -392,7 +429,12 @@ impl Daemon {
             look_again: None,
             why: "",
         });
-        self.waiting.sort_by_key(Waiting::rank);
+    }
+
+    /// Puts a firing to those that wait, in its turn.
+    fn line_up(&mut self, waiting: Waiting) {
+        let place = self.waiting.partition_point(|other| other.rank() < waiting.rank());
+        self.waiting.insert(place, waiting);
     }
 
     /// Starts what may start of the firings that wait, ends what never will, and says when to look again.
@@ -415,10 +457,12 @@ impl Daemon {
                     place += 1;
                 }
                 Judgement::End(end, reason) => {
-                    let waiting = self.waiting.remove(place);
+                    let (waiting, number) = (self.waiting.remove(place), self.next_number);
                     self.end_firing(&waiting, end, reason, now).await?;
                     // It may have made others due, which stand before this place.
-                    place = 0;
+                    if self.next_number != number {
+                        place = 0;
+                    }
                 }
                 Judgement::Start => {
                     let waiting = self.waiting.remove(place);
@@ -438,25 +482,14 @@ impl Daemon {
         reason: &str,
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
-        let told_ms = now.wall.as_millisecond();
         let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
         let to_tell = watched.is_some_and(|watched| watched.job.tells_missed);
-        self.state.end_firing(&waiting.job, &waiting.key, end, reason, (told_ms, to_tell)).await?;
-        let due = waiting.due;
-        match end {
-            FiringEnd::Skipped => {
-                log::info!(target: "lamplighter::daemon", job = waiting.job.as_str(), due:%, reason; "firing skipped");
-            }
-            FiringEnd::Missed | FiringEnd::Waiting => {
-                let firing = waiting.row(end, reason, (told_ms, to_tell));
-                self.tell_missed(&firing, now).await?;
-            }
-        }
-        Ok(())
+        let ended = waiting.row(end, reason, (now.wall.as_millisecond(), to_tell));
+        self.keep(Vec::new(), vec![ended], now).await
     }
 
     /// A time of a job at which nothing was started, and nothing will be.
-    async fn tell_missed(&mut self, firing: &FiringRow, now: &Moment<'_>) -> Result<(), DaemonError> {
+    async fn tell_missed(&mut self, firing: &FiringRow) {
         let due = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default();
         let count = firing.count.map_or("very many".to_owned(), |count| count.to_string());
         log::warn!(
@@ -467,13 +500,6 @@ impl Daemon {
         if firing.to_tell {
             self.notify_missed(firing).await;
         }
-        self.fire_after_missed(firing, now).await
-    }
-
-    /// What is due after times that were missed: once, for the last of them.
-    async fn fire_after_missed(&mut self, firing: &FiringRow, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let id = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default().to_string();
-        self.fire_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now).await
     }
 
     /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
@@ -536,15 +562,14 @@ impl Daemon {
     async fn held_elsewhere(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
         let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.overlap());
         if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
-            self.waiting.push(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
-            self.waiting.sort_by_key(Waiting::rank);
+            self.line_up(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
             return Ok(());
         }
         self.end_firing(&waiting, FiringEnd::Skipped, "overlap", now).await
     }
 
     /// What waits may be late by now, after something happened to the machine or its clock. What was missed so.
-    async fn judge_waiting_again(&mut self, now: &Moment<'_>) -> Result<Vec<FiringRow>, DaemonError> {
+    fn judge_waiting_again(&mut self, now: &Moment<'_>) -> Vec<FiringRow> {
         let mut missed = Vec::new();
         let mut place = 0;
         while let Some(waiting) = self.waiting.get_mut(place) {
@@ -559,13 +584,11 @@ impl Daemon {
                 Verdict::Missed => {
                     let told = (now.wall.as_millisecond(), watched.is_some_and(|watched| watched.job.tells_missed));
                     let waiting = self.waiting.remove(place);
-                    let end = FiringEnd::Missed;
-                    self.state.end_firing(&waiting.job, &waiting.key, end, now.why_late, told).await?;
-                    missed.push(waiting.row(end, now.why_late, told));
+                    missed.push(waiting.row(FiringEnd::Missed, now.why_late, told));
                 }
             }
         }
-        Ok(missed)
+        missed
     }
 
     fn keeping(&self, job: &Job, trigger: &str, fire_key: Option<String>) -> Keeping {
@@ -665,31 +688,33 @@ impl Daemon {
         let boot_id = self.options.boot.clone();
         let now =
             Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
-        self.fire_after(&live.job, AfterEnd::Run(record.outcome), run, live.due.as_millisecond(), &now).await?;
+        self.fire_after(&live.job, record.outcome, run, live.due.as_millisecond(), &now).await?;
         self.retain(now.wall.as_millisecond()).await
     }
 
-    /// What is due after an end.
+    /// What is due after the end of a run, which is heard by that.
     async fn fire_after(
         &mut self,
         job: &str,
-        end: AfterEnd,
-        id: &str,
+        outcome: RunOutcome,
+        run: &str,
         due_ms: i64,
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
-        let mut due = Vec::new();
-        for watched in self.watched.values_mut() {
-            if let Some(firing) = watched.after(job, end, id, due_ms, now) {
-                watched.hear(&firing, now);
-                due.push((watched.kept_mark(), firing));
-            }
+        let due = self.due_after(job, AfterEnd::Run(outcome), run, due_ms, now);
+        self.heard.push(run.into());
+        // Where nothing comes of it there is no hurry: what is heard once more comes to nothing again.
+        if due.is_empty() && self.heard.len() < HEARD_AT_ONCE {
+            return Ok(());
         }
-        for (mark, firing) in due {
-            self.state.consider(vec![mark], vec![firing.clone()]).await?;
-            self.wait(firing);
-        }
+        let written = self.state.hear(std::mem::take(&mut self.heard), due).await?;
+        self.act_on(written).await;
         Ok(())
+    }
+
+    /// The firings that an end is to the jobs that wait for it.
+    fn due_after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Vec<FiringRow> {
+        self.watched.values().filter_map(|watched| watched.after(job, end, id, due_ms, now)).collect()
     }
 
     /// Lets go what is not kept; what is left is the next run's.

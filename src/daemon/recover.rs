@@ -8,9 +8,8 @@ use super::{
 use crate::world::plant::{Bug, planted};
 use crate::{
     item::RunOutcome,
-    limits::PAGE_ROWS,
     run::{Runner, StartError, give_up},
-    store::{FiringEnd, Notice, RunHead, RunKind, RunPhase},
+    store::{Notice, RunHead, RunKind, RunPhase},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
@@ -82,14 +81,12 @@ impl Daemon {
             Err(StartError::State(error)) => return Err(error.into()),
             // It is settled, and whoever wants to know of it was told.
             Err(StartError::Poison(_)) => {
-                let end = AfterEnd::Run(RunOutcome::Quarantined);
-                self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
+                self.fire_after(&head.job, RunOutcome::Quarantined, &head.run, head.due_ms, now).await?;
             }
             Err(why) => {
                 log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
                 if give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await? {
-                    let end = AfterEnd::Run(RunOutcome::Interrupted);
-                    self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
+                    self.fire_after(&head.job, RunOutcome::Interrupted, &head.run, head.due_ms, now).await?;
                 }
             }
         }
@@ -128,27 +125,22 @@ impl Daemon {
         let (wall, boot, why_late) = self.look();
         let boot_id = self.options.boot.clone();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
-        let mut heard_ms: BTreeMap<String, i64> = BTreeMap::new();
-        for watched in self.watched.values() {
-            for job in watched.jobs_before() {
-                let heard = heard_ms.entry(job.to_owned()).or_insert(i64::MAX);
-                *heard = watched.heard_ms().min(*heard);
+        loop {
+            let unheard = self.state.unheard().await?;
+            if unheard.is_empty() {
+                return Ok(());
             }
+            let due = unheard.iter().flat_map(|head| {
+                let ended = head.outcome.map(AfterEnd::Run).zip(head.ended_ms);
+                let waits = self.watched.values().filter_map(|watched| {
+                    let (end, _) = ended.filter(|(_, ended_ms)| watched.was_watched(*ended_ms))?;
+                    watched.after(&head.job, end, &head.run, head.due_ms, &now)
+                });
+                waits.collect::<Vec<_>>()
+            });
+            let due = due.collect();
+            let written = self.state.hear(unheard.into_iter().map(|head| head.run).collect(), due).await?;
+            self.act_on(written).await;
         }
-        for (job, heard_ms) in heard_ms {
-            for head in self.state.history(Some(&job), None, PAGE_ROWS).await? {
-                if let (Some(outcome), Some(ended_ms)) = (head.outcome, head.ended_ms)
-                    && ended_ms >= heard_ms
-                {
-                    self.fire_after(&job, AfterEnd::Run(outcome), &head.run, head.due_ms, &now).await?;
-                }
-            }
-            for (_, firing) in self.state.past_firings(Some(&job), None, PAGE_ROWS).await? {
-                if firing.end == FiringEnd::Missed && firing.told_ms >= heard_ms {
-                    self.fire_after_missed(&firing, &now).await?;
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -54,6 +54,10 @@ impl Daemon {
         };
         let found = found.into_iter().map(|(name, stamp)| (name, short(&stamp)));
         let mut changed: Vec<(String, u64)> = found.filter(|(name, stamp)| !is_known(name, *stamp)).collect();
+        if !changed.is_empty() && !self.heard.is_empty() {
+            // Who is watched from now on is not to hear of them.
+            self.state.hear(std::mem::take(&mut self.heard), Vec::new()).await?;
+        }
         let mut dirs: BTreeSet<Arc<Path>> =
             self.watched.values().map(|watched| watched.job.base_dir().clone()).collect();
         while !changed.is_empty() {

@@ -13,7 +13,7 @@ use crate::{
     limits::OVERDUE_LOOK_BACK,
     problem::closest,
     run::{RunHandle, RunOptions, Runner, StartError, give_up, rfc3339},
-    store::{RunHead, RunKind, State, StoreError},
+    store::{self, RunHead, RunKind, State, StoreError},
     world::World,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -307,12 +307,14 @@ impl Daemon {
             Which::Job(name) if self.watched.contains_key(name) => vec![name.clone()],
             Which::Job(name) => return Ok(Err(self.no_job(name))),
         };
+        let mut marks = Vec::new();
         for name in &names {
-            let Some(watched) = self.watched.get_mut(name) else { continue };
-            watched.set_paused(pause.cloned());
-            let mark = watched.kept_mark();
-            self.state.consider(vec![mark], Vec::new()).await?;
+            if let Some(watched) = self.watched.get_mut(name) {
+                watched.set_paused(pause.cloned());
+                marks.push(watched.kept_mark());
+            }
         }
+        self.state.consider(marks, Vec::new()).await?;
         Ok(Ok(names))
     }
 
@@ -397,12 +399,12 @@ pub async fn look_at(
     let (wall, boot) = (world.wall(), world.boot());
     let now = Moment { wall, boot, boot_id: "", why_late: "down", is_trusted: true, ready: boot };
     let (marks, unfinished) = match state {
-        Some(state) => (state.marks().await?, state.unfinished(None).await?),
-        None => (Vec::new(), Vec::new()),
+        Some(state) => (by_name(state.marks().await?), state.unfinished(None).await?),
+        None => (BTreeMap::new(), Vec::new()),
     };
     let mut jobs = Vec::new();
     for (name, read) in files {
-        let mark = marks.iter().find(|kept| kept.job == name).map(Mark::read);
+        let mark = marks.get(&name).map(Mark::read);
         let watched = match read {
             Ok(checked) => {
                 Watched::new(Dormant::of(&checked.job, checked.job.base_dir.as_path().into()), 0, mark, machine, &now)
@@ -434,13 +436,18 @@ pub async fn set_kept_pause(
     paused: bool,
     until: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    let marks = state.marks().await?;
-    for job in jobs {
-        let mut mark = marks.iter().find(|kept| kept.job == *job).map(Mark::read).unwrap_or_default();
+    let marks = by_name(state.marks().await?);
+    let paused = jobs.iter().map(|job| {
+        let mut mark = marks.get(job).map(Mark::read).unwrap_or_default();
         mark.paused = paused.then(|| Pause { until_ms: until.map(Timestamp::as_millisecond) });
-        state.consider(vec![mark.kept(job)], Vec::new()).await?;
-    }
+        mark.kept(job)
+    });
+    state.consider(paused.collect(), Vec::new()).await?;
     Ok(())
+}
+
+fn by_name(marks: Vec<store::Mark>) -> BTreeMap<String, store::Mark> {
+    marks.into_iter().map(|kept| (kept.job.clone(), kept)).collect()
 }
 
 /// What can be told of a job without knowing who looks after it.

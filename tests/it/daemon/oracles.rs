@@ -219,7 +219,11 @@ fn catch_up_holds(story: &Story, drawn: &Drawn, runs: &[&RunHead], effects: &[Ef
             *in_process.entry(first.process).or_default() += 1;
         }
         let age = head.started_ms - head.due_ms;
-        let window = drawn.window.unwrap_or(HOUR * 24 * 7);
+        // Where all are made up for, their number is the bound.
+        let window = match drawn.window {
+            None if drawn.catch_up.starts_with("All") => continue,
+            window => window.unwrap_or(HOUR * 24 * 7),
+        };
         // It may wait for others, and sleep.
         let slack =
             if story.passed.iter().any(|passed| passed.sleeps > 0 || passed.steps > 0) { HOUR * 48 } else { HOUR * 24 };
