@@ -93,7 +93,7 @@ impl Daemon {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
         // What an earlier process left goes first.
-        if self.to_resume.iter().any(|head| head.job == waiting.job) && !planted(Bug::ResumeLast) {
+        if self.left_of(&waiting.job) > 0 && !planted(Bug::ResumeLast) {
             return Judgement::Wait("its run before is resumed first", None);
         }
         if waiting.not_before > now.boot {
@@ -124,7 +124,7 @@ impl Daemon {
             return Judgement::Wait("its job runs in the foreground", Some(NextDue::Boot(at)));
         }
         let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
-        if self.live.len() >= places {
+        if self.live.len() + self.resuming.len() >= places {
             let since = waiting.held_since.unwrap_or(now.boot);
             let until = since + timing.lateness.start_window + timing.wait_window;
             self.waiting[place].held_since = Some(since);

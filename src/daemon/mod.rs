@@ -6,13 +6,15 @@
 //! of nights run in the simulated world.
 //!
 //! The files: `trust` (may the clock be believed), `dormant` (a job between its runs), `watched` (what
-//! one job is due), `gates` (which firings that wait may start), `recover` (what an
-//! earlier process left), `reload` (job files that change), `command` (what can be asked), `status` (what is
-//! told), and this one: the loop.
+//! one job is due), `keep` (firings that are written down), `gates` (which firings that wait
+//! may start), `recover` (what an earlier process left), `means` (what tasks beside the loop need), `reload` (job files that
+//! change), `command` (what can be asked), `status` (what is told), and this one: the loop.
 
 mod command;
 mod dormant;
 mod gates;
+mod keep;
+mod means;
 mod recover;
 mod reload;
 mod status;
@@ -30,9 +32,9 @@ use crate::{
         CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, HEARD_AT_ONCE, MARKS_AT_ONCE,
         RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
-    run::{After, Keeping, Missed, RunHandle, RunOptions, Runner, StartError, kept_job},
+    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError},
     schedule::Verdict,
-    store::{self, FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
+    store::{FiringEnd, FiringRow, Retention, RunHead, RunKind, State, StoreError},
     world::{
         Awake, Boot, Due, Task, World,
         plant::{Bug, planted},
@@ -42,6 +44,7 @@ use command::Event;
 use futures_lite::{FutureExt, future::poll_once};
 use gates::{Judgement, Waiting};
 use jiff::Timestamp;
+use reload::Reading;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -50,7 +53,7 @@ use std::{
 use trust::Trust;
 use watched::{AfterEnd, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
 
-/// Where jobs come from. Everything here may block: it is called on the blocking pool.
+/// Where jobs come from. What reads may block: it is called on the blocking pool. `clock` and `tell` are called in the loop.
 pub trait Jobs: Send + Sync + 'static {
     /// The jobs that are there, by name, with what their files are like: a stamp that differs says that a job must be read
     /// again.
@@ -141,6 +144,10 @@ pub struct Daemon {
     live: Vec<Live>,
     /// Notices of an earlier process on their way.
     errands: Vec<Task<()>>,
+    /// Runs of an earlier process that are about to go on.
+    resuming: Vec<(RunHead, Task<()>)>,
+    /// Job files that are being read.
+    reading: Option<Reading>,
     /// Runs whose ends were heard, which is not written yet: nothing came of it.
     heard: Vec<Arc<str>>,
     /// Runs of an earlier process, until the clock is believed.
@@ -209,6 +216,8 @@ impl Daemon {
             next_number: 0,
             live: Vec::new(),
             errands: Vec::new(),
+            resuming: Vec::new(),
+            reading: None,
             heard: Vec::new(),
             to_resume: Vec::new(),
             next_catch_up: ready,
@@ -235,6 +244,7 @@ impl Daemon {
     pub async fn serve(mut self) -> Result<(), DaemonError> {
         let served = self.story().await;
         if served.is_err() {
+            self.resuming.clear();
             for live in &self.live {
                 live.handle.kill("the failure of the state");
             }
@@ -252,13 +262,15 @@ impl Daemon {
         self.jobs.tell(&News::Ready);
         loop {
             let wake = if self.stopping { Wake::default() } else { self.turn().await? };
-            if self.stopping && self.live.is_empty() {
+            if self.stopping && self.live.is_empty() && self.resuming.is_empty() {
                 return Ok(());
             }
             match self.next(wake).await {
                 Some(Event::Ended(run, record)) => self.handle_ended(&run, *record).await?,
+                Some(Event::Resumed(run, resumed)) => self.handle_resumed(&run, resumed).await?,
                 Some(Event::Ask(ask)) => self.handle_ask(ask).await?,
-                Some(Event::FilesChanged) => self.handle_files().await?,
+                Some(Event::FilesChanged) => self.read_files(None),
+                Some(Event::FilesRead(found)) => self.handle_read(found).await?,
                 Some(Event::Hello(answer)) => drop(answer),
                 Some(Event::Stop) => self.handle_stop(),
                 Some(Event::Kill) => self.handle_kill(),
@@ -327,7 +339,7 @@ impl Daemon {
         if (is_trusted || boot.0 >= crate::limits::CLOCK_WAIT_MAX_DEFAULT) && nothing_else {
             while !self.to_resume.is_empty() {
                 let head = self.to_resume.remove(0);
-                self.resume(&head, &now).await?;
+                self.begin_resume(head);
             }
         }
         if why_late != BUSY && is_trusted {
@@ -350,6 +362,7 @@ impl Daemon {
             self.why_late = BUSY;
         }
         let mut wake = self.start_waiting(&now).await?;
+        self.watch_reading(boot).into_iter().for_each(|next| wake.add(next));
         for watched in self.watched.values() {
             watched.next_dues(&now).for_each(|next| wake.add(next));
         }
@@ -357,51 +370,6 @@ impl Daemon {
             wake.add(NextDue::Boot(boot + CLOCK_RECHECK));
         }
         Ok(wake)
-    }
-
-    /// Keeps what came of a look at schedules, in one piece with what is due after times that were missed; acts on what of it
-    /// is new.
-    async fn keep(
-        &mut self,
-        marks: Vec<store::Mark>,
-        mut firings: Vec<FiringRow>,
-        now: &Moment<'_>,
-    ) -> Result<(), DaemonError> {
-        let missed = firings.iter().filter(|firing| firing.end == FiringEnd::Missed);
-        let after = missed.flat_map(|firing| {
-            // Once, for the last of several.
-            let id = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default().to_string();
-            self.due_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now)
-        });
-        let after: Vec<FiringRow> = after.collect();
-        firings.extend(after);
-        if marks.is_empty() && firings.is_empty() {
-            return Ok(());
-        }
-        let written = match planted(Bug::MarkBeforeFirings) {
-            true => {
-                self.state.consider(marks, Vec::new()).await?;
-                firings
-            }
-            false => self.state.consider(marks, firings).await?,
-        };
-        self.act_on(written).await;
-        Ok(())
-    }
-
-    /// Firings that were written now, by this process.
-    async fn act_on(&mut self, written: Vec<FiringRow>) {
-        for firing in written {
-            match firing.end {
-                FiringEnd::Waiting => self.wait(firing),
-                FiringEnd::Missed => self.tell_missed(&firing).await,
-                FiringEnd::Skipped => {
-                    let due = Timestamp::from_millisecond(firing.due_ms).unwrap_or_default();
-                    let reason = firing.reason.as_deref().unwrap_or_default();
-                    log::info!(target: "lamplighter::daemon", job = firing.job.as_str(), due:%, reason; "firing skipped");
-                }
-            }
-        }
     }
 
     /// A firing that is written down as waiting.
@@ -488,42 +456,6 @@ impl Daemon {
         self.keep(Vec::new(), vec![ended], now).await
     }
 
-    /// A time of a job at which nothing was started, and nothing will be.
-    async fn tell_missed(&mut self, firing: &FiringRow) {
-        let due = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default();
-        let count = firing.count.map_or("very many".to_owned(), |count| count.to_string());
-        log::warn!(
-            target: "lamplighter::daemon",
-            job = firing.job.as_str(), due:%, count = count.as_str(), reason = firing.reason.as_deref().unwrap_or_default();
-            "firing missed"
-        );
-        if firing.to_tell {
-            self.notify_missed(firing).await;
-        }
-    }
-
-    /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
-    async fn notify_missed(&mut self, firing: &FiringRow) {
-        let Some(Ok(job)) = self.wake(&firing.job).await else { return };
-        let Ok(options) = self.options_of(&job).await else { return };
-        let missed = Missed {
-            last: Timestamp::from_millisecond(firing.last_ms).unwrap_or_default(),
-            count: firing.count,
-            reason: firing.reason.clone().unwrap_or_default(),
-        };
-        let (runner, state, key) = (Runner::new(self.world.clone()), self.state.clone(), firing.key.clone());
-        self.errands.retain(|errand| !errand.is_finished());
-        self.errands.push(self.world.spawn(async move {
-            let told = match runner.notify_missed(&job, options, &missed).await {
-                Ok(()) => state.firing_told(&job.name, &key).await.map(drop).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(why) = told {
-                log::error!(target: "lamplighter::daemon", job = &*job.name; "the notices of a missed firing cannot be sent: {why}");
-            }
-        }));
-    }
-
     /// Begins the run of a firing, which waits no longer, or waits on.
     async fn start(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
         let Some(woken) = self.wake(&waiting.job).await else { return Ok(()) };
@@ -533,7 +465,7 @@ impl Daemon {
                 return self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await;
             }
         };
-        let mut options = match self.options_of(&job).await {
+        let mut options = match self.means().options_of(&job).await {
             Ok(options) => options,
             Err(why) => {
                 return self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await;
@@ -603,25 +535,8 @@ impl Daemon {
 
     /// A watched job, whole. `None`: there is none; `Err`: what of its surroundings is not there any more.
     async fn wake(&self, name: &str) -> Option<Result<Arc<Job>, String>> {
-        let (jobs, wake) = (self.jobs.clone(), self.watched.get(name)?.job.wake());
-        let woken = self.world.unblock(move || wake(&jobs.surroundings())).await;
-        Some(woken.map(|checked| Arc::new(checked.job)).map_err(|problems| problems.to_string()))
-    }
-
-    /// The job that a run began with.
-    async fn kept_job(&self, details: &RunDetails) -> Result<Arc<Job>, JobProblems> {
-        let (jobs, of) = (self.jobs.clone(), details.clone());
-        let kept = self.world.unblock(move || kept_job(&of, &jobs.surroundings())).await;
-        kept.map(|checked| Arc::new(checked.job))
-    }
-
-    async fn options_of(&self, job: &Arc<Job>) -> Result<RunOptions, String> {
-        let (jobs, of) = (self.jobs.clone(), job.clone());
-        let mut options = self.world.unblock(move || jobs.options(&of)).await?;
-        options.instance.clone_from(&self.instance);
-        // By a wrong clock everything is old.
-        options.removes_old = self.trust.is_trusted();
-        Ok(options)
+        let wake = self.watched.get(name)?.job.wake();
+        Some(self.means().wake(wake).await)
     }
 
     /// What `run.after` says, from the identity of the firing.
@@ -708,13 +623,8 @@ impl Daemon {
             return Ok(());
         }
         let written = self.state.hear(std::mem::take(&mut self.heard), due).await?;
-        self.act_on(written).await;
+        self.act_on(written);
         Ok(())
-    }
-
-    /// The firings that an end is to the jobs that wait for it.
-    fn due_after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Vec<FiringRow> {
-        self.watched.values().filter_map(|watched| watched.after(job, end, id, due_ms, now)).collect()
     }
 
     /// Lets go what is not kept; what is left is the next run's.
@@ -740,6 +650,7 @@ impl Daemon {
 
     fn handle_kill(&mut self) {
         self.handle_stop();
+        self.resuming.clear();
         self.live.iter().for_each(|live| live.handle.kill("a second signal"));
     }
 }

@@ -2,14 +2,15 @@
 
 use super::{
     Daemon, DaemonError,
+    means::Means,
     trust::Trust,
     watched::{AfterEnd, Mark, Moment},
 };
 use crate::world::plant::{Bug, planted};
 use crate::{
     item::RunOutcome,
-    run::{Runner, StartError, give_up},
-    store::{Notice, RunHead, RunKind, RunPhase},
+    run::{Run, Runner, StartError, give_up},
+    store::{Notice, RunHead, RunKind, RunPhase, StoreError},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,7 +29,8 @@ impl Daemon {
         self.ready = self.world.boot();
         self.next_catch_up = self.ready + self.options.catch_up_delay;
         // The clock is not judged before it is known what has been.
-        self.handle_files().await?;
+        let found = self.find_files().await;
+        self.take_files(found).await?;
         if !self.trust.is_trusted() {
             self.trust = Trust::new(self.options.clock, self.newest(&known).await?);
         }
@@ -39,7 +41,7 @@ impl Daemon {
         }
         self.send_notices().await?;
         for firing in self.state.firings_to_tell().await? {
-            self.notify_missed(&firing).await;
+            self.notify_missed(&firing);
         }
         if planted(Bug::AfterLostInCrash) {
             return Ok(());
@@ -56,41 +58,51 @@ impl Daemon {
         Ok(newest.map_or(self.options.built, |newest| newest.max(self.options.built)))
     }
 
-    /// Goes on with a run of an earlier process.
-    pub(super) async fn resume(&mut self, head: &RunHead, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let Some(details) =
-            self.state.details(&head.run).await?.filter(|details| details.head.phase != RunPhase::Ended)
-        else {
-            return Ok(());
-        };
-        let started = match self.kept_job(&details).await {
-            Ok(job) => match self.options_of(&job).await {
-                Ok(options) => {
-                    let runner = Runner::new(self.world.clone());
-                    runner.resume(&job, options, &self.state, &head.run).await
-                }
-                Err(why) => Err(StartError::Out(why)),
-            },
-            Err(problems) => Err(StartError::Out(problems.to_string())),
-        };
-        match started {
-            Ok(run) => {
+    /// Goes on with a run of an earlier process, beside everything else: what that one left is ended first, which may take
+    /// its time.
+    pub(super) fn begin_resume(&mut self, head: RunHead) {
+        let (means, handle, of) = (self.means(), self.handle.clone(), head.clone());
+        let task = self.world.spawn(async move {
+            let resumed = means.resume(&of).await;
+            handle.resumed(of.run, resumed).await;
+        });
+        self.resuming.push((head, task));
+    }
+
+    /// What became of it.
+    pub(super) async fn handle_resumed(
+        &mut self,
+        run: &str,
+        resumed: Result<Resumed, StoreError>,
+    ) -> Result<(), DaemonError> {
+        let Some(place) = self.resuming.iter().position(|(head, _)| *head.run == *run) else { return Ok(()) };
+        let (head, _) = self.resuming.remove(place);
+        match resumed? {
+            Resumed::Goes(run) => {
                 let due = Timestamp::from_millisecond(head.due_ms).unwrap_or_default();
-                self.follow(run, &head.job, &head.trigger, due);
-            }
-            Err(StartError::State(error)) => return Err(error.into()),
-            // It is settled, and whoever wants to know of it was told.
-            Err(StartError::Poison(_)) => {
-                self.fire_after(&head.job, RunOutcome::Quarantined, &head.run, head.due_ms, now).await?;
-            }
-            Err(why) => {
-                log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
-                if give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await? {
-                    self.fire_after(&head.job, RunOutcome::Interrupted, &head.run, head.due_ms, now).await?;
+                let handle = run.handle();
+                self.follow(*run, &head.job, &head.trigger, due);
+                if self.stopping && !planted(Bug::StopWaits) {
+                    handle.stop();
                 }
             }
+            Resumed::Ended(_) if self.stopping => {}
+            Resumed::Ended(outcome) => {
+                let (wall, boot, why_late) = self.look();
+                let boot_id = self.options.boot.clone();
+                let is_trusted = self.trust.is_trusted();
+                let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
+                self.fire_after(&head.job, outcome, &head.run, head.due_ms, &now).await?;
+            }
+            Resumed::Settled => {}
         }
         Ok(())
+    }
+
+    /// Runs of a job that an earlier process left, and that are not gone on with yet.
+    pub(super) fn left_of(&self, job: &str) -> usize {
+        let left = self.to_resume.iter().chain(self.resuming.iter().map(|(head, _)| head));
+        left.filter(|head| head.job == job).count()
     }
 
     /// Notices of runs whose process died, or was stopped, before they were sent.
@@ -102,20 +114,13 @@ impl Daemon {
             }
         }
         for (run, places) in left {
-            let Some(details) = self.state.details(&run).await?.filter(|details| details.head.kind == RunKind::Serve)
-            else {
-                continue;
-            };
-            let Ok(job) = self.kept_job(&details).await else { continue };
-            let Ok(options) = self.options_of(&job).await else { continue };
-            let (runner, state) = (Runner::new(self.world.clone()), self.state.clone());
-            self.errands.retain(|errand| !errand.is_finished());
-            self.errands.push(self.world.spawn(async move {
+            let means = self.means();
+            self.run_errand(async move {
                 // What is not sent now is asked for again by the next start.
-                if let Err(error) = runner.send_notices(&job, options, &state, &details, &places).await {
-                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {error}");
+                if let Err(why) = means.send_notices(&run, &places).await {
+                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {why}");
                 }
-            }));
+            });
         }
         Ok(())
     }
@@ -140,7 +145,59 @@ impl Daemon {
             });
             let due = due.collect();
             let written = self.state.hear(unheard.into_iter().map(|head| head.run).collect(), due).await?;
-            self.act_on(written).await;
+            self.act_on(written);
         }
+    }
+}
+
+/// What became of a run that an earlier process left.
+pub(super) enum Resumed {
+    /// It goes on.
+    Goes(Box<Run>),
+    /// It has ended so, now, and whoever wants to know of it is told.
+    Ended(RunOutcome),
+    /// It had ended, or somebody else works on it.
+    Settled,
+}
+
+impl Means {
+    async fn resume(&self, head: &RunHead) -> Result<Resumed, StoreError> {
+        let Some(details) =
+            self.state.details(&head.run).await?.filter(|details| details.head.phase != RunPhase::Ended)
+        else {
+            return Ok(Resumed::Settled);
+        };
+        let started = match self.kept_job(&details).await {
+            Ok(job) => match self.options_of(&job).await {
+                Ok(options) => {
+                    let runner = Runner::new(self.world.clone());
+                    runner.resume(&job, options, &self.state, &head.run).await
+                }
+                Err(why) => Err(StartError::Out(why)),
+            },
+            Err(problems) => Err(StartError::Out(problems.to_string())),
+        };
+        match started {
+            Ok(run) => Ok(Resumed::Goes(Box::new(run))),
+            Err(StartError::State(error)) => Err(error),
+            Err(StartError::Poison(_)) => Ok(Resumed::Ended(RunOutcome::Quarantined)),
+            Err(why) => {
+                log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
+                Ok(match give_up(&self.world, &self.state, head, &self.surroundings().await).await? {
+                    true => Resumed::Ended(RunOutcome::Interrupted),
+                    false => Resumed::Settled,
+                })
+            }
+        }
+    }
+
+    /// Sends notices of a run of an earlier process.
+    async fn send_notices(&self, run: &str, places: &[u16]) -> Result<(), String> {
+        let details = self.state.details(run).await.map_err(|error| error.to_string())?;
+        let Some(details) = details.filter(|details| details.head.kind == RunKind::Serve) else { return Ok(()) };
+        let job = self.kept_job(&details).await.map_err(|problems| problems.to_string())?;
+        let options = self.options_of(&job).await?;
+        let runner = Runner::new(self.world.clone());
+        runner.send_notices(&job, options, &self.state, &details, places).await.map_err(|error| error.to_string())
     }
 }

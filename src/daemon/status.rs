@@ -116,10 +116,8 @@ impl Daemon {
                 let overview = self.overview().await?;
                 let _ = answer.try_send(overview);
             }
-            Question::Run(wish, listener, answer) => {
-                let started = self.run_now(wish, listener).await?;
-                let _ = answer.try_send(started);
-            }
+            // Whoever asks for a run has just saved the file, more often than not.
+            asked @ (Question::Run(..) | Question::Reload(_)) => self.read_files(Some(asked)),
             Question::Retry(run, held, listener, answer) => {
                 let started = self.retry_now(&run, held, listener).await?;
                 let _ = answer.try_send(started);
@@ -149,15 +147,25 @@ impl Daemon {
                 let resumed = self.set_paused(&which, None).await?;
                 let _ = answer.try_send(resumed);
             }
+        }
+        Ok(())
+    }
+
+    /// Job files were read: what was asked is answered by them.
+    pub(super) async fn answer_read(&mut self, question: Question) -> Result<(), DaemonError> {
+        match question {
+            Question::Run(wish, listener, answer) => {
+                let started = self.run_now(wish, listener).await?;
+                let _ = answer.try_send(started);
+            }
             Question::Reload(answer) => {
-                self.handle_files().await?;
-                let mut wrong: BTreeMap<String, String> =
-                    self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone())).collect();
+                let broken = self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone()));
                 let kept =
                     self.watched.iter().filter_map(|(name, watched)| Some((name.clone(), watched.problem.clone()?)));
-                wrong.extend(kept);
-                let _ = answer.try_send(wrong);
+                let _ = answer.try_send(Ok(broken.chain(kept).collect()));
             }
+            // No other one waits for them.
+            _ => {}
         }
         Ok(())
     }
@@ -196,8 +204,6 @@ impl Daemon {
         if self.stopping {
             return Ok(Err(Refusal::Stopping));
         }
-        // Whoever asks for a run has just saved the file, more often than not.
-        self.handle_files().await?;
         if let Some(problem) = self.watched.get(&wish.job).and_then(|watched| watched.problem.as_ref()) {
             return Ok(Err(Refusal::NoJob(format!("the file of `{}` has errors:\n{problem}", wish.job))));
         }
@@ -206,7 +212,7 @@ impl Daemon {
             Some(Err(why)) => return Ok(Err(Refusal::Wrong(why))),
             None => return Ok(Err(self.no_job(&wish.job))),
         };
-        let mut options = match self.options_of(&job).await {
+        let mut options = match self.means().options_of(&job).await {
             Ok(options) => options,
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
@@ -224,8 +230,7 @@ impl Daemon {
         };
         options.listener = listener;
         let due = options.due.unwrap_or_else(|| self.world.wall());
-        let left = self.to_resume.iter().filter(|head| *head.job == *job.name).count();
-        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + left;
+        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + self.left_of(&job.name);
         if running >= job.runs_at_once() as usize && running > 0 {
             let run = self.find(&job.name).map(|live| live.id().to_owned()).unwrap_or_default();
             return Ok(Err(Refusal::Busy(StartError::Busy(run).to_string())));
@@ -234,7 +239,7 @@ impl Daemon {
             // A command in the foreground left it behind; its place is wanted, as it is there.
             if head.kind == RunKind::Foreground
                 && !head.alive
-                && give_up(&self.world, &self.state, &head, &self.jobs.surroundings()).await?
+                && give_up(&self.world, &self.state, &head, &self.means().surroundings().await).await?
             {
                 log::warn!(target: "lamplighter::daemon", job = &*job.name, run = &*head.run; "settled as interrupted");
             }
@@ -258,11 +263,11 @@ impl Daemon {
                 "there is no run and no job `{run}`: `lamplighter history` lists them"
             ))));
         };
-        let job = match self.kept_job(&details).await {
+        let job = match self.means().kept_job(&details).await {
             Ok(job) => job,
             Err(problems) => return Ok(Err(Refusal::Wrong(problems.to_string()))),
         };
-        let options = match self.options_of(&job).await {
+        let options = match self.means().options_of(&job).await {
             Ok(options) => RunOptions { listener, ..options },
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };

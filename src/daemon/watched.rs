@@ -227,7 +227,8 @@ impl Watched {
                 Some(_) if planted(Bug::RhythmAtStart) => {
                     Beat { boot_ms: fresh.boot_ms - millis(*period), ..fresh.clone() }
                 }
-                Some(beat) if beat.boot == now.boot_id => beat.clone(),
+                Some(beat) if beat.boot == now.boot_id && !planted(Bug::RhythmAnew) => beat.clone(),
+                Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
                     let passed = beat.age_ms(now).clamp(0, millis(*period));
                     Beat { boot_ms: fresh.boot_ms - passed, wall_ms: fresh.wall_ms - passed, ..fresh.clone() }

@@ -184,6 +184,10 @@ listed! {
         Burst,
         /// A stop waits for the ends of the runs.
         StopWaits,
+        /// Each `Every` counts from the start of the program.
+        RhythmAnew,
+        /// The daemon begins a run before the disk knows of it.
+        StartedUnkept,
     }
 }
 

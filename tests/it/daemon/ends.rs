@@ -93,7 +93,7 @@ fn the_end_of_a_run_that_cannot_be_resumed_counts() {
     lab.write("b", "schedule: After(job: \"a\", when: [Quarantined])", MINUTE);
     lab.serve(async |p| p.until("2026-11-23T02:40:00Z").await);
     for _ in 0..5 {
-        lab.serve(async |p| p.pass(MINUTE).await);
+        lab.serve(async |p| p.pass(2 * MINUTE).await);
     }
     assert_eq!(lab.told("a"), ["23 02:30 schedule quarantined"]);
     assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
