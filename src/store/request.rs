@@ -328,7 +328,7 @@ impl Request {
     pub fn is_committed(&self) -> bool {
         match self {
             Request::Flush(_) if planted(Bug::AcknowledgedEarly) => return false,
-            Request::Begin(_) if planted(Bug::ClaimNotDurable) || planted(Bug::StartedUnkept) => return false,
+            Request::Begin(_) if planted(Bug::ClaimNotDurable) => return false,
             _ => {}
         }
         matches!(

@@ -186,8 +186,6 @@ listed! {
         StopWaits,
         /// Each `Every` counts from the start of the program.
         RhythmAnew,
-        /// The daemon begins a run before the disk knows of it.
-        StartedUnkept,
     }
 }
 
