@@ -59,16 +59,28 @@ impl State {
         changed(self.store.call(Request::Interrupt(run.into(), Box::new(end))).await?)
     }
 
-    /// The first runs, of one job or all, that have not ended, oldest first.
+    /// All runs, of one job or all, that have not ended, oldest first.
     pub async fn unfinished(&self, job: Option<&str>) -> Result<Vec<RunHead>, StoreError> {
-        heads(self.store.call(Request::Unfinished(job.map(str::to_owned), PAGE_ROWS)).await?)
+        let mut limit = PAGE_ROWS;
+        loop {
+            let found = heads(self.store.call(Request::Unfinished(job.map(str::to_owned), limit)).await?)?;
+            if found.len() < limit {
+                return Ok(found);
+            }
+            // They are few, but for a machine on which something is very wrong.
+            limit *= 2;
+        }
     }
 
-    /// The first notices that are still to be sent.
+    /// All notices that are still to be sent.
     pub async fn notices(&self) -> Result<Vec<Notice>, StoreError> {
-        match self.store.call(Request::Notices(PAGE_ROWS)).await? {
-            Reply::Notices(notices) => Ok(notices),
-            other => Err(defect(&other)),
+        let mut limit = PAGE_ROWS;
+        loop {
+            match self.store.call(Request::Notices(limit)).await? {
+                Reply::Notices(found) if found.len() < limit => return Ok(found),
+                Reply::Notices(_) => limit *= 2,
+                other => return Err(defect(&other)),
+            }
         }
     }
 

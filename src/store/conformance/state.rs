@@ -4,8 +4,7 @@
 use super::{ROOM, durable, failed, ok, promises, sqlite};
 use crate::{
     item::{Key, Lineage, Outcome, OutputRecord, RunOutcome, Value},
-    limits::EVENTS_BYTES_MAX,
-    limits::PAGE_ROWS,
+    limits::{EVENTS_BYTES_MAX, PAGE_ROWS},
     store::{
         Began, Begun, Claim, Clocks, Copied, CopyPlan, EventQuery, FiringEnd, FiringRow, Mark, NewRun, Retention,
         RowEnd, RowFilter, RowQuery, RunEnd, RunEvent, RunKind, RunPhase, State, Store, TakenOver, Unsettled,
@@ -166,6 +165,21 @@ promises! {
             state.consider(Vec::new(), all.clone()).await.unwrap();
             assert_eq!(state.waiting_firings().await.unwrap(), all);
             assert_eq!(state.firings_to_tell().await.unwrap(), all);
+        });
+    }
+
+    /// What is left of runs is read to its end too.
+    fn what_is_left_is_read_to_its_end(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        block_on(async {
+            let many = PAGE_ROWS as u16 + 3;
+            for run in 0..many {
+                state.begin(new_run(&run.to_string(), "nightly")).await.unwrap();
+            }
+            assert_eq!(state.unfinished(None).await.unwrap().len(), usize::from(many));
+            let end = RunEnd { notices: (0..many).collect(), ..an_end(RunOutcome::Failed) };
+            assert_eq!(state.rows("0").end(end).await, Ok(true));
+            assert_eq!(state.notices().await.unwrap().len(), usize::from(many));
         });
     }
 
