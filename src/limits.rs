@@ -121,6 +121,10 @@ pub const OVERDUE_LOOK_BACK: usize = 50;
 pub const PACK_BYTES: usize = 512;
 /// Marks of jobs that are written in one transaction.
 pub const MARKS_AT_ONCE: usize = 256;
+/// Nobody waits longer for job files that are asked for: a folder on a mount that hangs.
+pub const FILES_PATIENCE: Duration = Duration::from_secs(30);
+/// Ends of runs that came to nothing and are written down as heard in one transaction.
+pub const HEARD_AT_ONCE: usize = 64;
 /// Steps of retention after a run: each lets go of a run, gives some pages back or looks at some jobs. What is left is the next one's.
 pub const RETAIN_STEPS: usize = 200;
 /// Firings that started no run and are kept of one job: about three years of nights.

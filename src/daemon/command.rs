@@ -1,15 +1,16 @@
 //! What can be asked of a daemon that serves, and how it is told of what happens.
 
-use super::status::Overview;
+use super::{recover::Resumed, reload::Found, status::Overview};
 use crate::{
     action::Listener,
     item::{RunRecord, Value},
     run::RunHandle,
+    store::StoreError,
 };
 use async_channel::{Receiver, Sender};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// What happens to a daemon.
 pub(super) enum Event {
@@ -17,8 +18,12 @@ pub(super) enum Event {
     Ended(String, Box<RunRecord>),
     /// Somebody asks something.
     Ask(Question),
+    /// A run that an earlier process left is gone on with, or has ended.
+    Resumed(Arc<str>, Result<Resumed, StoreError>),
     /// Job files may have changed.
     FilesChanged,
+    /// They were read.
+    FilesRead(Result<Found, String>),
     /// Somebody wants to know that the loop goes round: the sender is dropped then.
     Hello(Sender<()>),
     /// It shall let its runs go and end.
@@ -39,7 +44,20 @@ pub(super) enum Question {
     Cancel(String, String, bool, Sender<Result<String, Refusal>>),
     Pause(Which, Option<Timestamp>, Sender<Result<Vec<String>, Refusal>>),
     Resume(Which, Sender<Result<Vec<String>, Refusal>>),
-    Reload(Sender<BTreeMap<String, String>>),
+    Reload(Sender<Result<BTreeMap<String, String>, Refusal>>),
+}
+
+impl Question {
+    /// Answers one that waits for job files with why it waits no longer.
+    pub fn refuse(self, why: &str) {
+        let refusal = Refusal::Busy(why.to_owned());
+        match self {
+            Question::Reload(answer) => drop(answer.try_send(Err(refusal))),
+            Question::Run(_, _, answer) => drop(answer.try_send(Err(refusal))),
+            // No other one waits for them.
+            _ => {}
+        }
+    }
 }
 
 /// A run that is wished for now.
@@ -118,6 +136,16 @@ impl Handle {
         let _ = self.events.send(Event::Ended(run, Box::new(record))).await;
     }
 
+    /// What became of a run that an earlier process left.
+    pub(super) async fn resumed(&self, run: Arc<str>, resumed: Result<Resumed, StoreError>) {
+        let _ = self.events.send(Event::Resumed(run, resumed)).await;
+    }
+
+    /// Job files were read.
+    pub(super) async fn files_read(&self, found: Result<Found, String>) {
+        let _ = self.events.send(Event::FilesRead(found)).await;
+    }
+
     async fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Option<T> {
         let (sender, answer): (Sender<T>, Receiver<T>) = async_channel::bounded(1);
         self.events.send(Event::Ask(question(sender))).await.ok()?;
@@ -194,9 +222,9 @@ impl Handle {
     /// Reads changed job files now. The jobs with errors, and what is wrong with them.
     ///
     /// # Errors
-    /// When the daemon has ended.
+    /// When they cannot be read in time, or the daemon has ended.
     pub async fn reload(&self) -> Result<BTreeMap<String, String>, Refusal> {
-        self.ask(Question::Reload).await.ok_or(Refusal::Stopping)
+        self.ask(Question::Reload).await.unwrap_or(Err(Refusal::Stopping))
     }
 
     /// Job files may have changed.

@@ -101,7 +101,7 @@ impl Daemon {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
         // What an earlier process left goes first.
-        if self.to_resume.iter().any(|head| head.job == waiting.job) && !planted(Bug::ResumeLast) {
+        if self.left_of(&waiting.job) > 0 && !planted(Bug::ResumeLast) {
             return Judgement::Wait("its run before is resumed first", None);
         }
         if waiting.not_before > now.boot {
@@ -133,7 +133,7 @@ impl Daemon {
             return Judgement::Wait("its job runs in the foreground", Some(NextDue::Boot(at)));
         }
         let places = self.options.max_running_jobs + usize::from(planted(Bug::PlaceTooMany));
-        if self.live.len() >= places {
+        if self.live.len() + self.resuming.len() >= places {
             if self.is_superseded(waiting, timing.overlap) {
                 return SUPERSEDED;
             }

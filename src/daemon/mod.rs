@@ -6,13 +6,15 @@
 //! of nights run in the simulated world.
 //!
 //! The files: `trust` (may the clock be believed), `dormant` (a job between its runs), `watched` (what
-//! one job is due), `gates` (which firings that wait may start), `recover` (what an
-//! earlier process left), `reload` (job files that change), `command` (what can be asked), `status` (what is
-//! told), and this one: the loop.
+//! one job is due), `keep` (firings that are written down), `gates` (which firings that wait
+//! may start), `recover` (what an earlier process left), `means` (what tasks beside the loop need), `reload` (job files that
+//! change), `command` (what can be asked), `status` (what is told), and this one: the loop.
 
 mod command;
 mod dormant;
 mod gates;
+mod keep;
+mod means;
 mod recover;
 mod reload;
 mod status;
@@ -27,11 +29,12 @@ use crate::{
     item::{RunOutcome, RunRecord},
     job::{CheckedJob, Config, Job, JobProblems, Surroundings},
     limits::{
-        CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
+        CATCH_UP_DELAY_DEFAULT, CLOCK_RECHECK, DAEMON_EVENTS, FOREIGN_RECHECK, HEARD_AT_ONCE, MARKS_AT_ONCE,
+        RETAIN_STEPS, RUNNING_JOBS_DEFAULT,
     },
-    run::{After, Keeping, Missed, RunHandle, RunOptions, Runner, StartError, kept_job},
+    run::{After, Keeping, RunHandle, RunOptions, Runner, StartError},
     schedule::Verdict,
-    store::{FiringEnd, FiringRow, Retention, RunDetails, RunHead, RunKind, State, StoreError},
+    store::{FiringEnd, FiringRow, Retention, RunHead, RunKind, State, StoreError},
     world::{
         Awake, Boot, Due, Task, World,
         plant::{Bug, planted},
@@ -41,6 +44,7 @@ use command::Event;
 use futures_lite::{FutureExt, future::poll_once};
 use gates::{Judgement, Waiting};
 use jiff::Timestamp;
+use reload::Reading;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -49,7 +53,7 @@ use std::{
 use trust::Trust;
 use watched::{AfterEnd, BOOT, CATCH_UP, DEPENDENCY, Mark, Moment, NextDue, SCHEDULE, Watched};
 
-/// Where jobs come from. Everything here may block: it is called on the blocking pool.
+/// Where jobs come from. What reads may block: it is called on the blocking pool. `clock` and `tell` are called in the loop.
 pub trait Jobs: Send + Sync + 'static {
     /// The jobs that are there, by name, with what their files are like: a stamp that differs says that a job must be read
     /// again.
@@ -144,6 +148,12 @@ pub struct Daemon {
     live: Vec<Live>,
     /// Notices of an earlier process on their way.
     errands: Vec<Task<()>>,
+    /// Runs of an earlier process that are about to go on.
+    resuming: Vec<(RunHead, Task<()>)>,
+    /// Job files that are being read.
+    reading: Option<Reading>,
+    /// Runs whose ends were heard, which is not written yet: nothing came of it.
+    heard: Vec<Arc<str>>,
     /// Runs of an earlier process, until the clock is believed, or was waited for.
     to_resume: Vec<RunHead>,
     trust: Trust,
@@ -219,6 +229,9 @@ impl Daemon {
             next_number: 0,
             live: Vec::new(),
             errands: Vec::new(),
+            resuming: Vec::new(),
+            reading: None,
+            heard: Vec::new(),
             to_resume: Vec::new(),
             next_catch_up: ready,
             last_look: None,
@@ -244,6 +257,7 @@ impl Daemon {
     pub async fn serve(mut self) -> Result<(), DaemonError> {
         let served = self.story().await;
         if served.is_err() {
+            self.resuming.clear();
             for live in &self.live {
                 live.handle.kill("the failure of the state");
             }
@@ -261,13 +275,15 @@ impl Daemon {
         self.jobs.tell(&News::Ready);
         loop {
             let wake = if self.stopping { Wake::default() } else { self.turn().await? };
-            if self.stopping && self.live.is_empty() {
+            if self.stopping && self.live.is_empty() && self.resuming.is_empty() {
                 return Ok(());
             }
             match self.next(wake).await {
                 Some(Event::Ended(run, record)) => self.handle_ended(&run, *record).await?,
+                Some(Event::Resumed(run, resumed)) => self.handle_resumed(&run, resumed).await?,
                 Some(Event::Ask(ask)) => self.handle_ask(ask).await?,
-                Some(Event::FilesChanged) => self.handle_files().await?,
+                Some(Event::FilesChanged) => self.read_files(None),
+                Some(Event::FilesRead(found)) => self.handle_read(found).await?,
                 Some(Event::Hello(answer)) => drop(answer),
                 Some(Event::Stop) => self.handle_stop(),
                 Some(Event::Kill) => self.handle_kill(),
@@ -336,38 +352,30 @@ impl Daemon {
         if self.trust.lets_resume(wall, boot) && nothing_else {
             while !self.to_resume.is_empty() {
                 let head = self.to_resume.remove(0);
-                self.resume(&head, &now).await?;
+                self.begin_resume(head);
             }
         }
-        let mut missed = Vec::new();
         if why_late != BUSY && is_trusted {
-            missed = self.judge_waiting_again(&now).await?;
+            let missed = self.judge_waiting_again(&now);
+            self.keep(Vec::new(), missed, &now).await?;
         }
-        let names: Vec<String> = self.watched.keys().cloned().collect();
-        for name in names {
-            let Some(watched) = self.watched.get_mut(&name) else { continue };
+        let looked_at = self.watched.values_mut().filter_map(|watched| {
             let considered = watched.consider(&now);
-            if !considered.is_changed {
-                continue;
-            }
-            let mark = watched.kept_mark();
-            let firings = if planted(Bug::MarkBeforeFirings) { Vec::new() } else { considered.firings.clone() };
-            self.state.consider(vec![mark], firings).await?;
-            for firing in considered.firings {
-                match firing.end {
-                    FiringEnd::Waiting => self.wait(firing),
-                    FiringEnd::Missed | FiringEnd::Skipped => missed.push(firing),
-                }
-            }
-        }
-        for firing in missed {
-            self.tell_missed(&firing, &now).await?;
+            considered.is_changed.then(|| (watched.kept_mark(), considered.firings))
+        });
+        let mut changed: Vec<_> = looked_at.collect();
+        while !changed.is_empty() {
+            let rest = changed.split_off(changed.len().min(MARKS_AT_ONCE));
+            let (marks, firings): (Vec<_>, Vec<_>) = changed.into_iter().unzip();
+            self.keep(marks, firings.into_iter().flatten().collect(), &now).await?;
+            changed = rest;
         }
         // While the clock is not believed there is more to come.
         if is_trusted {
             self.why_late = BUSY;
         }
         let mut wake = self.start_waiting(&now).await?;
+        self.watch_reading(boot).into_iter().for_each(|next| wake.add(next));
         for watched in self.watched.values() {
             watched.next_dues(&now).for_each(|next| wake.add(next));
         }
@@ -380,9 +388,6 @@ impl Daemon {
     /// A firing that is written down as waiting.
     fn wait(&mut self, firing: FiringRow) {
         let due = Timestamp::from_millisecond(firing.due_ms).unwrap_or_default();
-        if self.waiting.iter().any(|other| other.job == firing.job && other.key == firing.key) {
-            return;
-        }
         let (wall, boot) = (self.world.wall(), self.world.boot());
         // By the clock that nobody sets, and never longer than it is spread out.
         let spread = self.watched.get(&firing.job).map_or(Duration::ZERO, |watched| watched.spread(&firing.trigger));
@@ -392,7 +397,7 @@ impl Daemon {
             .get(&firing.job)
             .map_or(crate::schedule::Priority::Normal, |watched| watched.job.timing.priority);
         self.next_number += 1;
-        self.waiting.push(Waiting {
+        self.line_up(Waiting {
             job: firing.job,
             key: firing.key,
             trigger: firing.trigger,
@@ -405,7 +410,12 @@ impl Daemon {
             look_again: None,
             why: "",
         });
-        self.waiting.sort_by_key(Waiting::rank);
+    }
+
+    /// Puts a firing to those that wait, in its turn.
+    fn line_up(&mut self, waiting: Waiting) {
+        let place = self.waiting.partition_point(|other| other.rank() < waiting.rank());
+        self.waiting.insert(place, waiting);
     }
 
     /// Starts what may start of the firings that wait, ends what never will, and says when to look again.
@@ -428,10 +438,12 @@ impl Daemon {
                     place += 1;
                 }
                 Judgement::End(end, reason) => {
-                    let waiting = self.waiting.remove(place);
+                    let (waiting, number) = (self.waiting.remove(place), self.next_number);
                     self.end_firing(&waiting, end, reason, now).await?;
                     // It may have made others due, which stand before this place.
-                    place = 0;
+                    if self.next_number != number {
+                        place = 0;
+                    }
                 }
                 Judgement::Start => {
                     let waiting = self.waiting.remove(place);
@@ -451,64 +463,10 @@ impl Daemon {
         reason: &str,
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
-        let told_ms = now.wall.as_millisecond();
         let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
         let to_tell = watched.is_some_and(|watched| watched.job.tells_missed);
-        self.state.end_firing(&waiting.job, &waiting.key, end, reason, (told_ms, to_tell)).await?;
-        let due = waiting.due;
-        match end {
-            FiringEnd::Skipped => {
-                log::info!(target: "lamplighter::daemon", job = waiting.job.as_str(), due:%, reason; "firing skipped");
-            }
-            FiringEnd::Missed | FiringEnd::Waiting => {
-                let firing = waiting.row(end, reason, (told_ms, to_tell));
-                self.tell_missed(&firing, now).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A time of a job at which nothing was started, and nothing will be.
-    async fn tell_missed(&mut self, firing: &FiringRow, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let due = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default();
-        let count = firing.count.map_or("very many".to_owned(), |count| count.to_string());
-        log::warn!(
-            target: "lamplighter::daemon",
-            job = firing.job.as_str(), due:%, count = count.as_str(), reason = firing.reason.as_deref().unwrap_or_default();
-            "firing missed"
-        );
-        if firing.to_tell {
-            self.notify_missed(firing).await;
-        }
-        self.fire_after_missed(firing, now).await
-    }
-
-    /// What is due after times that were missed: once, for the last of them.
-    async fn fire_after_missed(&mut self, firing: &FiringRow, now: &Moment<'_>) -> Result<(), DaemonError> {
-        let id = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default().to_string();
-        self.fire_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now).await
-    }
-
-    /// Sends the notices of a missed firing, beside everything else. What is not sent now is sent by the next start.
-    async fn notify_missed(&mut self, firing: &FiringRow) {
-        let Some(Ok(job)) = self.wake(&firing.job).await else { return };
-        let Ok(options) = self.options_of(&job).await else { return };
-        let missed = Missed {
-            last: Timestamp::from_millisecond(firing.last_ms).unwrap_or_default(),
-            count: firing.count,
-            reason: firing.reason.clone().unwrap_or_default(),
-        };
-        let (runner, state, key) = (self.runner.clone(), self.state.clone(), firing.key.clone());
-        self.errands.retain(|errand| !errand.is_finished());
-        self.errands.push(self.world.spawn(async move {
-            let told = match runner.notify_missed(&job, options, &missed).await {
-                Ok(()) => state.firing_told(&job.name, &key).await.map(drop).map_err(|error| error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            if let Err(why) = told {
-                log::error!(target: "lamplighter::daemon", job = &*job.name; "the notices of a missed firing cannot be sent: {why}");
-            }
-        }));
+        let ended = waiting.row(end, reason, (now.wall.as_millisecond(), to_tell));
+        self.keep(Vec::new(), vec![ended], now).await
     }
 
     /// Begins the run of a firing, which waits no longer, or waits on.
@@ -520,7 +478,7 @@ impl Daemon {
                 return self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await;
             }
         };
-        let mut options = match self.options_of(&job).await {
+        let mut options = match self.means().options_of(&job).await {
             Ok(options) => options,
             Err(why) => {
                 return self.end_firing(&waiting, FiringEnd::Missed, &format!("cannot start: {why}"), now).await;
@@ -549,15 +507,14 @@ impl Daemon {
     async fn held_elsewhere(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
         let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.overlap());
         if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
-            self.waiting.push(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
-            self.waiting.sort_by_key(Waiting::rank);
+            self.line_up(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
             return Ok(());
         }
         self.end_firing(&waiting, FiringEnd::Skipped, "overlap", now).await
     }
 
     /// What waits may be late by now, after something happened to the machine or its clock. What was missed so.
-    async fn judge_waiting_again(&mut self, now: &Moment<'_>) -> Result<Vec<FiringRow>, DaemonError> {
+    fn judge_waiting_again(&mut self, now: &Moment<'_>) -> Vec<FiringRow> {
         let mut missed = Vec::new();
         let mut place = 0;
         while let Some(waiting) = self.waiting.get_mut(place) {
@@ -572,13 +529,11 @@ impl Daemon {
                 Verdict::Missed => {
                     let told = (now.wall.as_millisecond(), watched.is_some_and(|watched| watched.job.tells_missed));
                     let waiting = self.waiting.remove(place);
-                    let end = FiringEnd::Missed;
-                    self.state.end_firing(&waiting.job, &waiting.key, end, now.why_late, told).await?;
-                    missed.push(waiting.row(end, now.why_late, told));
+                    missed.push(waiting.row(FiringEnd::Missed, now.why_late, told));
                 }
             }
         }
-        Ok(missed)
+        missed
     }
 
     fn keeping(&self, job: &Job, trigger: &str, fire_key: Option<String>) -> Keeping {
@@ -593,25 +548,8 @@ impl Daemon {
 
     /// A watched job, whole. `None`: there is none; `Err`: what of its surroundings is not there any more.
     async fn wake(&self, name: &str) -> Option<Result<Arc<Job>, String>> {
-        let (jobs, wake) = (self.jobs.clone(), self.watched.get(name)?.job.wake());
-        let woken = self.world.unblock(move || wake(&jobs.surroundings())).await;
-        Some(woken.map(|checked| Arc::new(checked.job)).map_err(|problems| problems.to_string()))
-    }
-
-    /// The job that a run began with.
-    async fn kept_job(&self, details: &RunDetails) -> Result<Arc<Job>, JobProblems> {
-        let (jobs, of) = (self.jobs.clone(), details.clone());
-        let kept = self.world.unblock(move || kept_job(&of, &jobs.surroundings())).await;
-        kept.map(|checked| Arc::new(checked.job))
-    }
-
-    async fn options_of(&self, job: &Arc<Job>) -> Result<RunOptions, String> {
-        let (jobs, of) = (self.jobs.clone(), job.clone());
-        let mut options = self.world.unblock(move || jobs.options(&of)).await?;
-        options.instance.clone_from(&self.instance);
-        // By a wrong clock everything is old.
-        options.removes_old = self.trust.is_trusted();
-        Ok(options)
+        let wake = self.watched.get(name)?.job.wake();
+        Some(self.means().wake(wake).await)
     }
 
     /// What `run.after` says, from the identity of the firing.
@@ -678,35 +616,27 @@ impl Daemon {
         let boot_id = self.options.boot.clone();
         let now =
             Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
-        self.fire_after(&live.job, AfterEnd::Run(record.outcome), run, live.due.as_millisecond(), &now).await?;
+        self.fire_after(&live.job, record.outcome, run, live.due.as_millisecond(), &now).await?;
         self.retain(now.wall.as_millisecond()).await
     }
 
-    /// What is due after an end. Jobs that wait for each other would start each other without an end.
+    /// What is due after the end of a run, which is heard by that.
     async fn fire_after(
         &mut self,
         job: &str,
-        end: AfterEnd,
-        id: &str,
+        outcome: RunOutcome,
+        run: &str,
         due_ms: i64,
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
-        let mut due = Vec::new();
-        for watched in self.watched.values_mut() {
-            if let Some(mut firing) = watched.after(job, end, id, due_ms, now) {
-                watched.hear(&firing, now);
-                if self.circles.iter().any(|circle| circle.contains(job) && circle.contains(&firing.job)) {
-                    (firing.end, firing.reason) = (FiringEnd::Skipped, Some("circle".to_owned()));
-                }
-                due.push((watched.kept_mark(), firing));
-            }
+        let due = self.due_after(job, AfterEnd::Run(outcome), run, due_ms, now);
+        self.heard.push(run.into());
+        // Where nothing comes of it there is no hurry: what is heard once more comes to nothing again.
+        if due.is_empty() && self.heard.len() < HEARD_AT_ONCE {
+            return Ok(());
         }
-        for (mark, firing) in due {
-            self.state.consider(vec![mark], vec![firing.clone()]).await?;
-            if firing.end == FiringEnd::Waiting {
-                self.wait(firing);
-            }
-        }
+        let written = self.state.hear(std::mem::take(&mut self.heard), due).await?;
+        self.act_on(written);
         Ok(())
     }
 
@@ -736,6 +666,7 @@ impl Daemon {
 
     fn handle_kill(&mut self) {
         self.handle_stop();
+        self.resuming.clear();
         self.live.iter().for_each(|live| live.handle.kill("a second signal"));
     }
 }

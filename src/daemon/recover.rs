@@ -2,15 +2,15 @@
 
 use super::{
     Daemon, DaemonError,
+    means::Means,
     trust::Trust,
     watched::{AfterEnd, Mark, Moment},
 };
 use crate::world::plant::{Bug, planted};
 use crate::{
     item::RunOutcome,
-    limits::PAGE_ROWS,
-    run::{StartError, give_up},
-    store::{FiringEnd, Notice, RunHead, RunKind, RunPhase},
+    run::{Run, StartError, give_up},
+    store::{Notice, RunHead, RunKind, RunPhase, StoreError},
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
@@ -29,7 +29,8 @@ impl Daemon {
         self.ready = self.world.boot();
         self.next_catch_up = self.ready + self.options.catch_up_delay;
         // The clock is not judged before it is known what has been.
-        self.handle_files().await?;
+        let found = self.find_files().await;
+        self.take_files(found).await?;
         if !self.trust.is_trusted() {
             self.trust = Trust::new(self.options.clock, self.newest(&known).await?);
         }
@@ -40,7 +41,7 @@ impl Daemon {
         }
         self.send_notices().await?;
         for firing in self.state.firings_to_tell().await? {
-            self.notify_missed(&firing).await;
+            self.notify_missed(&firing);
         }
         if planted(Bug::AfterLostInCrash) {
             return Ok(());
@@ -57,12 +58,114 @@ impl Daemon {
         Ok(newest.map_or(self.options.built, |newest| newest.max(self.options.built)))
     }
 
-    /// Goes on with a run of an earlier process.
-    pub(super) async fn resume(&mut self, head: &RunHead, now: &Moment<'_>) -> Result<(), DaemonError> {
+    /// Goes on with a run of an earlier process, beside everything else: what that one left is ended first, which may take
+    /// its time.
+    pub(super) fn begin_resume(&mut self, head: RunHead) {
+        let (means, handle, of) = (self.means(), self.handle.clone(), head.clone());
+        let task = self.world.spawn(async move {
+            let resumed = means.resume(&of).await;
+            handle.resumed(of.run, resumed).await;
+        });
+        self.resuming.push((head, task));
+    }
+
+    /// What became of it.
+    pub(super) async fn handle_resumed(
+        &mut self,
+        run: &str,
+        resumed: Result<Resumed, StoreError>,
+    ) -> Result<(), DaemonError> {
+        let Some(place) = self.resuming.iter().position(|(head, _)| *head.run == *run) else { return Ok(()) };
+        let (head, _) = self.resuming.remove(place);
+        match resumed? {
+            Resumed::Goes(run) => {
+                let due = Timestamp::from_millisecond(head.due_ms).unwrap_or_default();
+                let handle = run.handle();
+                self.follow(*run, &head.job, &head.trigger, due);
+                if self.stopping && !planted(Bug::StopWaits) {
+                    handle.stop();
+                }
+            }
+            Resumed::Ended(_) if self.stopping => {}
+            Resumed::Ended(outcome) => {
+                let (wall, boot, why_late) = self.look();
+                let boot_id = self.options.boot.clone();
+                let is_trusted = self.trust.is_trusted();
+                let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
+                self.fire_after(&head.job, outcome, &head.run, head.due_ms, &now).await?;
+            }
+            Resumed::Settled => {}
+        }
+        Ok(())
+    }
+
+    /// Runs of a job that an earlier process left, and that are not gone on with yet.
+    pub(super) fn left_of(&self, job: &str) -> usize {
+        let left = self.to_resume.iter().chain(self.resuming.iter().map(|(head, _)| head));
+        left.filter(|head| head.job == job).count()
+    }
+
+    /// Notices of runs whose process died, or was stopped, before they were sent.
+    async fn send_notices(&mut self) -> Result<(), DaemonError> {
+        let mut left: BTreeMap<Arc<str>, Vec<u16>> = BTreeMap::new();
+        for Notice { run, place, alive } in self.state.notices().await? {
+            if !alive {
+                left.entry(run).or_default().push(place);
+            }
+        }
+        for (run, places) in left {
+            let means = self.means();
+            self.run_errand(async move {
+                // What is not sent now is asked for again by the next start.
+                if let Err(why) = means.send_notices(&run, &places).await {
+                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {why}");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends of runs that came when nobody looked: what is due after them.
+    async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
+        let (wall, boot, why_late) = self.look();
+        let boot_id = self.options.boot.clone();
+        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
+        loop {
+            let unheard = self.state.unheard().await?;
+            if unheard.is_empty() {
+                return Ok(());
+            }
+            let due = unheard.iter().flat_map(|head| {
+                let ended = head.outcome.map(AfterEnd::Run).zip(head.ended_ms);
+                let waits = self.watched.values().filter_map(|watched| {
+                    let (end, _) = ended.filter(|(_, ended_ms)| watched.was_watched(*ended_ms))?;
+                    watched.after(&head.job, end, &head.run, head.due_ms, &now)
+                });
+                waits.collect::<Vec<_>>()
+            });
+            let due = due.collect();
+            let written = self.state.hear(unheard.into_iter().map(|head| head.run).collect(), due).await?;
+            self.act_on(written);
+        }
+    }
+}
+
+/// What became of a run that an earlier process left.
+pub(super) enum Resumed {
+    /// It goes on.
+    Goes(Box<Run>),
+    /// It has ended so, now, and whoever wants to know of it is told.
+    Ended(RunOutcome),
+    /// It had ended, or somebody else works on it.
+    Settled,
+}
+
+impl Means {
+    async fn resume(&self, head: &RunHead) -> Result<Resumed, StoreError> {
         let Some(details) =
             self.state.details(&head.run).await?.filter(|details| details.head.phase != RunPhase::Ended)
         else {
-            return Ok(());
+            return Ok(Resumed::Settled);
         };
         let started = match self.kept_job(&details).await {
             Ok(job) => match self.options_of(&job).await {
@@ -75,80 +178,25 @@ impl Daemon {
             Err(problems) => Err(StartError::Out(problems.to_string())),
         };
         match started {
-            Ok(run) => {
-                let due = Timestamp::from_millisecond(head.due_ms).unwrap_or_default();
-                self.follow(run, &head.job, &head.trigger, due);
-            }
-            Err(StartError::State(error)) => return Err(error.into()),
-            // It is settled, and whoever wants to know of it was told.
-            Err(StartError::Poison(_)) => {
-                let end = AfterEnd::Run(RunOutcome::Quarantined);
-                self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
-            }
+            Ok(run) => Ok(Resumed::Goes(Box::new(run))),
+            Err(StartError::State(error)) => Err(error),
+            Err(StartError::Poison(_)) => Ok(Resumed::Ended(RunOutcome::Quarantined)),
             Err(why) => {
                 log::error!(target: "lamplighter::daemon", job = head.job.as_str(), run = &*head.run; "cannot be resumed: {why}");
-                if give_up(&self.world, &self.state, head, &self.jobs.surroundings()).await? {
-                    let end = AfterEnd::Run(RunOutcome::Interrupted);
-                    self.fire_after(&head.job, end, &head.run, head.due_ms, now).await?;
-                }
+                Ok(match give_up(&self.world, &self.state, head, &self.surroundings().await).await? {
+                    true => Resumed::Ended(RunOutcome::Interrupted),
+                    false => Resumed::Settled,
+                })
             }
         }
-        Ok(())
     }
 
-    /// Notices of runs whose process died, or was stopped, before they were sent.
-    async fn send_notices(&mut self) -> Result<(), DaemonError> {
-        let mut left: BTreeMap<Arc<str>, Vec<u16>> = BTreeMap::new();
-        for Notice { run, place, alive } in self.state.notices().await? {
-            if !alive {
-                left.entry(run).or_default().push(place);
-            }
-        }
-        for (run, places) in left {
-            let Some(details) = self.state.details(&run).await?.filter(|details| details.head.kind == RunKind::Serve)
-            else {
-                continue;
-            };
-            let Ok(job) = self.kept_job(&details).await else { continue };
-            let Ok(options) = self.options_of(&job).await else { continue };
-            let (runner, state) = (self.runner.clone(), self.state.clone());
-            self.errands.retain(|errand| !errand.is_finished());
-            self.errands.push(self.world.spawn(async move {
-                // What is not sent now is asked for again by the next start.
-                if let Err(error) = runner.send_notices(&job, options, &state, &details, &places).await {
-                    log::error!(target: "lamplighter::daemon", run = &*run; "its notices cannot be sent: {error}");
-                }
-            }));
-        }
-        Ok(())
-    }
-
-    /// Ends of runs that came when nobody looked: what is due after them.
-    async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
-        let (wall, boot, why_late) = self.look();
-        let boot_id = self.options.boot.clone();
-        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
-        let mut heard_ms: BTreeMap<String, i64> = BTreeMap::new();
-        for watched in self.watched.values() {
-            for job in watched.jobs_before() {
-                let heard = heard_ms.entry(job.to_owned()).or_insert(i64::MAX);
-                *heard = watched.heard_ms().min(*heard);
-            }
-        }
-        for (job, heard_ms) in heard_ms {
-            for head in self.state.history(Some(&job), None, PAGE_ROWS).await? {
-                if let (Some(outcome), Some(ended_ms)) = (head.outcome, head.ended_ms)
-                    && ended_ms >= heard_ms
-                {
-                    self.fire_after(&job, AfterEnd::Run(outcome), &head.run, head.due_ms, &now).await?;
-                }
-            }
-            for (_, firing) in self.state.past_firings(Some(&job), None, PAGE_ROWS).await? {
-                if firing.end == FiringEnd::Missed && firing.told_ms >= heard_ms {
-                    self.fire_after_missed(&firing, &now).await?;
-                }
-            }
-        }
-        Ok(())
+    /// Sends notices of a run of an earlier process.
+    async fn send_notices(&self, run: &str, places: &[u16]) -> Result<(), String> {
+        let details = self.state.details(run).await.map_err(|error| error.to_string())?;
+        let Some(details) = details.filter(|details| details.head.kind == RunKind::Serve) else { return Ok(()) };
+        let job = self.kept_job(&details).await.map_err(|problems| problems.to_string())?;
+        let options = self.options_of(&job).await?;
+        self.runner.send_notices(&job, options, &self.state, &details, places).await.map_err(|error| error.to_string())
     }
 }

@@ -2,23 +2,112 @@
 
 use super::{
     Daemon, DaemonError, Jobs,
+    command::Question,
     dormant::Dormant,
-    watched::{Mark, Moment, Watched},
+    watched::{Mark, Moment, NextDue, Watched},
 };
-use crate::{job::JobProblems, limits::MARKS_AT_ONCE, schedule::circles, store};
+use crate::{
+    job::JobProblems,
+    limits::{FILES_PATIENCE, MARKS_AT_ONCE},
+    schedule::circles,
+    store,
+    world::{Boot, Task},
+};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+/// Job files on their way: their folder may hang, and the loop waits for nobody.
+pub(super) struct Reading {
+    since: Boot,
+    /// They may have changed since it began: another one follows.
+    again: bool,
+    /// It takes too long, and that was said.
+    hangs: bool,
+    /// Who asked before it began, and who asks for the next.
+    asked: Vec<Question>,
+    asked_anew: Vec<Question>,
+    _task: Task<()>,
+}
+
+/// What a reading has found.
+pub(super) struct Found {
+    /// Every job that has a file.
+    names: BTreeSet<String>,
+    /// Those whose files are not as they were, and what they are like now.
+    changed: Vec<(String, u64, Result<Dormant, JobProblems>)>,
+}
+
 impl Daemon {
-    /// Reads the jobs whose files are not as they were. One that cannot be used keeps its last good version.
-    pub(super) async fn handle_files(&mut self) -> Result<(), DaemonError> {
-        let jobs = self.jobs.clone();
-        let found = match self.world.unblock(move || jobs.list()).await {
+    /// Job files may have changed: they are read, beside everything else. Who asks is answered then.
+    pub(super) fn read_files(&mut self, asked: Option<Question>) {
+        match &mut self.reading {
+            None => self.begin_reading(asked.into_iter().collect()),
+            Some(reading) => {
+                reading.again = true;
+                match asked {
+                    Some(asked) if reading.hangs => asked.refuse(&no_answer()),
+                    asked => reading.asked_anew.extend(asked),
+                }
+            }
+        }
+    }
+
+    fn begin_reading(&mut self, asked: Vec<Question>) {
+        let (found, handle) = (self.find_files(), self.handle.clone());
+        let task = self.world.spawn(async move {
+            let found = found.await;
+            handle.files_read(found).await;
+        });
+        let since = self.world.boot();
+        let (again, hangs, asked_anew) = (false, false, Vec::new());
+        self.reading = Some(Reading { since, again, hangs, asked, asked_anew, _task: task });
+    }
+
+    /// Reads the jobs whose files are not as they were.
+    pub(super) fn find_files(&self) -> impl Future<Output = Result<Found, String>> + Send + use<> {
+        let (jobs, world) = (self.jobs.clone(), self.world.clone());
+        let broken = self.broken.iter().map(|(name, (stamp, _))| (name.clone(), *stamp));
+        let watched = self.watched.iter().map(|(name, watched)| (name.clone(), watched.stamp));
+        let known: BTreeMap<String, u64> = broken.chain(watched).collect();
+        let dirs = self.watched.values().map(|watched| watched.job.base_dir().clone()).collect();
+        async move { world.unblock(move || find(&*jobs, &known, dirs)).await }
+    }
+
+    /// A reading has ended.
+    pub(super) async fn handle_read(&mut self, found: Result<Found, String>) -> Result<(), DaemonError> {
+        let Some(reading) = self.reading.take() else { return Ok(()) };
+        self.take_files(found).await?;
+        for asked in reading.asked {
+            self.answer_read(asked).await?;
+        }
+        if reading.again {
+            self.begin_reading(reading.asked_anew);
+        }
+        Ok(())
+    }
+
+    /// A reading that takes too long is told of once, and nobody waits for it any more; until then, when to look again.
+    pub(super) fn watch_reading(&mut self, now: Boot) -> Option<NextDue> {
+        let reading = self.reading.as_mut().filter(|reading| !reading.hangs)?;
+        let until = reading.since + FILES_PATIENCE;
+        if now < until {
+            return Some(NextDue::Boot(until));
+        }
+        reading.hangs = true;
+        let why = no_answer();
+        log::error!(target: "lamplighter::daemon", "{why}; the last good versions of all jobs go on");
+        reading.asked.drain(..).chain(reading.asked_anew.drain(..)).for_each(|asked| asked.refuse(&why));
+        None
+    }
+
+    /// What was found holds from now on. A job that cannot be used keeps its last good version.
+    pub(super) async fn take_files(&mut self, found: Result<Found, String>) -> Result<(), DaemonError> {
+        let Found { names, changed } = match found {
             Ok(found) => found,
             Err(why) => {
                 log::error!(target: "lamplighter::daemon", "jobs cannot be listed: {why}");
@@ -35,7 +124,7 @@ impl Daemon {
             is_trusted: self.trust.is_trusted(),
             ready: self.ready,
         };
-        let gone: Vec<String> = self.watched.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        let gone: Vec<String> = self.watched.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone {
             if let Some(watched) = self.watched.remove(&name) {
                 self.unwatch(watched.mark().clone(), &name, &now).await?;
@@ -43,43 +132,29 @@ impl Daemon {
             }
         }
         // An earlier process has watched those.
-        for name in self.unwatched.keys().filter(|name| !found.contains_key(*name)).cloned().collect::<Vec<_>>() {
+        for name in self.unwatched.keys().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>() {
             if let Some(mark) = self.unwatched.remove(&name) {
                 self.unwatch(mark, &name, &now).await?;
             }
         }
         self.forget_gone(&now).await?;
-        self.broken.retain(|name, _| found.contains_key(name));
-        let is_known = |name: &String, stamp: u64| {
-            let watched = self.watched.get(name).map(|watched| watched.stamp);
-            watched.or_else(|| self.broken.get(name).map(|(stamp, _)| *stamp)) == Some(stamp)
-        };
-        let found = found.into_iter().map(|(name, stamp)| (name, short(&stamp)));
-        let mut changed: Vec<(String, u64)> = found.filter(|(name, stamp)| !is_known(name, *stamp)).collect();
-        let mut dirs: BTreeSet<Arc<Path>> =
-            self.watched.values().map(|watched| watched.job.base_dir().clone()).collect();
-        while !changed.is_empty() {
-            let some = changed.split_off(changed.len().saturating_sub(MARKS_AT_ONCE));
-            let (jobs, mut known) = (self.jobs.clone(), std::mem::take(&mut dirs));
-            let (read, known) = self
-                .world
-                .unblock(move || {
-                    let read: Vec<_> =
-                        some.into_iter().map(|(name, stamp)| read(&*jobs, &mut known, name, stamp)).collect();
-                    (read, known)
-                })
-                .await;
-            dirs = known;
-            let mut marks = Vec::new();
-            for (name, stamp, job) in read {
-                match job {
-                    Ok(job) => marks.extend(self.watch(name, stamp, job, &now)),
-                    Err(problems) => self.keep_last_good(name, stamp, &problems),
-                }
+        self.broken.retain(|name, _| names.contains(name));
+        if !changed.is_empty() && !self.heard.is_empty() {
+            // Who is watched from now on is not to hear of them.
+            self.state.hear(std::mem::take(&mut self.heard), Vec::new()).await?;
+        }
+        let mut marks = Vec::new();
+        for (name, stamp, job) in changed {
+            match job {
+                Ok(job) => marks.extend(self.watch(name, stamp, job, &now)),
+                Err(problems) => self.keep_last_good(name, stamp, &problems),
             }
-            if !marks.is_empty() {
-                self.state.consider(marks, Vec::new()).await?;
+            if marks.len() >= MARKS_AT_ONCE {
+                self.state.consider(std::mem::take(&mut marks), Vec::new()).await?;
             }
+        }
+        if !marks.is_empty() {
+            self.state.consider(marks, Vec::new()).await?;
         }
         self.find_circles();
         self.tell_what_runs();
@@ -170,6 +245,24 @@ fn short(stamp: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     stamp.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Why nobody waits for a reading.
+fn no_answer() -> String {
+    format!("the job files cannot be read: their folder has not answered for {} s", FILES_PATIENCE.as_secs())
+}
+
+/// Lists the jobs, and reads those that are not as they are known.
+fn find(jobs: &dyn Jobs, known: &BTreeMap<String, u64>, mut dirs: BTreeSet<Arc<Path>>) -> Result<Found, String> {
+    let (mut names, mut changed) = (BTreeSet::new(), Vec::new());
+    for (name, stamp) in jobs.list()? {
+        let stamp = short(&stamp);
+        if known.get(&name) != Some(&stamp) {
+            changed.push(read(jobs, &mut dirs, name.clone(), stamp));
+        }
+        names.insert(name);
+    }
+    Ok(Found { names, changed })
 }
 
 /// Reads a job and packs it; folders are kept once.

@@ -13,7 +13,7 @@ use crate::{
     limits::OVERDUE_LOOK_BACK,
     problem::closest,
     run::{RunHandle, RunOptions, StartError, give_up, rfc3339},
-    store::{RunHead, RunKind, State, StoreError},
+    store::{self, RunHead, RunKind, State, StoreError},
     world::World,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -116,10 +116,8 @@ impl Daemon {
                 let overview = self.overview(with_runs).await?;
                 let _ = answer.try_send(overview);
             }
-            Question::Run(wish, listener, answer) => {
-                let started = self.run_now(wish, listener).await?;
-                let _ = answer.try_send(started);
-            }
+            // Whoever asks for a run has just saved the file, more often than not.
+            asked @ (Question::Run(..) | Question::Reload(_)) => self.read_files(Some(asked)),
             Question::Retry(run, held, listener, answer) => {
                 let started = self.retry_now(&run, held, listener).await?;
                 let _ = answer.try_send(started);
@@ -150,15 +148,25 @@ impl Daemon {
                 let resumed = self.set_paused(&which, None).await?;
                 let _ = answer.try_send(resumed);
             }
+        }
+        Ok(())
+    }
+
+    /// Job files were read: what was asked is answered by them.
+    pub(super) async fn answer_read(&mut self, question: Question) -> Result<(), DaemonError> {
+        match question {
+            Question::Run(wish, listener, answer) => {
+                let started = self.run_now(wish, listener).await?;
+                let _ = answer.try_send(started);
+            }
             Question::Reload(answer) => {
-                self.handle_files().await?;
-                let mut wrong: BTreeMap<String, String> =
-                    self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone())).collect();
+                let broken = self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone()));
                 let kept =
                     self.watched.iter().filter_map(|(name, watched)| Some((name.clone(), watched.problem.clone()?)));
-                wrong.extend(kept);
-                let _ = answer.try_send(wrong);
+                let _ = answer.try_send(Ok(broken.chain(kept).collect()));
             }
+            // No other one waits for them.
+            _ => {}
         }
         Ok(())
     }
@@ -197,8 +205,6 @@ impl Daemon {
         if self.stopping {
             return Ok(Err(Refusal::Stopping));
         }
-        // Whoever asks for a run has just saved the file, more often than not.
-        self.handle_files().await?;
         if let Some(problem) = self.watched.get(&wish.job).and_then(|watched| watched.problem.as_ref()) {
             return Ok(Err(Refusal::NoJob(format!("the file of `{}` has errors:\n{problem}", wish.job))));
         }
@@ -207,7 +213,7 @@ impl Daemon {
             Some(Err(why)) => return Ok(Err(Refusal::Wrong(why))),
             None => return Ok(Err(self.no_job(&wish.job))),
         };
-        let mut options = match self.options_of(&job).await {
+        let mut options = match self.means().options_of(&job).await {
             Ok(options) => options,
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
@@ -225,8 +231,7 @@ impl Daemon {
         };
         options.listener = listener;
         let due = options.due.unwrap_or_else(|| self.world.wall());
-        let left = self.to_resume.iter().filter(|head| *head.job == *job.name).count();
-        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + left;
+        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + self.left_of(&job.name);
         if running >= job.runs_at_once() as usize && running > 0 {
             let run = self.find(&job.name).map(|live| live.id().to_owned()).unwrap_or_default();
             return Ok(Err(Refusal::Busy(StartError::Busy(run).to_string())));
@@ -235,7 +240,7 @@ impl Daemon {
             // A command in the foreground left it behind; its place is wanted, as it is there.
             if head.kind == RunKind::Foreground
                 && !head.alive
-                && give_up(&self.world, &self.state, &head, &self.jobs.surroundings()).await?
+                && give_up(&self.world, &self.state, &head, &self.means().surroundings().await).await?
             {
                 log::warn!(target: "lamplighter::daemon", job = &*job.name, run = &*head.run; "settled as interrupted");
             }
@@ -259,11 +264,11 @@ impl Daemon {
                 "there is no run and no job `{run}`: `lamplighter history` lists them"
             ))));
         };
-        let job = match self.kept_job(&details).await {
+        let job = match self.means().kept_job(&details).await {
             Ok(job) => job,
             Err(problems) => return Ok(Err(Refusal::Wrong(problems.to_string()))),
         };
-        let options = match self.options_of(&job).await {
+        let options = match self.means().options_of(&job).await {
             Ok(options) => RunOptions { listener, ..options },
             Err(why) => return Ok(Err(Refusal::Wrong(why))),
         };
@@ -308,12 +313,14 @@ impl Daemon {
             Which::Job(name) if self.watched.contains_key(name) => vec![name.clone()],
             Which::Job(name) => return Ok(Err(self.no_job(name))),
         };
+        let mut marks = Vec::new();
         for name in &names {
-            let Some(watched) = self.watched.get_mut(name) else { continue };
-            watched.set_paused(pause.cloned());
-            let mark = watched.kept_mark();
-            self.state.consider(vec![mark], Vec::new()).await?;
+            if let Some(watched) = self.watched.get_mut(name) {
+                watched.set_paused(pause.cloned());
+                marks.push(watched.kept_mark());
+            }
         }
+        self.state.consider(marks, Vec::new()).await?;
         Ok(Ok(names))
     }
 
@@ -399,12 +406,12 @@ pub async fn look_at(
     let (wall, boot) = (world.wall(), world.boot());
     let now = Moment { wall, boot, boot_id: "", why_late: "down", is_trusted: true, ready: boot };
     let (marks, unfinished) = match state {
-        Some(state) => (state.marks().await?, state.unfinished(None).await?),
-        None => (Vec::new(), Vec::new()),
+        Some(state) => (by_name(state.marks().await?), state.unfinished(None).await?),
+        None => (BTreeMap::new(), Vec::new()),
     };
     let mut jobs = Vec::new();
     for (name, read) in files {
-        let mark = marks.iter().find(|kept| kept.job == name).map(Mark::read);
+        let mark = marks.get(&name).map(Mark::read);
         let watched = match read {
             Ok(checked) => {
                 Watched::new(Dormant::of(&checked.job, checked.job.base_dir.as_path().into()), 0, mark, machine, &now)
@@ -436,13 +443,18 @@ pub async fn set_kept_pause(
     paused: bool,
     until: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    let marks = state.marks().await?;
-    for job in jobs {
-        let mut mark = marks.iter().find(|kept| kept.job == *job).map(Mark::read).unwrap_or_default();
+    let marks = by_name(state.marks().await?);
+    let paused = jobs.iter().map(|job| {
+        let mut mark = marks.get(job).map(Mark::read).unwrap_or_default();
         mark.paused = paused.then(|| Pause { until_ms: until.map(Timestamp::as_millisecond) });
-        state.consider(vec![mark.kept(job)], Vec::new()).await?;
-    }
+        mark.kept(job)
+    });
+    state.consider(paused.collect(), Vec::new()).await?;
     Ok(())
+}
+
+fn by_name(marks: Vec<store::Mark>) -> BTreeMap<String, store::Mark> {
+    marks.into_iter().map(|kept| (kept.job.clone(), kept)).collect()
 }
 
 /// What can be told of a job without knowing who looks after it.

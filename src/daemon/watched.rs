@@ -56,15 +56,9 @@ pub(super) struct Mark {
     /// When its file went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gone: Option<Beat>,
-    /// Ends of jobs before it that came until then have been heard of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    heard_ms: Option<i64>,
     /// What ended before that is none of it: it was first watched then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since_ms: Option<i64>,
-    /// The last of them, by the identity of what came of it, and when.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    heard: Vec<(String, i64)>,
 }
 
 /// A moment, on the clocks of then. On the clock of another start of the machine it may lie before that.
@@ -160,6 +154,8 @@ pub(super) struct Watched {
     /// Tells machines and jobs apart: for `H` and the splay.
     seed: u64,
     mark: Mark,
+    /// This process was the first to watch it so.
+    is_fresh: bool,
     /// The next time of the calendar behind what was considered.
     next: Option<Timestamp>,
     everies: Vec<Duration>,
@@ -198,15 +194,15 @@ impl Watched {
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
         let unsure = (!now.is_trusted).then(|| Beat::now(now));
         let considered_ms = now.wall.as_millisecond();
-        let now_ms = Some(considered_ms);
-        let fresh = Mark { schedule, considered_ms, unsure, heard_ms: now_ms, since_ms: now_ms, ..Mark::default() };
-        let mark = match mark {
-            Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => mark,
-            Some(mark) => Mark { paused: mark.paused, booted: mark.booted, ..fresh },
-            None => fresh,
+        let fresh = Mark { schedule, considered_ms, unsure, since_ms: Some(considered_ms), ..Mark::default() };
+        let (mark, is_fresh) = match mark {
+            Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => (mark, false),
+            Some(mark) => (Mark { paused: mark.paused, booted: mark.booted, ..fresh }, true),
+            None => (fresh, true),
         };
         let mut watched = Watched {
             seed,
+            is_fresh,
             next: None,
             mark,
             everies: Vec::new(),
@@ -248,7 +244,8 @@ impl Watched {
                 Some(_) if planted(Bug::RhythmAtStart) => {
                     Beat { boot_ms: fresh.boot_ms - millis(*period), ..fresh.clone() }
                 }
-                Some(beat) if beat.boot == now.boot_id => beat.clone(),
+                Some(beat) if beat.boot == now.boot_id && !planted(Bug::RhythmAnew) => beat.clone(),
+                Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
                     let passed = beat.age_ms(now).clamp(0, millis(*period));
                     Beat { boot_ms: fresh.boot_ms - passed, wall_ms: fresh.wall_ms - passed, ..fresh.clone() }
@@ -337,7 +334,8 @@ impl Watched {
 
     /// Everything that became due since the last look. The mark has moved when there is something, or when it had to.
     pub fn consider(&mut self, now: &Moment<'_>) -> Considered {
-        let before = self.mark.clone();
+        let state = |mark: &Mark| (mark.considered_ms, mark.since_ms, mark.unsure.is_some());
+        let before = state(&self.mark);
         let mut rows = Vec::new();
         if now.is_trusted {
             self.make_sure(now);
@@ -345,7 +343,8 @@ impl Watched {
         }
         self.consider_rhythms(now, &mut rows);
         self.consider_boot(now, &mut rows);
-        Considered { firings: rows, is_changed: self.mark != before }
+        // Rhythms and starts of the machine move with their firings.
+        Considered { is_changed: !rows.is_empty() || state(&self.mark) != before, firings: rows }
     }
 
     /// The clock is believed, or was set: what was written by one that went wrong is put right.
@@ -354,12 +353,10 @@ impl Watched {
         if let Some(unsure) = self.mark.unsure.take() {
             let age = if unsure.boot == now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
             self.mark.considered_ms = wall_ms.saturating_sub(age);
-            self.mark.heard_ms = Some(self.mark.considered_ms);
-            self.mark.since_ms = self.mark.heard_ms;
+            self.mark.since_ms = Some(self.mark.considered_ms);
             self.find_next();
         }
         self.mark.since_ms = self.mark.since_ms.map(|since| since.min(wall_ms));
-        self.mark.heard_ms = self.mark.heard_ms.map(|heard| heard.min(wall_ms));
     }
 
     fn consider_calendar(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
@@ -457,7 +454,7 @@ impl Watched {
     /// What becomes of the newest firing of an `Every`, so long behind its time.
     fn verdict_of_rhythm(&self, period: Duration, age: Duration) -> Verdict {
         let lateness = &self.job.timing.lateness;
-        let window = lateness.catch_up_window.unwrap_or(period / 2);
+        let window = lateness.window(Some(period));
         match lateness.catch_up {
             _ if age <= lateness.start_window => Verdict::OnTime,
             CatchUp::Latest | CatchUp::All(_) if age < window => Verdict::CatchUp,
@@ -524,24 +521,12 @@ impl Watched {
     pub fn after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Option<FiringRow> {
         let waits = self.afters.iter().any(|(before, ends)| before == job && ends.contains(&end));
         let due = Timestamp::from_millisecond(due_ms).ok().filter(|_| waits)?;
-        let key = format!("after {job} {id}");
-        let is_new = self.mark.heard.iter().all(|(heard, _)| *heard != key);
-        is_new.then(|| self.row(key, DEPENDENCY, due, FiringEnd::Waiting, now))
+        Some(self.row(format!("after {job} {id}"), DEPENDENCY, due, FiringEnd::Waiting, now))
     }
 
-    /// An end of a job before this one has been heard of.
-    pub fn hear(&mut self, firing: &FiringRow, now: &Moment<'_>) {
-        let wall_ms = now.wall.as_millisecond();
-        let oldest = wall_ms.saturating_sub(millis(HEARD_SLACK));
-        self.mark.heard.retain(|(_, heard_ms)| *heard_ms >= oldest);
-        self.mark.heard.push((firing.key.clone(), wall_ms));
-        self.mark.heard_ms = Some(wall_ms);
-    }
-
-    /// Ends of jobs before this one that came until then have been heard of for certain, in milliseconds.
-    pub fn heard_ms(&self) -> i64 {
-        let heard = self.mark.heard_ms.unwrap_or(self.mark.considered_ms);
-        heard.saturating_sub(millis(HEARD_SLACK)).max(self.mark.since_ms.unwrap_or(i64::MIN))
+    /// An end that came before this process began is for it: an earlier one watched it already when that came.
+    pub fn was_watched(&self, ended_ms: i64) -> bool {
+        !self.is_fresh && self.mark.since_ms.is_none_or(|since| since <= ended_ms)
     }
 
     /// Jobs whose ends it waits for.
@@ -582,9 +567,6 @@ pub(super) const DEPENDENCY: &str = "dependency";
 /// How the identity of a firing of the calendar begins, and that of an `Every`.
 const DUE: &str = "due";
 const EVERY: &str = "every";
-
-/// Ends that come together are not written in their order.
-const HEARD_SLACK: Duration = Duration::from_secs(5 * 60);
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

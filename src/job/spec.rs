@@ -26,7 +26,7 @@ crate::spec! {
         /// Which of the times that were missed are made up for.
         catch_up: Option<CatchUpSpec>, default "Latest", example "All(max: 7)";
         /// A missed time older than this is not made up for.
-        catch_up_window: Option<Span>, default "half the distance to the next time, at most 7d", example "\"12h\"";
+        catch_up_window: Option<Span>, default "half the distance to the next time, at most 7d; none with `All`, whose number bounds it", example "\"12h\"";
         /// What happens when the job is due while it runs.
         overlap: Option<OverlapSpec>, default "Skip", example "Queue";
         /// Local windows in which nothing of the job starts: what the clock on the wall shows, each time that it shows it.

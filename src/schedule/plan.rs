@@ -29,8 +29,21 @@ pub struct Lateness {
     pub start_window: Duration,
     /// What is made up for of those that are older.
     pub catch_up: CatchUp,
-    /// Nothing older than this is made up for; half the distance to the next firing, at most seven days, when `None`.
+    /// Nothing older than this is made up for. `None`: half the distance to the next firing, at most seven days; with
+    /// [`CatchUp::All`] however old, since each is older than the next one by the whole distance: its number is the bound.
     pub catch_up_window: Option<Duration>,
+}
+
+impl Lateness {
+    /// Nothing older than this is made up for, where the next firing comes so long behind; `None`: where none does.
+    pub fn window(&self, distance: Option<Duration>) -> Duration {
+        self.catch_up_window.unwrap_or_else(|| match self.catch_up {
+            CatchUp::All(_) => Duration::MAX,
+            CatchUp::Latest | CatchUp::Never => {
+                distance.map_or(CATCH_UP_WINDOW_MAX, |distance| (distance / 2).min(CATCH_UP_WINDOW_MAX))
+            }
+        })
+    }
 }
 
 /// What becomes of one firing.
@@ -63,11 +76,8 @@ pub fn plan(calendar: &Calendar, lateness: &Lateness, watermark: Timestamp, now:
     let age = |firing: &Firing| Duration::try_from(now.duration_since(firing.at)).unwrap_or_default();
     let is_late = |firing: &Firing| age(firing) > lateness.start_window;
     let window = |firing: &Firing, after: Option<&Firing>| {
-        lateness.catch_up_window.unwrap_or_else(|| {
-            let distance =
-                after.map(|after| Duration::try_from(after.at.duration_since(firing.at)).unwrap_or_default());
-            distance.map_or(CATCH_UP_WINDOW_MAX, |distance| (distance / 2).min(CATCH_UP_WINDOW_MAX))
-        })
+        let distance = after.map(|after| Duration::try_from(after.at.duration_since(firing.at)).unwrap_or_default());
+        lateness.window(distance)
     };
     let may_catch_up = match lateness.catch_up {
         CatchUp::Latest => 1,
@@ -168,6 +178,17 @@ mod tests {
         let (missed, made_up_for) = (&Verdict::Missed, &Verdict::CatchUp);
         assert_eq!(verdicts, [missed, missed, missed, made_up_for, made_up_for, made_up_for]);
         assert_eq!(plan.next.map(|firing| firing.at), Some(at("2026-11-23T07:00:00Z")));
+    }
+
+    #[test]
+    fn all_makes_up_for_as_many_as_it_says_where_no_window_is_given() {
+        let of = |max, now| planned("30 2 * * *", CatchUp::All(max), "2026-11-20T12:00:00", now);
+        let (one, two, three) = ("21 02:30", "22 02:30", "23 02:30");
+        let told = |first: &str, second: &str, third: &str| {
+            [(one, first), (two, second), (three, third)].map(|(at, what)| format!("{at} {what}"))
+        };
+        assert_eq!(of(2, "2026-11-23T20:00:00"), told("Missed", "CatchUp", "CatchUp"));
+        assert_eq!(of(7, "2026-11-23T20:00:00"), told("CatchUp", "CatchUp", "CatchUp"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can be asked of a store, as plain data.
 
-use super::firing::{FiringEnd, FiringRow, Mark};
+use super::firing::{FiringRow, Mark};
 use super::kept::{
     Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Retained, Retention, RowHead, RowQuery,
     RunDetails, RunEnd, RunEvent, RunHead, TakenOver, Tally, Unsettled,
@@ -272,20 +272,21 @@ pub enum Request {
     /// The id of this store, made when it was. Answer: `Texts`, one.
     Instance,
 
-    /// The times of jobs were considered: their marks, and the firings that came of it, which are written once (one that is
-    /// there, or has a run, stays as it is). Committed before the answer. Answer: `Done`.
-    Consider(Vec<Mark>, Vec<FiringRow>),
-    /// A firing of a job that waits starts no run: how it ended, why, when that was said, and whether somebody is to be told.
-    /// Committed before the answer. Answer: `Changed`.
-    EndFiring(String, String, FiringEnd, String, (i64, bool)),
+    /// The times of jobs were considered: their marks, the firings that came of it, and the runs whose ends were heard with
+    /// that. A new firing is written, one that waits comes to the end that is said here; one that has an end or a run stays
+    /// as it is. Committed as a whole before the answer. Answer: `Flags`, whether each firing was written.
+    Consider(Vec<Mark>, Vec<FiringRow>, Vec<Arc<str>>),
+    /// Runs that have ended, and whose ends nobody has heard, in the order in which they began, at most so many. Answer: `Heads`.
+    Unheard(usize),
     /// Everybody was told of a firing of a job. Committed before the answer. Answer: `Changed`.
     FiringTold(String, String),
-    /// Firings that somebody is still to be told of, in the order in which they came, at most so many. Answer: `Firings`.
-    FiringsToTell(usize),
+    /// Firings that somebody is still to be told of, in the order in which they came, behind a number, at most so many.
+    /// Answer: `Firings`.
+    FiringsToTell(Option<u64>, usize),
     /// The marks of all jobs, by name. Answer: `Marks`.
     Marks,
-    /// Firings that wait, oldest first, at most so many. Answer: `Firings`.
-    WaitingFirings(usize),
+    /// Firings that wait, oldest first, behind the one of this due and number, at most so many. Answer: `Firings`.
+    WaitingFirings(Option<(i64, u64)>, usize),
     /// Firings that started no run and do not wait, of one job or all, newest first, behind a number, at most so many.
     /// Answer: `Firings`.
     PastFirings(Option<String>, Option<u64>, usize),
@@ -314,8 +315,9 @@ impl Request {
                 | Request::StateOf(..)
                 | Request::Instance
                 | Request::Marks
-                | Request::WaitingFirings(_)
-                | Request::FiringsToTell(_)
+                | Request::Unheard(_)
+                | Request::WaitingFirings(..)
+                | Request::FiringsToTell(..)
                 | Request::PastFirings(..)
         )
     }
@@ -340,7 +342,6 @@ impl Request {
                 | Request::NoticeDone(..)
                 | Request::CopyForRetry(..)
                 | Request::Consider(..)
-                | Request::EndFiring(..)
                 | Request::FiringTold(..)
         )
     }
@@ -378,7 +379,7 @@ pub enum Reply {
     Changed(bool),
     /// Of `Notices`.
     Notices(Vec<Notice>),
-    /// Of `Unfinished` and `History`.
+    /// Of `Unfinished`, `Unheard` and `History`.
     Heads(Vec<RunHead>),
     /// Of `Details`.
     Details(Option<Box<RunDetails>>),
@@ -388,7 +389,7 @@ pub enum Reply {
     Tally(Tally),
     /// Of `Unsettled`.
     Unsettled(Vec<Unsettled>),
-    /// Of `Settled`, in the order of the question.
+    /// Of `Settled` and `Consider`, in the order of the question.
     Flags(Vec<bool>),
     /// Of `RowHeads` and `Slowest`.
     RowHeads(Vec<RowHead>),

@@ -1,8 +1,8 @@
 //! Typed questions above single runs: beginning, taking over, history, what jobs remember, what is forgotten.
 
 use super::{
-    Begun, Clocks, Copied, CopyPlan, FiringEnd, FiringRow, Forgotten, Mark, NewRun, Notice, Reply, Request, Retained,
-    Retention, RunDetails, RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, defect, done, run::changed,
+    Begun, Clocks, Copied, CopyPlan, FiringRow, Forgotten, Mark, NewRun, Notice, Reply, Request, Retained, Retention,
+    RunDetails, RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, defect, done, run::changed,
 };
 use crate::{
     item::{Key, Value},
@@ -59,16 +59,28 @@ impl State {
         changed(self.store.call(Request::Interrupt(run.into(), Box::new(end))).await?)
     }
 
-    /// The first runs, of one job or all, that have not ended, oldest first.
+    /// All runs, of one job or all, that have not ended, oldest first.
     pub async fn unfinished(&self, job: Option<&str>) -> Result<Vec<RunHead>, StoreError> {
-        heads(self.store.call(Request::Unfinished(job.map(str::to_owned), PAGE_ROWS)).await?)
+        let mut limit = PAGE_ROWS;
+        loop {
+            let found = heads(self.store.call(Request::Unfinished(job.map(str::to_owned), limit)).await?)?;
+            if found.len() < limit {
+                return Ok(found);
+            }
+            // They are few, but for a machine on which something is very wrong.
+            limit *= 2;
+        }
     }
 
-    /// The first notices that are still to be sent.
+    /// All notices that are still to be sent.
     pub async fn notices(&self) -> Result<Vec<Notice>, StoreError> {
-        match self.store.call(Request::Notices(PAGE_ROWS)).await? {
-            Reply::Notices(notices) => Ok(notices),
-            other => Err(defect(&other)),
+        let mut limit = PAGE_ROWS;
+        loop {
+            match self.store.call(Request::Notices(limit)).await? {
+                Reply::Notices(found) if found.len() < limit => return Ok(found),
+                Reply::Notices(_) => limit *= 2,
+                other => return Err(defect(&other)),
+            }
         }
     }
 
@@ -131,24 +143,37 @@ impl State {
         }
     }
 
-    /// Keeps how far the times of jobs were considered, and the firings that came of it: one that is there, or has a run,
-    /// stays as it is. On the disk before this returns.
-    pub async fn consider(&self, marks: Vec<Mark>, firings: Vec<FiringRow>) -> Result<(), StoreError> {
-        done(self.store.call(Request::Consider(marks, firings)).await?)
+    /// Keeps how far the times of jobs were considered, and the firings that came of it: a new one is written, one that waits
+    /// comes to the end that it has here; one that has an end or a run stays as it is. On the disk, as a whole, before this
+    /// returns. The firings that were written.
+    pub async fn consider(&self, marks: Vec<Mark>, firings: Vec<FiringRow>) -> Result<Vec<FiringRow>, StoreError> {
+        self.write_firings(marks, firings, Vec::new()).await
     }
 
-    /// A firing that waits starts no run; when that is said, and whether somebody is to be told of it. On the disk before this
-    /// returns; false when none waits.
-    pub async fn end_firing(
+    /// The ends of these runs were heard, and these firings came of it, as in [`State::consider`]. On the disk, as a whole,
+    /// before this returns. The firings that were written.
+    pub async fn hear(&self, runs: Vec<Arc<str>>, firings: Vec<FiringRow>) -> Result<Vec<FiringRow>, StoreError> {
+        self.write_firings(Vec::new(), firings, runs).await
+    }
+
+    async fn write_firings(
         &self,
-        job: &str,
-        key: &str,
-        end: FiringEnd,
-        reason: &str,
-        told: (i64, bool),
-    ) -> Result<bool, StoreError> {
-        let request = Request::EndFiring(job.to_owned(), key.to_owned(), end, reason.to_owned(), told);
-        changed(self.store.call(request).await?)
+        marks: Vec<Mark>,
+        firings: Vec<FiringRow>,
+        heard: Vec<Arc<str>>,
+    ) -> Result<Vec<FiringRow>, StoreError> {
+        match self.store.call(Request::Consider(marks, firings.clone(), heard)).await? {
+            Reply::Flags(written) if written.len() == firings.len() => {
+                let written = firings.into_iter().zip(written);
+                Ok(written.filter_map(|(firing, is_written)| is_written.then_some(firing)).collect())
+            }
+            other => Err(defect(&other)),
+        }
+    }
+
+    /// The first runs that have ended and whose ends nobody has heard, in the order in which they began.
+    pub async fn unheard(&self) -> Result<Vec<RunHead>, StoreError> {
+        heads(self.store.call(Request::Unheard(PAGE_ROWS)).await?)
     }
 
     /// Everybody was told of a firing. On the disk before this returns; false when nobody was to be told.
@@ -156,10 +181,17 @@ impl State {
         changed(self.store.call(Request::FiringTold(job.to_owned(), key.to_owned())).await?)
     }
 
-    /// The first firings that somebody is still to be told of.
+    /// All firings that somebody is still to be told of, in the order in which they came.
     pub async fn firings_to_tell(&self) -> Result<Vec<FiringRow>, StoreError> {
-        let firings = firings(self.store.call(Request::FiringsToTell(PAGE_ROWS)).await?)?;
-        Ok(firings.into_iter().map(|(_, firing)| firing).collect())
+        let mut all: Vec<(u64, FiringRow)> = Vec::new();
+        loop {
+            let after = all.last().map(|(number, _)| *number);
+            let page = firings(self.store.call(Request::FiringsToTell(after, PAGE_ROWS)).await?)?;
+            if page.is_empty() {
+                return Ok(all.into_iter().map(|(_, firing)| firing).collect());
+            }
+            all.extend(page);
+        }
     }
 
     /// How far the times of each job were considered, by name.
@@ -170,10 +202,17 @@ impl State {
         }
     }
 
-    /// The first firings that wait, oldest first.
+    /// All firings that wait, oldest first.
     pub async fn waiting_firings(&self) -> Result<Vec<FiringRow>, StoreError> {
-        let firings = firings(self.store.call(Request::WaitingFirings(PAGE_ROWS)).await?)?;
-        Ok(firings.into_iter().map(|(_, firing)| firing).collect())
+        let mut all: Vec<(u64, FiringRow)> = Vec::new();
+        loop {
+            let after = all.last().map(|(number, firing)| (firing.due_ms, *number));
+            let page = firings(self.store.call(Request::WaitingFirings(after, PAGE_ROWS)).await?)?;
+            if page.is_empty() {
+                return Ok(all.into_iter().map(|(_, firing)| firing).collect());
+            }
+            all.extend(page);
+        }
     }
 
     /// One page of the firings that started no run, of one job or all, newest first, behind a number. An empty page is the

@@ -184,6 +184,8 @@ listed! {
         Burst,
         /// A stop waits for the ends of the runs.
         StopWaits,
+        /// Each `Every` counts from the start of the program.
+        RhythmAnew,
     }
 }
 

@@ -127,6 +127,7 @@ impl Sim {
             next: 0,
             computations: BTreeMap::new(),
             endless: 0,
+            hanging: (0, None),
             cpu_lost: false,
             leaked: 0,
         };
@@ -260,6 +261,13 @@ impl Sim {
         let woken = std::mem::take(&mut state.wall_waits);
         drop(state);
         woken.into_values().for_each(Waker::wake);
+    }
+
+    /// The next `count` pieces of blocking work hang, as on a mount that does not answer, until what this gives is dropped.
+    pub fn hang_blocking(&self, count: usize) -> async_channel::Sender<()> {
+        let (sender, hangs) = async_channel::bounded(1);
+        self.shared.state().hanging = (count, Some(hangs));
+        sender
     }
 
     /// The next `count` computations never end; they hold no thread of the pool (see [`Sim::lose_cpu`]).
@@ -398,6 +406,8 @@ struct State {
     next: u64,
     computations: BTreeMap<u64, Task<()>>,
     endless: usize,
+    /// So many more pieces of blocking work hang, until this says otherwise.
+    hanging: (usize, Option<async_channel::Receiver<()>>),
     cpu_lost: bool,
     leaked: usize,
 }
@@ -594,7 +604,18 @@ impl Ports for SimWorld {
     }
 
     fn block(&self, work: Box<dyn FnOnce() + Send>) -> Withdraw {
-        let task = self.0.spawn(Box::pin(async move { work() }));
+        let hangs = {
+            let mut state = self.0.state();
+            let hangs = state.hanging.1.clone().filter(|_| state.hanging.0 > 0);
+            state.hanging.0 -= usize::from(hangs.is_some());
+            hangs
+        };
+        let task = self.0.spawn(Box::pin(async move {
+            if let Some(hangs) = hangs {
+                let _ = hangs.recv().await;
+            }
+            work();
+        }));
         Withdraw::new(move || drop(task))
     }
 

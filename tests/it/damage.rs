@@ -220,7 +220,7 @@ fn a_change_of_the_format_happens_as_a_whole() {
         }
         assert!(kills < 60, "it writes without an end");
     }
-    assert!(formats[0] == 1 && formats.last() == Some(&2) && formats.is_sorted(), "{formats:?}");
+    assert!(formats[0] == 1 && formats.last() == Some(&3) && formats.is_sorted(), "{formats:?}");
 }
 
 /// Fault 15: a step that fails changes nothing, and a format that is not known yet is let alone, by every command.

@@ -265,7 +265,8 @@ pub fn fill(dir: &Path) {
         };
         let mark = Mark { job: "nightly".into(), text: "{}".into() };
         state.consider(vec![mark], vec![waits("due 1"), waits("due 2")]).await.unwrap();
-        assert!(state.end_firing("nightly", "due 2", FiringEnd::Skipped, "overlap", (3000, false)).await.unwrap());
+        let skipped = FiringRow { end: FiringEnd::Skipped, reason: Some("overlap".into()), ..waits("due 2") };
+        assert_eq!(state.consider(Vec::new(), vec![skipped]).await.unwrap().len(), 1);
         store.close().await;
     });
 }
@@ -305,6 +306,8 @@ fn check(dir: &Path, format: u32) {
         assert_eq!(state.marks().await.unwrap().len(), firings);
         assert_eq!(state.waiting_firings().await.unwrap().len(), firings);
         assert_eq!(state.past_firings(Some("nightly"), None, 9).await.unwrap().len(), firings);
+        let unheard: Vec<_> = state.unheard().await.unwrap().into_iter().map(|head| head.run).collect();
+        assert_eq!(unheard, if format >= 3 { vec!["ended".into()] } else { Vec::<Arc<str>>::new() });
         store.close().await;
     });
 }

@@ -241,16 +241,14 @@ fn above() -> impl Strategy<Value = Request> {
             Request::Retain(Retention { max_runs, max_age_ms, max_bytes: u64::MAX, now_ms: 99 })
         }),
         1 => Just(Request::Instance),
-        3 => (job(), "[ab]?", prop::collection::vec(firing, 0..3))
-            .prop_map(|(job, text, firings)| Request::Consider(vec![Mark { job, text }], firings)),
-        1 => (job(), "[ab]", any::<bool>(), 0..99_i64).prop_map(|(job, key, missed, now_ms)| {
-            let end = if missed { FiringEnd::Missed } else { FiringEnd::Skipped };
-            Request::EndFiring(job, key, end, "why".into(), (now_ms, missed))
-        }),
+        4 => (job(), "[ab]?", prop::collection::vec(firing, 0..3), prop::collection::vec(run(), 0..2))
+            .prop_map(|(job, text, firings, heard)| Request::Consider(vec![Mark { job, text }], firings, heard)),
+        1 => (0..4_usize).prop_map(Request::Unheard),
         1 => (job(), "[ab]").prop_map(|(job, key)| Request::FiringTold(job, key)),
-        1 => (0..4_usize).prop_map(Request::FiringsToTell),
+        1 => (prop::option::of(0..5_u64), 0..4_usize).prop_map(|(after, limit)| Request::FiringsToTell(after, limit)),
         1 => Just(Request::Marks),
-        1 => (0..4_usize).prop_map(Request::WaitingFirings),
+        1 => (prop::option::of((0..99_i64, 0..5_u64)), 0..4_usize)
+            .prop_map(|(after, limit)| Request::WaitingFirings(after, limit)),
         1 => (prop::option::of(job()), prop::option::of(0..5_u64), 0..4_usize)
             .prop_map(|(job, before, limit)| Request::PastFirings(job, before, limit)),
     ];

@@ -4,7 +4,7 @@
 use super::{ROOM, durable, failed, ok, promises, sqlite};
 use crate::{
     item::{Key, Lineage, Outcome, OutputRecord, RunOutcome, Value},
-    limits::EVENTS_BYTES_MAX,
+    limits::{EVENTS_BYTES_MAX, PAGE_ROWS},
     store::{
         Began, Begun, Claim, Clocks, Copied, CopyPlan, EventQuery, FiringEnd, FiringRow, Mark, NewRun, Retention,
         RowEnd, RowFilter, RowQuery, RunEnd, RunEvent, RunKind, RunPhase, State, Store, TakenOver, Unsettled,
@@ -110,9 +110,12 @@ promises! {
         block_on(async {
             let mark = |text: &str| Mark { job: "nightly".into(), text: text.into() };
             let all = vec![firing("1", 10, FiringEnd::Missed), firing("3", 30, FiringEnd::Waiting), firing("2", 20, FiringEnd::Waiting)];
-            state.consider(vec![mark("one")], all.clone()).await.unwrap();
-            // Considered once more, as after a crash: what is there stays as it is.
-            state.consider(vec![mark("two")], vec![firing("1", 10, FiringEnd::Waiting)]).await.unwrap();
+            // What is there stays as it is, and is told apart from what is new.
+            let mut twice = all.clone();
+            twice.insert(1, firing("1", 10, FiringEnd::Waiting));
+            assert_eq!(state.consider(vec![mark("one")], twice).await.unwrap(), all);
+            // Considered once more, as after a crash.
+            assert_eq!(state.consider(vec![mark("two")], vec![all[1].clone(), all[2].clone()]).await.unwrap(), []);
             assert_eq!(state.marks().await.unwrap(), [mark("two")]);
             let keys = |rows: Vec<FiringRow>| rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
             assert_eq!(keys(state.waiting_firings().await.unwrap()), ["2", "3"]);
@@ -122,13 +125,18 @@ promises! {
             let of = |run: &str, key: &str| NewRun { fire_key: Some(key.into()), ..new_run(run, "nightly") };
             assert_eq!(state.begin(of("a", "2")).await, Ok(Begun::Now));
             assert_eq!(state.begin(of("b", "1")).await, Ok(Begun::Settled), "it was missed");
-            assert_eq!(state.end_firing("nightly", "2", FiringEnd::Skipped, "overlap", (50, true)).await, Ok(false), "it runs");
-            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Skipped, "overlap", (50, true)).await, Ok(true));
-            assert_eq!(state.end_firing("nightly", "3", FiringEnd::Missed, "down", (51, true)).await, Ok(false), "once");
+            let end = |key: &str, due_ms, end, reason: &str, told_ms| FiringRow {
+                reason: Some(reason.into()), told_ms, to_tell: true, ..firing(key, due_ms, end)
+            };
+            let written = async |firing: FiringRow| state.consider(Vec::new(), vec![firing]).await.unwrap().len();
+            assert_eq!(written(end("2", 20, FiringEnd::Skipped, "overlap", 50)).await, 0, "it runs");
+            assert_eq!(written(end("3", 30, FiringEnd::Skipped, "overlap", 50)).await, 1);
+            assert_eq!(written(end("3", 30, FiringEnd::Missed, "down", 51)).await, 0, "once");
+            assert_eq!(written(firing("3", 30, FiringEnd::Waiting)).await, 0, "for good");
             assert_eq!(state.begin(of("c", "3")).await, Ok(Begun::Settled));
             assert_eq!(state.waiting_firings().await.unwrap(), []);
             // One that has a run is not considered again.
-            state.consider(vec![mark("three")], vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap();
+            assert_eq!(state.consider(vec![mark("three")], vec![firing("2", 20, FiringEnd::Waiting)]).await.unwrap(), []);
             assert_eq!(state.waiting_firings().await.unwrap(), []);
 
             state.consider(vec![mark("")], Vec::new()).await.unwrap();
@@ -149,6 +157,59 @@ promises! {
             let keep = Retention { max_runs: 9, max_age_ms: 10, max_bytes: u64::MAX, now_ms: 55 };
             while state.retain(keep).await.unwrap().more {}
             assert_eq!(state.past_firings(None, None, 9).await.unwrap().len(), 1, "the missed one was told at 40");
+        });
+    }
+
+    /// Everything that waits, or is to be told, is read, however much it is, and in its order.
+    fn firings_are_read_to_their_end(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        block_on(async {
+            let number = |number: i64| FiringRow { to_tell: true, ..firing(&number.to_string(), number / 7, FiringEnd::Waiting) };
+            let all: Vec<FiringRow> = (0..2 * PAGE_ROWS as i64 + 3).map(number).collect();
+            state.consider(Vec::new(), all.clone()).await.unwrap();
+            assert_eq!(state.waiting_firings().await.unwrap(), all);
+            assert_eq!(state.firings_to_tell().await.unwrap(), all);
+        });
+    }
+
+    /// What is left of runs is read to its end too.
+    fn what_is_left_is_read_to_its_end(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        block_on(async {
+            let many = PAGE_ROWS as u16 + 3;
+            for run in 0..many {
+                state.begin(new_run(&run.to_string(), "nightly")).await.unwrap();
+            }
+            assert_eq!(state.unfinished(None).await.unwrap().len(), usize::from(many));
+            let end = RunEnd { notices: (0..many).collect(), ..an_end(RunOutcome::Failed) };
+            assert_eq!(state.rows("0").end(end).await, Ok(true));
+            assert_eq!(state.notices().await.unwrap().len(), usize::from(many));
+        });
+    }
+
+    /// The end of a run is heard once, with what came of it.
+    fn an_end_is_heard_once(store: Arc<dyn Store>) {
+        let state = State::new(store);
+        block_on(async {
+            let unheard = async || state.unheard().await.unwrap().into_iter().map(|head| head.run.to_string()).collect::<Vec<_>>();
+            for run in ["b", "a", "open"] {
+                state.begin(new_run(run, "nightly")).await.unwrap();
+            }
+            assert_eq!(unheard().await, [""; 0], "none has ended");
+            for run in ["a", "b"] {
+                assert_eq!(state.rows(run).end(an_end(RunOutcome::Succeeded)).await, Ok(true));
+            }
+            assert_eq!(unheard().await, ["b", "a"]);
+            let after = || vec![firing("after nightly b", 10, FiringEnd::Waiting)];
+            assert_eq!(state.hear(vec!["b".into(), "unknown".into()], after()).await.unwrap(), after());
+            assert_eq!(unheard().await, ["a"]);
+            assert_eq!(state.hear(vec!["b".into(), "a".into()], after()).await.unwrap(), []);
+            assert_eq!(unheard().await, [""; 0]);
+            // With its head a run is forgotten.
+            state.begin(new_run("old", "nightly")).await.unwrap();
+            assert_eq!(state.rows("old").end(an_end(RunOutcome::Failed)).await, Ok(true));
+            while state.retain(Retention { max_runs: 0, max_age_ms: u64::MAX, max_bytes: u64::MAX, now_ms: 55 }).await.unwrap().more {}
+            assert_eq!(unheard().await, [""; 0]);
         });
     }
 

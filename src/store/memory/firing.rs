@@ -6,7 +6,11 @@ use crate::{
     limits::{FIRINGS_KEPT_MAX, RETAIN_FIRINGS},
     store::{FiringEnd, FiringRow, Mark, Retention},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{Excluded, Unbounded},
+    sync::Arc,
+};
 
 /// Marks and firings of all jobs.
 #[derive(Clone, Default)]
@@ -17,19 +21,23 @@ pub(super) struct Firings {
 }
 
 impl State {
-    pub fn consider(&mut self, marks: Vec<Mark>, firings: Vec<FiringRow>) {
+    pub fn consider(&mut self, marks: Vec<Mark>, firings: Vec<FiringRow>, heard: &[Arc<str>]) -> Vec<bool> {
         self.firings.marks.extend(marks.into_iter().map(|mark| (mark.job, mark.text)));
         self.firings.marks.retain(|_, text| !text.is_empty());
+        let mut written = Vec::with_capacity(firings.len());
         for firing in firings {
             let has_run = self
                 .in_order()
                 .filter_map(|run| run.head.as_ref())
                 .any(|head| head.new.job == firing.job && head.new.fire_key.as_ref() == Some(&firing.key));
-            if !has_run && self.firings.find(&firing.job, &firing.key).is_none() {
-                let number = self.firings.rows.last_key_value().map_or(1, |(last, _)| last + 1);
-                self.firings.rows.insert(number, firing);
+            written.push(!has_run && self.firings.write(firing));
+        }
+        for run in heard {
+            if let Some(head) = self.runs.get_mut(run).and_then(|run| run.head.as_mut()) {
+                head.is_unheard = false;
             }
         }
+        written
     }
 }
 
@@ -39,11 +47,17 @@ impl Firings {
         found.map(|(number, _)| *number)
     }
 
-    pub fn end(&mut self, job: &str, key: &str, end: FiringEnd, reason: String, told: (i64, bool)) -> bool {
-        let found = self.find(job, key).and_then(|number| self.rows.get_mut(&number));
-        let Some(row) = found.filter(|row| row.end == FiringEnd::Waiting) else { return false };
-        (row.end, row.reason) = (end, Some(reason));
-        (row.told_ms, row.to_tell) = told;
+    /// Writes a new one, or the end of one that waits. False when it stays as it is.
+    fn write(&mut self, firing: FiringRow) -> bool {
+        let Some(number) = self.find(&firing.job, &firing.key) else {
+            let number = self.rows.last_key_value().map_or(1, |(last, _)| last + 1);
+            self.rows.insert(number, firing);
+            return true;
+        };
+        let found = self.rows.get_mut(&number).filter(|row| row.end == FiringEnd::Waiting);
+        let Some(row) = found.filter(|_| firing.end != FiringEnd::Waiting) else { return false };
+        (row.end, row.reason) = (firing.end, firing.reason);
+        (row.told_ms, row.to_tell) = (firing.told_ms, firing.to_tell);
         true
     }
 
@@ -52,8 +66,9 @@ impl Firings {
         found.is_some_and(|row| std::mem::take(&mut row.to_tell))
     }
 
-    pub fn to_tell(&self, limit: usize) -> Vec<(u64, FiringRow)> {
-        let rows = self.rows.iter().filter(|(_, row)| row.to_tell);
+    pub fn to_tell(&self, after: Option<u64>, limit: usize) -> Vec<(u64, FiringRow)> {
+        let behind = self.rows.range((Excluded(after.unwrap_or(0)), Unbounded));
+        let rows = behind.filter(|(_, row)| row.to_tell);
         rows.take(limit).map(|(number, row)| (*number, row.clone())).collect()
     }
 
@@ -71,8 +86,9 @@ impl Firings {
         self.marks.iter().map(|(job, text)| Mark { job: job.clone(), text: text.clone() }).collect()
     }
 
-    pub fn waiting(&self, limit: usize) -> Vec<(u64, FiringRow)> {
+    pub fn waiting(&self, after: Option<(i64, u64)>, limit: usize) -> Vec<(u64, FiringRow)> {
         let mut rows: Vec<_> = self.rows.iter().filter(|(_, row)| row.end == FiringEnd::Waiting).collect();
+        rows.retain(|(number, row)| after.is_none_or(|after| (row.due_ms, **number) > after));
         rows.sort_by_key(|(number, row)| (row.due_ms, *number));
         rows.into_iter().take(limit).map(|(number, row)| (*number, row.clone())).collect()
     }

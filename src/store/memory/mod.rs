@@ -254,9 +254,8 @@ impl State {
             Request::CopyForRetry(plan, new) => return Ok(Reply::Copied(self.copy_for_retry(&plan, &new, asker)?)),
             Request::ForgetKey(key) => return Ok(Reply::Forgotten(Box::new(self.forget_key(&key)))),
             Request::Retain(retention) => return Ok(Reply::Retained(self.retain(&retention))),
-            Request::Consider(marks, firings) => self.consider(marks, firings),
-            Request::EndFiring(job, key, end, reason, told) => {
-                return Ok(Reply::Changed(self.firings.end(&job, &key, end, reason, told)));
+            Request::Consider(marks, firings, heard) => {
+                return Ok(Reply::Flags(self.consider(marks, firings, &heard)));
             }
             Request::FiringTold(job, key) => return Ok(Reply::Changed(self.firings.told(&job, &key))),
             _ => {}
@@ -297,8 +296,9 @@ impl State {
             Request::StateOf(job, key, due_ms) => self.state_of(job, key, due_ms).map(Reply::Kept),
             Request::Instance => Ok(Reply::Texts(vec![String::new()])),
             Request::Marks => Ok(Reply::Marks(self.firings.marks())),
-            Request::FiringsToTell(limit) => Ok(Reply::Firings(self.firings.to_tell(limit))),
-            Request::WaitingFirings(limit) => Ok(Reply::Firings(self.firings.waiting(limit))),
+            Request::FiringsToTell(after, limit) => Ok(Reply::Firings(self.firings.to_tell(after, limit))),
+            Request::WaitingFirings(after, limit) => Ok(Reply::Firings(self.firings.waiting(after, limit))),
+            Request::Unheard(limit) => Ok(Reply::Heads(self.unheard(limit, asker))),
             Request::PastFirings(job, before, limit) => {
                 Ok(Reply::Firings(self.firings.past(job.as_deref(), before, limit)))
             }

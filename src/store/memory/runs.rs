@@ -35,6 +35,8 @@ pub(super) struct Head {
     pub progress_at_crash: u64,
     pub crashes: Crashes,
     pub has_rows: bool,
+    /// It has ended, and nobody has heard of it.
+    pub is_unheard: bool,
 }
 
 impl Head {
@@ -105,6 +107,7 @@ impl State {
             progress_at_crash: 0,
             crashes: Crashes::default(),
             has_rows: true,
+            is_unheard: false,
         });
         Begun::Now
     }
@@ -209,6 +212,11 @@ impl State {
         open.take(limit).map(|head| head.shown(asker)).collect()
     }
 
+    pub fn unheard(&self, limit: usize, asker: &Asker<'_>) -> Vec<RunHead> {
+        let heads = self.in_order().filter_map(|run| run.head.as_ref()).filter(|head| head.is_unheard);
+        heads.take(limit).map(|head| head.shown(asker)).collect()
+    }
+
     pub fn history(
         &self,
         job: Option<&str>,
@@ -310,7 +318,7 @@ impl State {
     fn settle(&mut self, run: &Arc<str>, end: RunEnd) -> bool {
         let run = self.run(run);
         let Some(head) = &mut run.head else { return false };
-        head.phase = RunPhase::Ended;
+        (head.phase, head.is_unheard) = (RunPhase::Ended, true);
         head.ran_ms = head.ran_ms.max(end.ran_ms);
         run.notices.extend(&end.notices);
         head.end = Some(end);

@@ -80,17 +80,12 @@ impl Tables {
             Request::ForgetKey(key) => Reply::Forgotten(Box::new(self.forget_key(&key)?)),
             Request::Retain(retention) => Reply::Retained(self.retain(&retention)?),
             Request::Instance => Reply::Texts(vec![self.instance()?]),
-            Request::Consider(marks, firings) => {
-                self.consider(&marks, &firings)?;
-                Reply::Done
-            }
-            Request::EndFiring(job, key, end, reason, told) => {
-                Reply::Changed(self.end_firing(&job, &key, end, &reason, told)?)
-            }
+            Request::Consider(marks, firings, heard) => Reply::Flags(self.consider(&marks, &firings, &heard)?),
+            Request::Unheard(limit) => Reply::Heads(self.unheard(limit)?),
             Request::FiringTold(job, key) => Reply::Changed(self.firing_told(&job, &key)?),
-            Request::FiringsToTell(limit) => Reply::Firings(self.firings_to_tell(limit)?),
+            Request::FiringsToTell(after, limit) => Reply::Firings(self.firings_to_tell(after, limit)?),
             Request::Marks => Reply::Marks(self.marks()?),
-            Request::WaitingFirings(limit) => Reply::Firings(self.waiting_firings(limit)?),
+            Request::WaitingFirings(after, limit) => Reply::Firings(self.waiting_firings(after, limit)?),
             Request::PastFirings(job, before, limit) => {
                 Reply::Firings(self.past_firings(job.as_deref(), before, limit)?)
             }

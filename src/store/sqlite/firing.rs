@@ -11,17 +11,19 @@ use crate::{
     store::{FiringEnd, FiringRow, Mark, Retention},
 };
 use rusqlite::{OptionalExtension, Row, named_params, params};
+use std::sync::Arc;
 
 const SET_MARK: &str = "INSERT INTO mark(job, text) VALUES(?1, ?2) ON CONFLICT(job) DO UPDATE SET text = excluded.text";
 const FORGET_MARK: &str = "DELETE FROM mark WHERE job = ?1";
-const INSERT: &str =
-    "INSERT OR IGNORE INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms, to_tell)
+const WRITE: &str = "INSERT INTO firing(job, key, cause, due_ms, last_ms, count, end, reason, told_ms, to_tell)
     SELECT :job, :key, :cause, :due_ms, :last_ms, :count, :end, :reason, :told_ms, :to_tell
-    WHERE NOT EXISTS (SELECT 1 FROM head WHERE job = :job AND fire_key = :key)";
+    WHERE NOT EXISTS (SELECT 1 FROM head WHERE job = :job AND fire_key = :key)
+    ON CONFLICT(job, key) DO UPDATE SET end = excluded.end, reason = excluded.reason, told_ms = excluded.told_ms,
+        to_tell = excluded.to_tell
+    WHERE firing.end = 0 AND excluded.end > 0";
+pub(super) const HEARD: &str = "DELETE FROM unheard WHERE run = (SELECT id FROM run WHERE name = ?1)";
 pub(super) const END_OF: &str = "SELECT end FROM firing WHERE job = ?1 AND key = ?2";
 const DROP: &str = "DELETE FROM firing WHERE job = ?1 AND key = ?2";
-pub(super) const SETTLE: &str =
-    "UPDATE firing SET end = ?3, reason = ?4, told_ms = ?5, to_tell = ?6 WHERE job = ?1 AND key = ?2 AND end = 0";
 const MARKS: &str = "SELECT job, text FROM mark ORDER BY job";
 
 /// Firings, with what comes behind `FROM`.
@@ -32,12 +34,12 @@ macro_rules! firings {
 }
 
 pub(super) const WAITING: &str =
-    firings!("INDEXED BY firing_waits WHERE end = 0 AND due_ms > -9223372036854775807 ORDER BY due_ms, id LIMIT ?1");
+    firings!("INDEXED BY firing_waits WHERE end = 0 AND (due_ms, id) > (?1, ?2) ORDER BY due_ms, id LIMIT ?3");
 pub(super) const PAST: &str = firings!("WHERE id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
 pub(super) const PAST_OF_JOB: &str =
     firings!("INDEXED BY firing_past WHERE job = ?3 AND id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
 pub(super) const TO_TELL: &str =
-    firings!("INDEXED BY firing_to_tell WHERE to_tell = 1 AND id > 0 ORDER BY id LIMIT ?1");
+    firings!("INDEXED BY firing_to_tell WHERE to_tell = 1 AND id > ?1 ORDER BY id LIMIT ?2");
 pub(super) const TOLD: &str = "UPDATE firing SET to_tell = 0 WHERE job = ?1 AND key = ?2 AND to_tell = 1";
 pub(super) const OLD: &str =
     "SELECT id FROM firing INDEXED BY firing_told WHERE end > 0 AND told_ms < ?1 ORDER BY told_ms LIMIT ?2";
@@ -47,8 +49,8 @@ pub(super) const TOO_MANY: &str =
     "SELECT id FROM firing INDEXED BY firing_past WHERE job = ?1 AND end > 0 ORDER BY id DESC LIMIT ?3 OFFSET ?2";
 
 impl Tables {
-    /// Keeps marks and what came of them, in an open transaction.
-    pub fn consider(&mut self, marks: &[Mark], firings: &[FiringRow]) -> Result<(), Fault> {
+    /// Keeps marks, what came of them and which ends were heard, in an open transaction. Which firings were written.
+    pub fn consider(&mut self, marks: &[Mark], firings: &[FiringRow], heard: &[Arc<str>]) -> Result<Vec<bool>, Fault> {
         self.begin()?;
         for mark in marks {
             match mark.text.is_empty() {
@@ -56,29 +58,19 @@ impl Tables {
                 false => self.connection.prepare_cached(SET_MARK)?.execute([&mark.job, &mark.text])?,
             };
         }
+        let mut written = Vec::with_capacity(firings.len());
         for firing in firings {
-            self.connection.prepare_cached(INSERT)?.execute(named_params! {
+            let rows = self.connection.prepare_cached(WRITE)?.execute(named_params! {
                 ":job": firing.job, ":key": firing.key, ":cause": firing.trigger, ":due_ms": firing.due_ms,
                 ":last_ms": firing.last_ms, ":count": firing.count.map(stored), ":end": code(firing.end),
                 ":reason": firing.reason, ":told_ms": firing.told_ms, ":to_tell": firing.to_tell,
             })?;
+            written.push(rows == 1);
         }
-        Ok(())
-    }
-
-    /// Settles a firing that waits, in an open transaction.
-    pub fn end_firing(
-        &mut self,
-        job: &str,
-        key: &str,
-        end: FiringEnd,
-        reason: &str,
-        (now_ms, to_tell): (i64, bool),
-    ) -> Result<bool, Fault> {
-        self.begin()?;
-        let ended =
-            self.connection.prepare_cached(SETTLE)?.execute(params![job, key, code(end), reason, now_ms, to_tell])?;
-        Ok(ended == 1)
+        for run in heard {
+            self.connection.prepare_cached(HEARD)?.execute([run])?;
+        }
+        Ok(written)
     }
 
     /// The firing is a run from now on, in an open transaction. False when it was skipped or missed.
@@ -100,16 +92,17 @@ impl Tables {
     }
 
     /// Firings that wait, oldest first.
-    pub fn waiting_firings(&self, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
+    pub fn waiting_firings(&self, after: Option<(i64, u64)>, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
+        let (due_ms, number) = after.map_or((i64::MIN, 0), |(due_ms, number)| (due_ms, stored(number)));
         let mut statement = self.connection.prepare_cached(WAITING)?;
-        let found = statement.query_map([stored(limit as u64)], firing)?;
+        let found = statement.query_map([due_ms, number, stored(limit as u64)], firing)?;
         Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// Firings that somebody is still to be told of, in the order in which they came.
-    pub fn firings_to_tell(&self, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
+    pub fn firings_to_tell(&self, after: Option<u64>, limit: usize) -> Result<Vec<(u64, FiringRow)>, Fault> {
         let mut statement = self.connection.prepare_cached(TO_TELL)?;
-        let found = statement.query_map([stored(limit as u64)], firing)?;
+        let found = statement.query_map([after.map_or(0, stored), stored(limit as u64)], firing)?;
         Ok(found.collect::<Result<_, _>>()?)
     }
 

@@ -49,6 +49,9 @@ pub(super) const PROGRESS: &str =
     FROM head h LEFT JOIN epoch e ON e.id = h.epoch WHERE h.run = ?1";
 pub(super) const NOTICES: &str = "SELECT r.name, n.place, h.epoch FROM notice n CROSS JOIN head h ON h.run = n.run
     CROSS JOIN run r ON r.id = n.run WHERE n.run >= 0 ORDER BY n.run, n.place LIMIT ?1";
+pub(super) const UNHEARD: &str = heads!(
+    "unheard u CROSS JOIN head h ON h.run = u.run CROSS JOIN run r ON r.id = u.run WHERE u.run >= 0 ORDER BY u.run LIMIT ?1"
+);
 const INSERT_HEAD: &str =
     "INSERT INTO head(run, job, cause, fire_key, kind, due_ms, started_ms, deadline_ms, budget_ms,
         ran_ms, wall_ms, boot_ms, def, params, options, parent, chain_first, epoch, pass, phase, progress,
@@ -225,6 +228,11 @@ impl Tables {
         self.heads(statement.query(params![job, stored(limit as u64)])?)
     }
 
+    /// Runs that have ended and whose ends nobody has heard, oldest first.
+    pub fn unheard(&self, limit: usize) -> Result<Vec<RunHead>, Fault> {
+        self.heads(self.connection.prepare_cached(UNHEARD)?.query([stored(limit as u64)])?)
+    }
+
     /// Runs, newest first.
     pub fn history(
         &mut self,
@@ -336,6 +344,7 @@ impl Tables {
         for place in &end.notices {
             insert.execute(params![id, place])?;
         }
+        self.connection.prepare_cached("INSERT OR IGNORE INTO unheard(run) VALUES(?1)")?.execute([id])?;
         Ok(true)
     }
 

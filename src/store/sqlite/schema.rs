@@ -2,7 +2,7 @@
 //! one, and a stored file of the old one in the tests.
 
 /// `PRAGMA user_version` of this schema.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 /// `PRAGMA application_id`: "Lamp".
 pub(super) const APPLICATION_ID: u32 = 0x4c61_6d70;
 
@@ -21,6 +21,15 @@ CREATE INDEX firing_waits ON firing(due_ms, id) WHERE end = 0;
 CREATE INDEX firing_past ON firing(job, id) WHERE end > 0;
 CREATE INDEX firing_told ON firing(told_ms) WHERE end > 0;
 CREATE INDEX firing_to_tell ON firing(id) WHERE to_tell = 1;
+"
+    };
+}
+
+/// Runs that have ended and whose ends nobody has heard, from format 3.
+macro_rules! of_ends {
+    () => {
+        "
+CREATE TABLE unheard(run INTEGER PRIMARY KEY) STRICT;
 "
     };
 }
@@ -101,21 +110,24 @@ CREATE TABLE kept(
     job TEXT NOT NULL, key TEXT NOT NULL, due_ms INTEGER NOT NULL, run TEXT NOT NULL, json TEXT NOT NULL,
     PRIMARY KEY(job, key, due_ms)
 ) STRICT, WITHOUT ROWID;
-", of_schedules!());
+", of_schedules!(), of_ends!());
 
 /// What makes the format at its place, from 2, of the one before. A firing was begun once for each trigger in format 1: of
 /// several runs of one the first keeps its name.
-pub(super) const STEPS: [&str; 1] = [concat!(
-    "UPDATE head SET fire_key = NULL WHERE fire_key IS NOT NULL AND run NOT IN
-        (SELECT min(run) FROM head WHERE fire_key IS NOT NULL GROUP BY job, fire_key);
-    DROP INDEX head_firing; CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;",
-    of_schedules!()
-)];
+pub(super) const STEPS: [&str; 2] = [
+    concat!(
+        "UPDATE head SET fire_key = NULL WHERE fire_key IS NOT NULL AND run NOT IN
+            (SELECT min(run) FROM head WHERE fire_key IS NOT NULL GROUP BY job, fire_key);
+        DROP INDEX head_firing; CREATE UNIQUE INDEX head_firing ON head(job, fire_key) WHERE fire_key IS NOT NULL;",
+        of_schedules!()
+    ),
+    of_ends!(),
+];
 
 const _: () = assert!(STEPS.len() as u32 + 1 == FORMAT);
 
 /// Tables that grow with a run, with what tells its rows apart; `item` and `value`, which belong together, are forgotten by
-/// themselves, marks of stages and notices with the head.
+/// themselves, marks of stages, notices and what is unheard with the head.
 pub(super) const OF_A_RUN: [(&str, &str); 6] = [
     ("claim", "stage, key"),
     ("output_claim", "path"),

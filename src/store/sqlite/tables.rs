@@ -404,7 +404,7 @@ impl Tables {
             .prepare_cached("DELETE FROM head WHERE run = ?1 RETURNING def")?
             .query_row([id], |row| row.get(0))
             .optional()?;
-        for table in ["stage", "notice"] {
+        for table in ["stage", "notice", "unheard"] {
             self.connection.prepare_cached(&format!("DELETE FROM {table} WHERE run = ?1"))?.execute([id])?;
         }
         self.connection.prepare_cached("DELETE FROM run WHERE id = ?1")?.execute([id])?;

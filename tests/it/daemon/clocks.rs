@@ -308,3 +308,29 @@ fn what_an_earlier_process_left_waits_for_the_clock_as_long_as_is_said() {
     });
     assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"]);
 }
+
+#[test]
+fn a_run_that_is_slow_to_go_on_holds_up_nothing() {
+    let mut lab = Lab::new(11);
+    lab.options.clock = ClockPolicy::Auto;
+    lock(&lab.desk.signs).is_synchronised = true;
+    lab.write("a", "schedule: Cron(\"30 2 * * *\")", HOUR);
+    lab.write("b", "schedule: Every(\"1h\")", Duration::ZERO);
+    lab.serve(async |p| p.until("2026-11-23T02:40:00Z").await);
+    lock(&lab.desk.signs).is_synchronised = false;
+    lab.reboot(MINUTE, None);
+    let before = lab.began("b").len();
+    lab.serve(async |p| {
+        p.pass(MINUTE).await;
+        // Once the clock is believed it is gone on with, and what that reads does not come.
+        let hangs = p.sim.hang_blocking(1);
+        lock(&p.desk.signs).is_synchronised = true;
+        p.pass(3 * HOUR).await;
+        assert!(p.handle.is_alive().await);
+        drop(hangs);
+        p.pass(3 * HOUR).await;
+    });
+    assert_eq!(lab.began("b").len(), before + 6);
+    assert_eq!(lab.began("a")[1..], ["23 05:42:00"]);
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"]);
+}

@@ -1,6 +1,11 @@
 //! Jobs that start when a run of another one has ended.
 
 use super::lab::{DAY, HOUR, Lab, MINUTE, job};
+use lamplighter::{
+    item::RunOutcome,
+    store::{Clocks, NewRun, RunEnd, RunKind},
+};
+use std::time::Duration;
 
 const NIGHTLY: &str = "schedule: Cron(\"30 2 * * *\")";
 
@@ -50,8 +55,8 @@ fn a_crash_between_the_two_loses_nothing() {
     for when in ["Succeeded", "Missed"] {
         for polls in 1..150 {
             let mut lab = Lab::new(polls);
-            lab.write("a", &format!("{NIGHTLY}, catch_up: Never"), std::time::Duration::ZERO);
-            lab.write("b", &format!("schedule: After(job: \"a\", when: [{when}])"), std::time::Duration::ZERO);
+            lab.write("a", &format!("{NIGHTLY}, catch_up: Never"), Duration::ZERO);
+            lab.write("b", &format!("schedule: After(job: \"a\", when: [{when}])"), Duration::ZERO);
             let (due, told) = match when {
                 "Missed" => ("2026-11-23T02:40:00Z", "Missed down"),
                 _ => ("2026-11-23T02:29:59Z", "schedule succeeded"),
@@ -88,7 +93,7 @@ fn the_end_of_a_run_that_cannot_be_resumed_counts() {
     lab.write("b", "schedule: After(job: \"a\", when: [Quarantined])", MINUTE / 2);
     lab.serve(async |p| p.until("2026-11-23T02:40:00Z").await);
     for _ in 0..5 {
-        lab.serve(async |p| p.pass(MINUTE).await);
+        lab.serve(async |p| p.pass(2 * MINUTE).await);
     }
     assert_eq!(lab.told("a"), ["23 02:30 schedule quarantined"]);
     assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
@@ -123,4 +128,100 @@ fn jobs_that_wait_for_each_other_do_not_start_each_other() {
 async fn that_ran(p: &super::lab::Process<'_>) -> Vec<String> {
     let jobs = p.handle.overview().await.expect("it lives").jobs;
     jobs.into_iter().filter(|job| job.last.is_some()).map(|job| job.job).collect()
+}
+
+/// Runs of a command in the foreground, that begin and end while nothing serves.
+fn in_the_foreground(lab: &Lab, job: &str, names: impl Iterator<Item = String>) {
+    let now = lab.sim.world().wall().as_millisecond();
+    lab.look(async |state| {
+        for run in names {
+            let new = NewRun {
+                run: run.as_str().into(),
+                job: job.into(),
+                trigger: "manual".into(),
+                fire_key: None,
+                kind: RunKind::Foreground,
+                due_ms: now,
+                clocks: Clocks { wall_ms: now, boot_ms: 0 },
+                deadline_ms: None,
+                budget_ms: None,
+                definition: String::new(),
+                params: String::new(),
+                options: String::new(),
+                alone: false,
+            };
+            state.begin(new).await.expect("it begins");
+            let (reason, record) = (None, String::new());
+            let end = RunEnd {
+                outcome: RunOutcome::Succeeded,
+                reason,
+                record,
+                ended_ms: now,
+                ran_ms: 0,
+                notices: vec![],
+                folds: None,
+            };
+            assert!(state.rows(&run).end(end).await.expect("it ends"));
+        }
+    });
+}
+
+/// What became of the ends that a job waits for, by name.
+fn heard(lab: &Lab, job: &str) -> Vec<String> {
+    let runs = lab.runs().into_iter().filter(|head| head.job == job).filter_map(|head| head.fire_key);
+    let rows = lab.rows().into_iter().chain(lab.waiting()).filter(|row| row.job == job).map(|row| row.key);
+    let mut heard: Vec<String> = runs.chain(rows).collect();
+    heard.sort();
+    heard
+}
+
+#[test]
+fn a_job_hears_only_ends_since_it_was_watched_itself() {
+    let mut lab = Lab::new(6);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.write("bad", "schedule: After(job: \"a\", when: [Failed])", MINUTE);
+    lab.serve(async |p| p.until("2026-11-23T03:00:00Z").await);
+    in_the_foreground(&lab, "a", ["by hand".to_owned()].into_iter());
+    // Another one waits for it already; this one comes later.
+    lab.write("late", "schedule: After(job: \"a\")", MINUTE);
+    lab.down(MINUTE);
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(lab.told("late"), [""; 0]);
+    lab.serve(async |p| p.pass(DAY).await);
+    assert_eq!(lab.told("late"), ["24 02:30 dependency succeeded"]);
+}
+
+#[test]
+fn ends_that_came_while_nothing_served_are_heard_once_wherever_the_next_process_dies() {
+    for requests in 1..40 {
+        let mut lab = Lab::new(7);
+        lab.write("a", NIGHTLY, Duration::ZERO);
+        lab.write("b", "schedule: After(job: \"a\"), overlap: Allow(max: 9)", Duration::ZERO);
+        lab.serve(async |p| p.pass(HOUR).await);
+        for run in ["one", "two", "three"] {
+            lab.down(HOUR);
+            in_the_foreground(&lab, "a", [run.to_owned()].into_iter());
+        }
+        lab.down(HOUR);
+        lab.serve_until_request(requests, async |p| p.pass(MINUTE).await);
+        lab.serve(async |p| p.pass(HOUR).await);
+        assert_eq!(heard(&lab, "b"), ["after a one", "after a three", "after a two"], "died at {requests}");
+    }
+}
+
+#[test]
+fn every_end_is_heard_however_many_there_are_and_wherever_the_clock_was() {
+    let mut lab = Lab::new(8);
+    lab.write("a", NIGHTLY, Duration::ZERO);
+    lab.write("b", "schedule: After(job: \"a\")", Duration::ZERO);
+    lab.serve(async |p| {
+        p.until("2026-11-23T03:00:00Z").await;
+    });
+    let before = heard(&lab, "b").len();
+    assert_eq!(before, 1);
+    // The clock is set back while nothing serves.
+    lab.sim.set_wall(super::lab::at("2026-11-23T01:00:00Z"));
+    in_the_foreground(&lab, "a", (0..600).map(|n| format!("run {n:03}")));
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(heard(&lab, "b").len(), before + 600);
 }

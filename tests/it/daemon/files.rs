@@ -212,3 +212,28 @@ fn what_is_kept_of_a_job_that_is_gone_goes_with_its_history() {
     lab.serve(async |p| p.pass(MINUTE).await);
     assert_eq!(marks(&lab), ["paused", "there"], "who was paused stays so");
 }
+
+/// Fault 49.
+#[test]
+fn a_job_folder_that_hangs_holds_up_nothing_and_whoever_asks_is_told() {
+    let mut lab = Lab::new(8);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.serve(async |p| {
+        p.pass(MINUTE).await;
+        let hangs = p.sim.hang_blocking(1);
+        p.desk.write("a", &job("schedule: Cron(\"0 1 * * *\")", MINUTE));
+        p.handle.files_changed().await;
+        let asked = p.world.boot();
+        for refused in [p.run("a").await.map(drop), p.handle.reload().await.map(drop).map_err(|why| why.to_string())] {
+            assert!(refused.expect_err("nobody waits for ever").contains("has not answered for 30 s"));
+        }
+        assert_eq!(p.world.boot().since(asked), Duration::from_secs(30), "the second is told at once");
+        // The last good version goes on.
+        p.until("2026-11-23T12:00:00Z").await;
+        assert!(p.handle.is_alive().await);
+        drop(hangs);
+        p.reload().await;
+        p.until("2026-11-24T12:00:00Z").await;
+    });
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded", "24 01:00 schedule succeeded"]);
+}

@@ -8,15 +8,15 @@ use lamplighter::{
     item::Value,
     job::{CheckedJob, Job, JobProblems, Surroundings},
     run::RunOptions,
-    store::{FiringRow, Retention, RunHead, State, Store, memory::Memory},
-    world::{Boot, Due, WallWake, World, sim::Sim},
+    store::{FiringRow, Reply, Request, Retention, RunHead, State, Store, StoreError, memory::Memory},
+    world::{Boot, BoxFuture, Due, WallWake, World, sim::Sim},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -235,6 +235,31 @@ pub struct Process<'a> {
 
 const STORE_BYTES: u64 = 256 << 20;
 
+/// A state that fails for good after some requests.
+struct Fails(Memory, AtomicI64);
+
+impl Fails {
+    fn fails(&self) -> bool {
+        self.1.fetch_sub(1, Ordering::SeqCst) <= 0
+    }
+}
+
+impl Store for Fails {
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+        match self.fails() {
+            true => Box::pin(async { Err(StoreError::Io("the disk is gone".into())) }),
+            false => self.0.call(request),
+        }
+    }
+
+    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+        match self.fails() {
+            true => Err(StoreError::Io("the disk is gone".into())),
+            false => self.0.call_blocking(request),
+        }
+    }
+}
+
 impl Lab {
     /// At noon of Sunday, 2026-11-22, UTC; the clock is believed.
     pub fn new(seed: u64) -> Lab {
@@ -284,6 +309,18 @@ impl Lab {
             };
             crash.or(story).await
         })
+    }
+
+    /// A process serves, and its state fails for good after so many requests: it ends then, or when `story` has ended.
+    pub fn serve_until_request(&mut self, requests: i64, story: impl AsyncFnOnce(&Process<'_>)) {
+        let memory = self.memory.restart(&self.options.boot);
+        let store = Arc::new(Fails(memory, AtomicI64::new(requests)));
+        self.serve_on(store, async |p| {
+            let failed = async {
+                let _ = p.served().await;
+            };
+            failed.or(story(p)).await;
+        });
     }
 
     /// A process serves; when `story` has ended it dies.

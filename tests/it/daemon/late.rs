@@ -44,7 +44,13 @@ fn all_are_made_up_for_in_their_order_one_at_a_time() {
     let mut lab = Lab::new(2);
     lab.write("a", &nightly("catch_up: All(max: 2), catch_up_window: \"7d\""), 10 * MINUTE);
     lab.write("b", &nightly(""), 10 * MINUTE);
+    lab.write("c", &nightly("catch_up: All(max: 2)"), Duration::ZERO);
     down_until(&mut lab, "2026-11-26T04:00:00Z");
+    assert_eq!(
+        lab.told("c")[1..],
+        ["24 02:30 Missed down", "25 02:30 catch_up succeeded", "26 02:30 catch_up succeeded"],
+        "where no window is given"
+    );
     let told = lab.told("a");
     assert_eq!(
         told[1..],
@@ -54,7 +60,7 @@ fn all_are_made_up_for_in_their_order_one_at_a_time() {
     let mut effects: Vec<_> =
         lab.effects().into_iter().filter(|effect| effect.began > super::lab::at("2026-11-26T04:00:00Z")).collect();
     effects.sort_by_key(|effect| effect.began);
-    assert_eq!(effects.len(), 3);
+    assert_eq!(effects.len(), 5);
     for pair in effects.windows(2) {
         let gap = pair[1].began.duration_since(pair[0].ended.expect("it ended"));
         assert!(gap.as_secs() >= 30, "{effects:?}");

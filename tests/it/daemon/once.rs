@@ -1,7 +1,10 @@
 //! Each kind of schedule starts what is due, once.
 
 use super::lab::{DAY, HOUR, Lab, MINUTE};
-use lamplighter::daemon::Which;
+use lamplighter::{
+    daemon::Which,
+    store::{FiringEnd, FiringRow},
+};
 use std::time::Duration;
 
 const NIGHTLY: &str = "schedule: Cron(\"30 2 * * *\")";
@@ -158,4 +161,26 @@ fn a_stop_lets_the_run_go_within_the_grace_period_and_the_next_goes_on() {
         p.world.boot().since(began)
     });
     assert_eq!(took, Duration::ZERO);
+}
+
+#[test]
+fn a_restart_finds_every_firing_that_waits_however_many_there_are() {
+    let mut lab = Lab::new(9);
+    lab.write("a", "schedule: After(job: \"b\")", MINUTE);
+    let row = |number: i64| FiringRow {
+        job: "a".into(),
+        key: format!("after b {number}"),
+        trigger: "dependency".into(),
+        due_ms: number,
+        last_ms: number,
+        count: Some(1),
+        end: FiringEnd::Waiting,
+        reason: None,
+        told_ms: number,
+        to_tell: false,
+    };
+    lab.look(async |state| state.consider(Vec::new(), (0..900).map(row).collect()).await.expect("kept"));
+    assert_eq!(lab.waiting().len(), 900);
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!((lab.runs().len(), lab.rows().len(), lab.waiting().len()), (1, 899, 0));
 }

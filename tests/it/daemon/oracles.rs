@@ -10,7 +10,10 @@ use lamplighter::{
     schedule::{Calendar, ScheduleSpec, Timing, Window, seed as seed_of},
     store::{FiringEnd, FiringRow, RunHead},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// All that happened under a seed.
 #[derive(Default)]
@@ -27,6 +30,8 @@ pub struct Story {
     pub healed_from: Option<Timestamp>,
     /// From when on the times of each job count.
     pub watched_from: BTreeMap<String, i64>,
+    /// How many processes had passed when each job had a mark: those behind have all watched it.
+    pub watched_in: BTreeMap<String, usize>,
     /// How far each job was considered.
     pub marks: BTreeMap<String, (String, i64)>,
 }
@@ -87,6 +92,7 @@ pub fn mark_holds(lab: &Lab, story: &mut Story) {
             continue;
         }
         story.watched_from.entry(mark.job.clone()).or_insert(considered);
+        story.watched_in.entry(mark.job.clone()).or_insert(story.passed.len());
         if let Some((before, until)) = story.marks.get(&mark.job)
             && *before == schedule
             && considered < *until
@@ -219,7 +225,11 @@ fn catch_up_holds(story: &Story, drawn: &Drawn, runs: &[&RunHead], effects: &[Ef
             *in_process.entry(first.process).or_default() += 1;
         }
         let age = head.started_ms - head.due_ms;
-        let window = drawn.window.unwrap_or(HOUR * 24 * 7);
+        // Where all are made up for, their number is the bound.
+        let window = match drawn.window {
+            None if drawn.catch_up.starts_with("All") => continue,
+            window => window.unwrap_or(HOUR * 24 * 7),
+        };
         // It may wait for others, and sleep.
         let slack =
             if story.passed.iter().any(|passed| passed.sleeps > 0 || passed.steps > 0) { HOUR * 48 } else { HOUR * 24 };
@@ -280,6 +290,10 @@ fn rhythm_holds(
     waiting: &[&FiringRow],
 ) {
     let boots = story.passed.last().map_or(1, |passed| passed.boot + 1);
+    let watching = || {
+        let from = story.watched_in.get(&drawn.name).copied().unwrap_or(story.passed.len());
+        story.passed.iter().skip(from)
+    };
     if drawn.on_boot && !drawn.is_unsteady {
         let of_boot = |trigger: &str| trigger == "boot";
         let outcomes = runs.iter().filter(|head| of_boot(&head.trigger)).count()
@@ -291,13 +305,27 @@ fn rhythm_holds(
                 &format!("{} was due {outcomes} times in {boots} starts", drawn.name),
             );
         }
+        for boot in 0..boots {
+            let key = format!("boot boot-{boot}");
+            let outcomes = runs.iter().filter(|head| head.fire_key.as_ref() == Some(&key)).count()
+                + rows.iter().chain(waiting).filter(|row| row.key == key).count();
+            // It is due twenty minutes behind the start of a process at the latest.
+            let must = watching().any(|passed| passed.boot == boot && passed.lived > HOUR / 2);
+            if outcomes > 1 || must && outcomes == 0 {
+                broken("P12_once_a_boot", story.seed, &format!("{}: {outcomes} times in start {boot}", drawn.name));
+            }
+        }
     }
     if let Some(period) = drawn.every.filter(|_| !drawn.is_unsteady) {
         let counted: u64 = rows.iter().map(|row| row.count.unwrap_or(1)).sum();
         let outcomes = runs.len() as u64 + counted + waiting.len() as u64;
         let real = lab.desk.real(&lab.sim);
         let most = (real.as_secs() / period.as_secs()) + 1 + boots;
-        let least = HEALING.as_secs() / period.as_secs();
+        // While the machine is on nothing is lost of it, but for the one that was due when it went off.
+        let mut lived: BTreeMap<u64, Duration> = BTreeMap::new();
+        watching().for_each(|passed| *lived.entry(passed.boot).or_default() += passed.lived);
+        let beats = lived.values().map(|lived| (lived.as_secs() / period.as_secs()).saturating_sub(1));
+        let least = beats.sum::<u64>().max(HEALING.as_secs() / period.as_secs());
         if outcomes > most || outcomes < least {
             let what = format!(
                 "{} came {outcomes} times in {}h, every {}h",

@@ -8,21 +8,9 @@ use super::{
     oracles::{self, Story},
 };
 use crate::seeds::{Swarm, asked_for, parts};
-use futures_lite::FutureExt;
 use jiff::Timestamp;
-use lamplighter::{
-    daemon::{ClockPolicy, ClockSigns, Which},
-    store::{Reply, Request, Store, StoreError, memory::Memory},
-    world::BoxFuture,
-};
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
-};
+use lamplighter::daemon::{ClockPolicy, ClockSigns, Which};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long the machine is well at the end.
 pub const HEALING: Duration = Duration::from_secs(40 * 3600);
@@ -151,31 +139,6 @@ impl Faults {
     }
 }
 
-/// A state that fails for good after some requests.
-struct Fails(Memory, AtomicI64);
-
-impl Fails {
-    fn fails(&self) -> bool {
-        self.1.fetch_sub(1, Ordering::SeqCst) <= 0
-    }
-}
-
-impl Store for Fails {
-    fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
-        match self.fails() {
-            true => Box::pin(async { Err(StoreError::Io("the disk is gone".into())) }),
-            false => self.0.call(request),
-        }
-    }
-
-    fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
-        match self.fails() {
-            true => Err(StoreError::Io("the disk is gone".into())),
-            false => self.0.call_blocking(request),
-        }
-    }
-}
-
 /// A pause that somebody asked for.
 #[derive(Clone, Debug)]
 pub struct Paused {
@@ -239,14 +202,7 @@ pub fn seed(seed: u64) {
                 lab.serve_until_poll(dice.u64(1..polls), async |p| inside.tell(p).await);
             }
             2 if faults.fails => {
-                let memory = lab.memory.restart(&lab.options.boot);
-                let store = Arc::new(Fails(memory, AtomicI64::new(dice.i64(1..300))));
-                lab.serve_on(store, async |p| {
-                    let failed = async {
-                        let _ = p.served().await;
-                    };
-                    failed.or(inside.tell(p)).await;
-                });
+                lab.serve_until_request(dice.i64(1..300), async |p| inside.tell(p).await);
             }
             3 | 4 => {
                 let took = lab.serve(async |p| {
