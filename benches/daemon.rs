@@ -48,22 +48,18 @@ fn cores() -> usize {
 
 fn idle(name: &str, title: &str, jobs: usize) -> Table {
     let title = format!("{title}; {WATCHED} s");
-    let peer = supercronic();
     let table = Table::new(name, &title, jobs as u64, "job").rounds(1);
     let table = table.own("lamplighter serve", move || {
         let dir = jobs_folder("idle", jobs, r#"Cron("0 3 29 2 *")"#, ":");
         watch(serve(&dir));
     });
-    match peer {
-        Ok(program) => table.own("supercronic", move || {
-            let dir = scratch("idle-peer");
-            let lines: String = (0..jobs).map(|_| "0 3 29 2 * :\n").collect();
-            fs::write(dir.join("crontab"), lines).expect("a crontab");
-            watch(start(Command::new(&program).arg("crontab"), &dir));
-        }),
-        Err(why) => table.peer("supercronic", Err(why)),
-    }
-    .note("KiB of the settled process: private pages, and PSS, which counts its part of file pages too.")
+    let peers = PEERS.iter().fold(table, |table, peer| {
+        peer.beside(table, move |command, dir| {
+            peer.write(dir, &vec![("0 3 29 2 *", ":"); jobs]);
+            watch(start(command, dir));
+        })
+    });
+    peers.note("KiB of the settled process: private pages, and PSS, which counts its part of file pages too.")
 }
 
 fn late(name: &str, title: &str, busy: usize) -> Table {
@@ -72,24 +68,87 @@ fn late(name: &str, title: &str, busy: usize) -> Table {
         let dir = jobs_folder("late", 1, r#"Cron("* * * * * *")"#, "date +%s%N >> ../when");
         lateness(|| serve(&dir), &dir.join("when"), busy);
     });
-    match supercronic() {
-        Ok(program) => table.own("supercronic", move || {
-            let dir = scratch("late-peer");
-            fs::write(dir.join("crontab"), "* * * * * * * date +%s%N >> when\n").expect("a crontab");
-            lateness(|| start(Command::new(&program).arg("crontab"), &dir), &dir.join("when"), busy);
-        }),
-        Err(why) => table.peer("supercronic", Err(why)),
-    }
-    .note("ms from the whole second to the job's own `date`: the start of a shell and of `date` is in it.")
+    let peers = PEERS.iter().filter(|peer| peer.seconds.is_some()).fold(table, |table, peer| {
+        peer.beside(table, move |command, dir| {
+            peer.write(dir, &[("* * * * *", "date +%s%N >> when")]);
+            lateness(|| start(command, dir), &dir.join("when"), busy);
+        })
+    });
+    peers.note("ms from the whole second to the job's own `date`: the start of a shell and of `date` is in it.")
 }
 
-/// The peer, by its full path.
-fn supercronic() -> Result<String, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("supercronic")).find(|path| path.is_file());
-    found.map(|path| path.display().to_string()).ok_or_else(|| {
-        "no `supercronic` here: go install github.com/aptible/supercronic@latest, and its folder in PATH".to_owned()
-    })
+/// A scheduler beside us, over a crontab.
+struct Peer {
+    name: &'static str,
+    /// Its command, or why it is missing.
+    find: fn() -> Result<Vec<String>, String>,
+    /// The file that it reads, in the folder in which it is started.
+    crontab: &'static str,
+    /// What stands before and behind the five fields of a line: it knows seconds.
+    seconds: Option<(&'static str, &'static str, &'static str)>,
+}
+
+const PEERS: [Peer; 4] = [
+    Peer {
+        name: "busybox crond",
+        find: || {
+            common::program(
+                "busybox",
+                &["crond", "-f", "-L", "/dev/null", "-c", "TABS"],
+                "apt-get install busybox-static",
+            )
+        },
+        crontab: "tabs/root",
+        seconds: None,
+    },
+    Peer {
+        name: "robfig/cron (Go)",
+        find: || common::go("daemon", &["crontab"]),
+        crontab: "crontab",
+        // Of a minute of all seconds; of one that is due at its beginning; behind the fields.
+        seconds: Some(("* ", "0 ", "")),
+    },
+    Peer {
+        name: "supercronic",
+        find: || {
+            let install = "go install github.com/aptible/supercronic@latest, and its folder in PATH";
+            common::program("supercronic", &["crontab"], install)
+        },
+        crontab: "crontab",
+        seconds: Some(("* ", "0 ", " *")),
+    },
+    Peer {
+        name: "tokio-cron-scheduler",
+        find: || common::crate_of("tokio-cron-scheduler", &["crontab"]),
+        crontab: "crontab",
+        seconds: Some(("* ", "0 ", "")),
+    },
+];
+
+impl Peer {
+    /// Its row, or that it is missing.
+    fn beside(&'static self, table: Table, work: impl Fn(&mut Command, &Path) + 'static) -> Table {
+        match (self.find)() {
+            Ok(parts) => table.own(self.name, move || {
+                let dir = scratch("peer");
+                let tabs = dir.join("tabs").display().to_string();
+                let args = parts[1..].iter().map(|part| if part == "TABS" { &tabs } else { part });
+                work(Command::new(&parts[0]).args(args), &dir);
+            }),
+            Err(why) => table.peer(self.name, Err(why)),
+        }
+    }
+
+    /// Writes its crontab: five fields and a command each.
+    fn write(&self, dir: &Path, lines: &[(&str, &str)]) {
+        let line = |(times, command): &(&str, &str)| match self.seconds {
+            Some((each, _, behind)) if *times == "* * * * *" => format!("{each}{times}{behind} {command}\n"),
+            Some((_, first, behind)) => format!("{first}{times}{behind} {command}\n"),
+            None => format!("{times} {command}\n"),
+        };
+        fs::create_dir_all(dir.join("tabs")).expect("a folder");
+        fs::write(dir.join(self.crontab), lines.iter().map(line).collect::<String>()).expect("a crontab");
+    }
 }
 
 fn scratch(name: &str) -> PathBuf {

@@ -26,6 +26,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     sync::Mutex,
     time::{Duration, Instant},
@@ -107,10 +108,16 @@ pub fn go(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
     let program = env::current_exe().map_err(|error| error.to_string())?.with_file_name(format!("peer-{name}"));
     let age = |path: &std::path::Path| fs::metadata(path).and_then(|of| of.modified()).ok();
     if age(&program).is_none_or(|built| age(source.as_ref()).is_none_or(|written| built < written)) {
-        let built =
-            Command::new("go").args(["build", "-o"]).arg(&program).arg(&source).env("GO111MODULE", "off").output();
+        // Packages of Debian stand there.
+        let packages = env::var_os("GOPATH").unwrap_or_else(|| "/usr/share/gocode".into());
+        let mut go = Command::new("go");
+        go.args(["build", "-o"]).arg(&program).arg(&source).env("GO111MODULE", "off").env("GOPATH", packages);
+        let built = go.output();
         match built {
-            Err(error) => return Err(format!("no `go` here ({error}): apt-get install golang-go")),
+            Err(error) => {
+                let packages = "apt-get install golang-go golang-github-robfig-cron-dev";
+                return Err(format!("no `go` here ({error}): {packages}"));
+            }
             Ok(output) if !output.status.success() => {
                 return Err(format!("`go build` failed: {}", String::from_utf8_lossy(&output.stderr).trim()));
             }
@@ -118,6 +125,35 @@ pub fn go(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
         }
     }
     let mut command = vec![program.to_string_lossy().into_owned()];
+    command.extend(args.iter().map(|arg| (*arg).to_owned()));
+    Ok(command)
+}
+
+/// The command of a peer that lives beside the benches as a crate of its own: `benches/peers/NAME`, copied into the target folder
+/// and built there once, with what its registry has.
+///
+/// # Errors
+/// Why it is missing.
+pub fn crate_of(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
+    let source = PathBuf::from(format!("{}/benches/peers/{name}", env!("CARGO_MANIFEST_DIR")));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers").join(name);
+    let program = folder.join("target/release/peer");
+    if !program.is_file() {
+        let copied = fs::create_dir_all(folder.join("src")).and_then(|()| {
+            ["Cargo.toml", "src/main.rs"]
+                .iter()
+                .try_for_each(|file| fs::copy(source.join(file), folder.join(file)).map(drop))
+        });
+        copied.map_err(|error| error.to_string())?;
+        let mut cargo = Command::new(env!("CARGO"));
+        let built =
+            cargo.args(["build", "--release", "--quiet", "--target-dir", "target"]).current_dir(&folder).output();
+        let built = built.map_err(|error| error.to_string())?;
+        if !built.status.success() {
+            return Err(format!("it cannot be built: {}", String::from_utf8_lossy(&built.stderr).trim()));
+        }
+    }
+    let mut command = vec![program.display().to_string()];
     command.extend(args.iter().map(|arg| (*arg).to_owned()));
     Ok(command)
 }

@@ -526,8 +526,11 @@ impl RunState {
     /// the history, nor push out of it what it found (RUNS S13). None where this one is to be seen by itself.
     async fn folded(&self, kept: &Kept, record: &RunRecord) -> Result<Option<(Folded, Option<Arc<str>>)>, StoreError> {
         let mut sources = self.stages.iter().filter(|stage| self.plan(stage.place).is_source());
+        // Who lists for nobody does its work in the listing.
+        let lists_nothing =
+            sources.all(|stage| stage.snapshot().items == 0 && !self.plan(stage.place).readers.is_empty());
         let is_bare = record.outputs_total == 0 && record.leaked == 0;
-        if record.outcome != RunOutcome::Succeeded || !is_bare || !sources.all(|stage| stage.snapshot().items == 0) {
+        if record.outcome != RunOutcome::Succeeded || !is_bare || !lists_nothing {
             return Ok(None);
         }
         let Some(RunDetails { head, .. }) = kept.state.details(&self.context.id).await? else { return Ok(None) };

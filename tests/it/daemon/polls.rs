@@ -68,6 +68,16 @@ fn polls_far_apart_and_those_of_a_night_that_failed_are_not_folded() {
     assert_eq!(told[0], "22 12:01 x5");
 }
 
+#[test]
+fn a_job_that_does_its_work_where_others_list_is_never_folded() {
+    let mut lab = Lab::new(3);
+    let text =
+        r#"Job(schedule: Every("1m"), timezone: "UTC", stages: [Stage(name: "all", run: [Log(message: "done")])])"#;
+    lab.desk.write("poll", text);
+    lab.serve(async |p| p.until("2026-11-22T12:03:30Z").await);
+    assert_eq!(folded(&lab), ["22 12:01 alone", "22 12:02 alone", "22 12:03 alone"]);
+}
+
 /// A poll that dies anywhere counts once.
 #[test]
 fn a_death_at_any_poll_counts_no_run_twice() {
