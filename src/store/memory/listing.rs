@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{
     cmp::Reverse,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     mem,
     ops::Bound::{Excluded, Unbounded},
     sync::Arc,
@@ -117,21 +117,27 @@ impl State {
         let open = self.runs.values().filter_map(|run| run.head.as_ref()).filter(|head| head.phase != RunPhase::Ended);
         let repeated: BTreeSet<Arc<str>> = open.filter_map(|head| head.parent.clone()).collect();
         let oldest_end = keep.now_ms.saturating_sub(i64::try_from(keep.max_age_ms).unwrap_or(i64::MAX));
-        let mut ended: Vec<_> = self.in_order().filter_map(|run| run.head.clone()).collect();
-        ended.retain(|head| head.phase == RunPhase::Ended);
-        let may_go: Vec<_> = ended.iter().filter(|head| !repeated.contains(&head.new.run)).collect();
         let ended_ms = |head: &super::Head| head.end.as_ref().map_or(0, |end| end.ended_ms);
-        let newer = |head: &super::Head| {
-            let same_job = ended.iter().rev().filter(|other| other.new.job == head.new.job);
-            same_job.take_while(|other| other.new.run != head.new.run).count() as u64
-        };
-        let beyond = may_go.iter().find(|head| ended_ms(head) < oldest_end || newer(head) >= keep.max_runs);
-        if let Some(run) = beyond.map(|head| head.new.run.clone()) {
+        let heads: Vec<&super::Head> = self.in_order().filter_map(|run| run.head.as_ref()).collect();
+        let mut newer: BTreeMap<&str, u64> = BTreeMap::new();
+        let (mut beyond, mut oldest) = (None, None);
+        for head in heads.into_iter().rev().filter(|head| head.phase == RunPhase::Ended) {
+            let newer = newer.entry(&head.new.job).or_default();
+            if !repeated.contains(&head.new.run) {
+                if ended_ms(head) < oldest_end || *newer >= keep.max_runs {
+                    beyond = Some(head.new.run.clone());
+                }
+                if head.has_rows {
+                    oldest = Some(head.new.run.clone());
+                }
+            }
+            *newer += 1;
+        }
+        if let Some(run) = beyond {
             self.forget(&run);
             return Retained { runs: 1, more: true, ..Retained::default() };
         }
-        let oldest = may_go.iter().find(|head| head.has_rows).filter(|_| self.used_bytes > keep.max_bytes);
-        let Some(run) = oldest.map(|head| head.new.run.clone()) else { return Retained::default() };
+        let Some(run) = oldest.filter(|_| self.used_bytes > keep.max_bytes) else { return Retained::default() };
         if let Some(run) = self.runs.get_mut(&run) {
             self.used_bytes = self.used_bytes.saturating_sub(run.bytes);
             let Run { id, head, stages, notices, .. } = mem::take(run);

@@ -7,6 +7,7 @@ use super::{
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use lamplighter::{
     item::RunOutcome,
+    limits::FIRINGS_KEPT_MAX,
     schedule::{Calendar, ScheduleSpec, Timing, Window, seed as seed_of},
     store::{FiringEnd, FiringRow, RunHead},
 };
@@ -155,6 +156,11 @@ pub fn holds(lab: &Lab, story: &Story) {
     }
 }
 
+/// So many times of a job started no run that the oldest of them are let go.
+fn are_let_go(rows: &[&FiringRow]) -> bool {
+    rows.len() >= FIRINGS_KEPT_MAX as usize
+}
+
 /// P2: every time of the calendar that the clock has passed has one outcome.
 fn outcomes_hold(story: &Story, drawn: &Drawn, runs: &[&RunHead], rows: &[&FiringRow], waiting: &[&FiringRow]) {
     let Some(calendar) = calendar(drawn).filter(|_| !drawn.is_unsteady) else { return };
@@ -182,6 +188,9 @@ fn outcomes_hold(story: &Story, drawn: &Drawn, runs: &[&RunHead], rows: &[&Firin
         });
         let covering: Vec<_> = covering.collect();
         let outcomes = ran.get(&ms).copied().unwrap_or(0) + covering.len();
+        if outcomes == 0 && are_let_go(rows) {
+            continue;
+        }
         let must = story.watched_from.get(&drawn.name).is_some_and(|from| *from < ms);
         let is_wrong = if set_back || !must { must && outcomes == 0 } else { outcomes != 1 };
         // The very last one may be on its way.
@@ -268,6 +277,9 @@ fn after_holds(
         let key = format!("after {before} {}", head.run);
         let runs = kept.values().filter(|run| run.job == drawn.name && run.fire_key.as_deref() == Some(&key)).count();
         let others = rows.iter().chain(waiting).filter(|row| row.key == key).count();
+        if runs + others == 0 && are_let_go(rows) {
+            continue;
+        }
         if runs + others != 1 {
             let what = format!(
                 "{} after {before} {} (ended {}): {runs} runs, {others} others",
@@ -289,6 +301,9 @@ fn rhythm_holds(
     rows: &[&FiringRow],
     waiting: &[&FiringRow],
 ) {
+    if are_let_go(rows) {
+        return;
+    }
     let boots = story.passed.last().map_or(1, |passed| passed.boot + 1);
     let watching = || {
         let from = story.watched_in.get(&drawn.name).copied().unwrap_or(story.passed.len());

@@ -1,4 +1,4 @@
-//! Weeks of a machine under random faults: jobs of all kinds, crashes at any poll, stops, new starts of the machine, clocks
+//! Weeks, and years, of a machine under random faults: jobs of all kinds, crashes at any poll, stops, new starts of the machine, clocks
 //! that are set, sleep, job files that change, commands, a state that fails. Then the faults stop, and everything must be well.
 //!
 //! One seed alone: `LAMPLIGHTER_SEED=1234 cargo test --test it -- daemon::swarm`.
@@ -11,6 +11,10 @@ use crate::seeds::{Swarm, asked_for, parts};
 use jiff::Timestamp;
 use lamplighter::daemon::{ClockPolicy, ClockSigns, Which};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Seeds from this one on tell of a whole year, those before of weeks.
+const YEARS_FROM: u64 = 4_980;
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long the machine is well at the end.
 pub const HEALING: Duration = Duration::from_secs(40 * 3600);
@@ -191,9 +195,12 @@ pub fn seed(seed: u64) {
     let mut story =
         Story { seed, start, jobs: jobs.clone(), max_running: lab.options.max_running_jobs, ..Story::default() };
     let mut boot = 0;
-    for _ in 0..dice.usize(3..9) {
+    let (lives, mut lived, mut told) = (dice.usize(3..9), 0, Duration::ZERO);
+    while lived < lives || seed >= YEARS_FROM && told < YEAR {
+        lived += 1;
         let passed = Arc::new(std::sync::Mutex::new(Passed { boot, ..Passed::default() }));
         let length = HOUR * dice.u32(1..60);
+        told += length;
         let began = lab.sim.world().boot();
         let inside = story_of(dice.u64(..), length, &faults, &jobs, passed.clone(), &mut story.paused);
         let polls = [40, 400, 3000][dice.usize(..3)];
@@ -231,6 +238,7 @@ pub fn seed(seed: u64) {
             1 | 2 => MINUTE * dice.u32(1..300),
             _ => HOUR * dice.u32(5..90),
         };
+        told += down;
         if faults.boots && dice.bool() {
             boot += 1;
             let lost = faults.lost_clock && dice.bool();
