@@ -402,6 +402,8 @@ fn five_hundred_kills_lose_nothing_and_repeat_only_what_was_not_on_the_disk() {
         let going: Vec<_> = lanes.iter().map(|lane| scope.spawn(|| lane.go(seed))).collect();
         going.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
+    // What can be open at a kill is less than the items of its night.
+    let is_bounded = |lane: &Lane| lane.items > lane.workers + 2 * BATCH_ROWS;
     for (lane, seen) in lanes.iter().zip(&seen) {
         let Seen { kills, late, nights, repeated, most_open, partly } = seen;
         let landed = seen.landed();
@@ -411,13 +413,14 @@ fn five_hundred_kills_lose_nothing_and_repeat_only_what_was_not_on_the_disk() {
             lane.name, lane.items
         );
         assert!(*repeated > 0, "no kill came between an effect and its commit");
+        // Less than a batch may be on the disk all at once.
         assert!(
-            *partly > 0,
+            *partly > 0 || !is_bounded(lane),
             "{}: no kill found a part of the work on the disk: nothing is committed before the end",
             lane.name
         );
     }
-    let bounded = lanes.iter().filter(|lane| lane.items > lane.workers + 2 * BATCH_ROWS);
+    let bounded = lanes.iter().filter(|lane| is_bounded(lane));
     assert!(bounded.count() >= 2, "what can be open at a kill is more than all items of a night");
     for moment in LANDED {
         assert!(seen.iter().any(|seen| seen.kills.contains_key(&moment)), "no kill came when it was {moment:?}");
