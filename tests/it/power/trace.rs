@@ -119,6 +119,19 @@ impl Recording {
     }
 
     fn push(&mut self, event: Event) {
+        match &event {
+            // It was told of by what is in it.
+            Event::MakeFolder(path) if self.disk.has(path) => return,
+            Event::MakeFolder(path) | Event::Create(path) => {
+                // Threads overlap: the end of the call that made the folder may be told behind that of one which used it.
+                if let Some((folder, _)) = path.rsplit_once('/')
+                    && !self.disk.has(folder)
+                {
+                    self.push(Event::MakeFolder(folder.to_owned()));
+                }
+            }
+            _ => {}
+        }
         self.disk.apply(self.events.len(), &event);
         self.events.push(event);
     }
@@ -269,4 +282,15 @@ fn hex(text: &str) -> Vec<u8> {
     let digit = |byte: u8| (byte as char).to_digit(16).expect("a digit") as u8;
     let bytes = text.as_bytes().chunks_exact(4).take_while(|four| four.starts_with(b"\\x"));
     bytes.map(|four| digit(four[2]) * 16 + digit(four[3])).collect()
+}
+
+#[test]
+fn what_is_in_a_folder_may_be_told_of_before_the_folder() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut recording = Recording::of(dir.path());
+    for event in [Event::Create("a/b/file".into()), Event::MakeFolder("a".into()), Event::MakeFolder("a/b".into())] {
+        recording.push(event);
+    }
+    assert!(recording.disk.has("a/b/file"));
+    assert_eq!(recording.events.len(), 3);
 }
