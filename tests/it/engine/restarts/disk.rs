@@ -196,7 +196,7 @@ impl Spy {
             }
             return Err(error);
         }
-        let (run, is_final) = (run_of(&request), request.is_committed());
+        let (run, is_final) = (run_of(&request), is_promised(&request));
         let asked = (!reads).then(|| request.clone());
         let reply = self.inner.call_blocking(request)?;
         if let Some(asked) = asked {
@@ -280,4 +280,19 @@ fn run_of(request: &Request) -> Option<Arc<str>> {
         | Request::Keep { run, .. } => Some(run.clone()),
         _ => None,
     }
+}
+
+/// Requests whose answer says that all is on the disk: the promise, which the program's own list may break.
+fn is_promised(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Flush(_)
+            | Request::Begin(_)
+            | Request::TakeOver(..)
+            | Request::Release(_)
+            | Request::End(..)
+            | Request::Interrupt(..)
+            | Request::NoticeDone(..)
+            | Request::CopyForRetry(..)
+    )
 }
