@@ -17,7 +17,7 @@ use lamplighter::{
     api::{self, SOCKET, Server},
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
     job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
-    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE},
+    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE, SIDE_FILES_WATCHED_MAX},
     run::RunOptions,
     units::Span,
     world::{Task, World},
@@ -256,12 +256,15 @@ impl Jobs for Folder {
     fn load(&self, name: &str) -> Result<CheckedJob, JobProblems> {
         let path = self.settings.jobs.join(format!("{name}.ron"));
         let checked = Job::from_file_in(&path, &self.settings.surroundings());
-        let named = checked.as_ref().map(|checked| {
-            checked.job.side_files.keys().map(|side| checked.job.base_dir.join(side)).collect::<Vec<_>>()
-        });
-        if let Ok(named) = named {
-            self.side_files().insert(name.to_owned(), named);
-        }
+        let read = match &checked {
+            Ok(CheckedJob { job, .. }) => job.side_files.keys().map(|side| job.base_dir.join(side)).collect(),
+            // What it names is not known: the mistake may stand in a file of its folder.
+            Err(_) => {
+                let beside = fs::read_dir(self.settings.jobs.join(name)).into_iter().flatten().flatten();
+                beside.map(|entry| entry.path()).take(SIDE_FILES_WATCHED_MAX).collect()
+            }
+        };
+        self.side_files().insert(name.to_owned(), read);
         checked
     }
 

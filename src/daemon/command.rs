@@ -235,10 +235,7 @@ impl Handle {
     /// Returns when the loop has come round: what a watchdog waits for. False when the daemon has ended.
     pub async fn is_alive(&self) -> bool {
         let (sender, answer) = async_channel::bounded(1);
-        let asked = self.events.send(Event::Hello(sender)).await.is_ok();
-        // The loop answers by letting go of the sender.
-        let _ = answer.recv().await;
-        asked
+        self.events.send(Event::Hello(sender)).await.is_ok() && answer.recv().await.is_ok()
     }
 
     /// Lets runs go, to be resumed, and ends.

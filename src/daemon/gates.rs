@@ -101,7 +101,7 @@ impl Daemon {
             return Judgement::End(FiringEnd::Skipped, "paused");
         }
         // What an earlier process left goes first.
-        if self.left_of(&waiting.job) > 0 && !planted(Bug::ResumeLast) {
+        if self.left_of(&waiting.job).next().is_some() && !planted(Bug::ResumeLast) {
             return Judgement::Wait("its run before is resumed first", None);
         }
         if waiting.not_before > now.boot {

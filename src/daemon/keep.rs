@@ -2,7 +2,7 @@
 
 use super::{
     Daemon, DaemonError,
-    watched::{AfterEnd, Moment},
+    watched::{AfterEnd, Moment, Watched},
 };
 use crate::{
     run::Missed,
@@ -24,7 +24,7 @@ impl Daemon {
         let after = missed.flat_map(|firing| {
             // Once, for the last of several.
             let id = Timestamp::from_millisecond(firing.last_ms).unwrap_or_default().to_string();
-            self.due_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now)
+            self.due_after(&firing.job, AfterEnd::Missed, &id, firing.last_ms, now, |_| true)
         });
         let after: Vec<FiringRow> = after.collect();
         firings.extend(after);
@@ -57,7 +57,7 @@ impl Daemon {
         }
     }
 
-    /// The firings that an end is to the jobs that wait for it. Jobs that wait for each other would start each other without an
+    /// The firings that an end is to those jobs that wait for it and hear it. Jobs that wait for each other would start each other without an
     /// end.
     pub(super) fn due_after(
         &self,
@@ -66,9 +66,10 @@ impl Daemon {
         id: &str,
         due_ms: i64,
         now: &Moment<'_>,
+        hears: impl Fn(&Watched) -> bool,
     ) -> Vec<FiringRow> {
-        let mut due: Vec<FiringRow> =
-            self.watched.values().filter_map(|watched| watched.after(job, end, id, due_ms, now)).collect();
+        let watched = self.watched.values().filter(|watched| hears(watched));
+        let mut due: Vec<FiringRow> = watched.filter_map(|watched| watched.after(job, end, id, due_ms, now)).collect();
         for firing in &mut due {
             if self.circles.iter().any(|circle| circle.contains(job) && circle.contains(&firing.job)) {
                 (firing.end, firing.reason) = (FiringEnd::Skipped, Some("circle".to_owned()));

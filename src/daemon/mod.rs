@@ -44,6 +44,7 @@ use command::Event;
 use futures_lite::{FutureExt, future::poll_once};
 use gates::{Judgement, Waiting};
 use jiff::Timestamp;
+use recover::Resumed;
 use reload::Reading;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -267,6 +268,15 @@ impl Daemon {
                 }
             }
         }
+        // A run that was gone on with meanwhile is followed by nobody: it is left to the next one.
+        self.events.close();
+        while let Ok(event) = self.events.try_recv() {
+            if let Event::Resumed(_, Ok(Resumed::Goes(run))) = event {
+                run.handle().stop();
+                run.handle().kill("the end of the daemon");
+                run.await;
+            }
+        }
         served
     }
 
@@ -284,7 +294,9 @@ impl Daemon {
                 Some(Event::Ask(ask)) => self.handle_ask(ask).await?,
                 Some(Event::FilesChanged) => self.read_files(None),
                 Some(Event::FilesRead(found)) => self.handle_read(found).await?,
-                Some(Event::Hello(answer)) => drop(answer),
+                Some(Event::Hello(answer)) => {
+                    let _ = answer.try_send(());
+                }
                 Some(Event::Stop) => self.handle_stop(),
                 Some(Event::Kill) => self.handle_kill(),
                 None => {}
@@ -629,7 +641,7 @@ impl Daemon {
         due_ms: i64,
         now: &Moment<'_>,
     ) -> Result<(), DaemonError> {
-        let due = self.due_after(job, AfterEnd::Run(outcome), run, due_ms, now);
+        let due = self.due_after(job, AfterEnd::Run(outcome), run, due_ms, now, |_| true);
         self.heard.push(run.into());
         // Where nothing comes of it there is no hurry: what is heard once more comes to nothing again.
         if due.is_empty() && self.heard.len() < HEARD_AT_ONCE {

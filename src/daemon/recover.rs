@@ -4,7 +4,7 @@ use super::{
     Daemon, DaemonError,
     means::Means,
     trust::Trust,
-    watched::{AfterEnd, Mark, Moment},
+    watched::{AfterEnd, Mark, Moment, Watched},
 };
 use crate::world::plant::{Bug, planted};
 use crate::{
@@ -100,9 +100,9 @@ impl Daemon {
     }
 
     /// Runs of a job that an earlier process left, and that are not gone on with yet.
-    pub(super) fn left_of(&self, job: &str) -> usize {
+    pub(super) fn left_of<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a RunHead> {
         let left = self.to_resume.iter().chain(self.resuming.iter().map(|(head, _)| head));
-        left.filter(|head| head.job == job).count()
+        left.filter(move |head| head.job == job)
     }
 
     /// Notices of runs whose process died, or was stopped, before they were sent.
@@ -135,13 +135,10 @@ impl Daemon {
             if unheard.is_empty() {
                 return Ok(());
             }
-            let due = unheard.iter().flat_map(|head| {
-                let ended = head.outcome.map(AfterEnd::Run).zip(head.ended_ms);
-                let waits = self.watched.values().filter_map(|watched| {
-                    let (end, _) = ended.filter(|(_, ended_ms)| watched.was_watched(*ended_ms))?;
-                    watched.after(&head.job, end, &head.run, head.due_ms, &now)
-                });
-                waits.collect::<Vec<_>>()
+            let ended = unheard.iter().filter_map(|head| Some((head, AfterEnd::Run(head.outcome?), head.ended_ms?)));
+            let due = ended.flat_map(|(head, end, ended_ms)| {
+                let hears = |watched: &Watched| watched.was_watched(ended_ms);
+                self.due_after(&head.job, end, &head.run, head.due_ms, &now, hears)
             });
             let due = due.collect();
             let written = self.state.hear(unheard.into_iter().map(|head| head.run).collect(), due).await?;

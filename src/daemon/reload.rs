@@ -81,9 +81,13 @@ impl Daemon {
     /// A reading has ended.
     pub(super) async fn handle_read(&mut self, found: Result<Found, String>) -> Result<(), DaemonError> {
         let Some(reading) = self.reading.take() else { return Ok(()) };
+        let why = found.as_ref().err().map(|why| format!("jobs cannot be listed: {why}"));
         self.take_files(found).await?;
         for asked in reading.asked {
-            self.answer_read(asked).await?;
+            match &why {
+                Some(why) => asked.refuse(why),
+                None => self.answer_read(asked).await?,
+            }
         }
         if reading.again {
             self.begin_reading(reading.asked_anew);
@@ -186,7 +190,8 @@ impl Daemon {
         let old = mark.clone().map(|mark| mark.back(now)).map(|mark| if is_moved { mark.moved(now) } else { mark });
         match Watched::new(job, stamp, old, &self.options.machine, now) {
             Ok(watched) => {
-                let must_be_kept = watched.is_scheduled() && mark.as_ref() != Some(watched.mark());
+                // Of one that is due by itself no more it must be known since when it is not.
+                let must_be_kept = (watched.is_scheduled() || mark.is_some()) && mark.as_ref() != Some(watched.mark());
                 let kept = must_be_kept.then(|| watched.kept_mark());
                 self.broken.remove(&name);
                 log::debug!(target: "lamplighter::daemon", job = name.as_str(); "job watched");

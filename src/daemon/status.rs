@@ -231,9 +231,11 @@ impl Daemon {
         };
         options.listener = listener;
         let due = options.due.unwrap_or_else(|| self.world.wall());
-        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + self.left_of(&job.name);
+        let left: Vec<String> = self.left_of(&job.name).map(|head| head.run.to_string()).collect();
+        let running = self.live.iter().filter(|live| *live.job == *job.name).count() + left.len();
         if running >= job.runs_at_once() as usize && running > 0 {
-            let run = self.find(&job.name).map(|live| live.id().to_owned()).unwrap_or_default();
+            let living = self.find(&job.name).map(|live| live.id().to_owned());
+            let run = living.or_else(|| left.into_iter().next_back()).unwrap_or_default();
             return Ok(Err(Refusal::Busy(StartError::Busy(run).to_string())));
         }
         for head in self.state.unfinished(Some(&job.name)).await? {

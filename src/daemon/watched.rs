@@ -6,7 +6,7 @@ use crate::{
     item::RunOutcome,
     limits::JOB_GONE_AFTER,
     schedule::{Calendar, CatchUp, EndSpec, Mistake, ScheduleSpec, Verdict, plan, seed},
-    store::{self, FiringEnd, FiringRow},
+    store::{self, FiringEnd, FiringRow, after_key},
     world::{
         Boot,
         plant::{Bug, planted},
@@ -521,7 +521,7 @@ impl Watched {
     pub fn after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Option<FiringRow> {
         let waits = self.afters.iter().any(|(before, ends)| before == job && ends.contains(&end));
         let due = Timestamp::from_millisecond(due_ms).ok().filter(|_| waits)?;
-        Some(self.row(format!("after {job} {id}"), DEPENDENCY, due, FiringEnd::Waiting, now))
+        Some(self.row(after_key(job, id), DEPENDENCY, due, FiringEnd::Waiting, now))
     }
 
     /// An end that came before this process began is for it: an earlier one watched it already when that came.

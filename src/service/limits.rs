@@ -74,10 +74,14 @@ mod tests {
     use super::*;
     use crate::{service::url, world::sim::Sim};
 
+    fn origin(host: &str) -> Origin {
+        url::split(&format!("http://{host}/")).expect("a URL").0
+    }
+
     #[test]
     fn the_same_service_has_the_same_limits_and_another_one_its_own() {
         let limits = SharedLimits::new(Sim::new(1).world());
-        let (here, there) = (url::split("http://a.example/").unwrap().0, url::split("http://b.example/").unwrap().0);
+        let (here, there) = (origin("a.example"), origin("b.example"));
         let owner = || Some("job".to_owned());
         let first = limits.of("vendor", None, &here, &[], Some(2));
         assert!(Arc::ptr_eq(&first, &limits.clone().of("vendor", None, &here, &[], Some(2))));
@@ -101,11 +105,11 @@ mod tests {
     #[test]
     fn services_that_no_run_uses_do_not_add_up() {
         let limits = SharedLimits::new(Sim::new(1).world());
-        let origin = |number: usize| url::split(&format!("http://a{number}.example/")).unwrap().0;
+        let origin = |number: usize| origin(&format!("a{number}.example"));
         let used = limits.of("vendor", None, &origin(0), &[], Some(2));
         for number in 1..10 * SHARED_SERVICES_MAX {
             limits.of("vendor", None, &origin(number), &[], Some(2));
-            assert!(limits.known.lock().unwrap().len() <= SHARED_SERVICES_MAX);
+            assert!(limits.known.lock().expect("no test panicked").len() <= SHARED_SERVICES_MAX);
         }
         assert!(Arc::ptr_eq(&used, &limits.of("vendor", None, &origin(0), &[], Some(2))));
     }

@@ -37,6 +37,11 @@ pub struct FiringRow {
     pub to_tell: bool,
 }
 
+/// The identity of what is due after the end of a run of another job.
+pub fn after_key(job: &str, run: &str) -> String {
+    format!("after {job} {run}")
+}
+
 /// How far the times of a job were considered. Who writes it knows what stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {

@@ -18,7 +18,7 @@ mod state;
 #[cfg(test)]
 mod conformance;
 
-pub use firing::{FiringEnd, FiringRow, Mark};
+pub use firing::{FiringEnd, FiringRow, Mark, after_key};
 pub use kept::{
     Began, Begun, Clocks, Copied, CopyPlan, EventQuery, Forgotten, NewRun, Notice, Resume, Retained, Retention,
     RowFilter, RowHead, RowQuery, RunDetails, RunEnd, RunEvent, RunHead, RunKind, RunPhase, StageMark, TakenOver,

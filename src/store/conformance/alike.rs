@@ -26,7 +26,7 @@ proptest! {
 
     #[test]
     fn no_requests_tell_the_private_store_from_memory(requests in prop::collection::vec(request(), 1..60)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a folder");
         let (memory, sqlite) = (Memory::new(ROOM), sqlite(dir.path(), ROOM));
         for request in requests {
             let (one, other) = (ask(&memory, &request), ask(&sqlite, &request));
@@ -39,7 +39,7 @@ proptest! {
 
     #[test]
     fn nor_the_durable_one_when_processes_come_and_go(steps in prop::collection::vec(step(), 1..60)) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a folder");
         let (mut memory, mut losing) = (Memory::new(ROOM), Memory::losing(ROOM));
         let mut sqlite = durable(dir.path());
         for step in steps {
@@ -82,7 +82,7 @@ fn lineage() -> impl Strategy<Value = Lineage> {
 }
 
 fn key() -> impl Strategy<Value = Key> {
-    "[a-c]{1,2}".prop_map(|text| Key::parse(&text).unwrap())
+    "[a-c]{1,2}".prop_map(|text| Key::parse(&text).expect("a key"))
 }
 
 fn row() -> impl Strategy<Value = Row> {

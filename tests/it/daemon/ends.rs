@@ -124,6 +124,19 @@ fn jobs_that_wait_for_each_other_do_not_start_each_other() {
     assert!(lab.told("c").is_empty());
 }
 
+#[test]
+fn an_end_that_came_while_nothing_served_goes_round_no_circle() {
+    let mut lab = Lab::new(9);
+    for (job, before) in [("a", "b"), ("b", "a"), ("beside", "a")] {
+        lab.write(job, &format!("schedule: After(job: \"{before}\")"), MINUTE);
+    }
+    lab.serve(async |p| p.pass(HOUR).await);
+    in_the_foreground(&lab, "a", ["by hand".to_owned()].into_iter());
+    lab.serve(async |p| p.pass(HOUR).await);
+    assert_eq!(lab.told("b"), ["22 13:00 Skipped circle"]);
+    assert_eq!(lab.told("beside"), ["22 13:00 dependency succeeded"]);
+}
+
 /// Jobs that have run.
 async fn that_ran(p: &super::lab::Process<'_>) -> Vec<String> {
     let jobs = p.handle.overview().await.expect("it lives").jobs;

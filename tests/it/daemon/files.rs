@@ -213,6 +213,38 @@ fn what_is_kept_of_a_job_that_is_gone_goes_with_its_history() {
     assert_eq!(marks(&lab), ["paused", "there"], "who was paused stays so");
 }
 
+#[test]
+fn times_at_which_a_job_was_not_due_by_itself_are_not_made_up_for() {
+    let mut lab = Lab::new(10);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.serve(async |p| {
+        p.pass(HOUR).await;
+        p.desk.write("a", &job("schedule: Manual", MINUTE));
+        p.reload().await;
+        p.until("2026-11-23T12:00:00Z").await;
+    });
+    // Changed while nobody looked.
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.serve(async |p| p.until("2026-11-24T12:00:00Z").await);
+    assert_eq!(lab.told("a"), ["24 02:30 schedule succeeded"]);
+}
+
+#[test]
+fn who_asks_is_told_that_the_job_files_cannot_be_listed() {
+    let mut lab = Lab::new(11);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.serve(async |p| {
+        p.pass(MINUTE).await;
+        *super::lab::lock(&p.desk.unlisted) = Some("the card is gone".into());
+        for refused in [p.run("a").await.map(drop), p.handle.reload().await.map(drop).map_err(|why| why.to_string())] {
+            let why = refused.expect_err("it cannot be known whether they are as they were");
+            assert!(why.contains("the card is gone"), "{why}");
+        }
+        p.until("2026-11-23T12:00:00Z").await;
+    });
+    assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"], "the last good version goes on");
+}
+
 /// Fault 49.
 #[test]
 fn a_job_folder_that_hangs_holds_up_nothing_and_whoever_asks_is_told() {

@@ -51,6 +51,8 @@ pub struct Desk {
     pub effects: Arc<Mutex<Vec<Effect>>>,
     /// Jobs that have no options to start with.
     pub refused: Mutex<BTreeSet<String>>,
+    /// Why the folder of job files cannot be listed.
+    pub unlisted: Mutex<Option<String>>,
     pub news: Mutex<Vec<String>>,
     /// The process that lives; effects of a dead one are none.
     process: Arc<AtomicU64>,
@@ -128,6 +130,7 @@ impl Desk {
             signs: Mutex::default(),
             effects,
             refused: Mutex::default(),
+            unlisted: Mutex::default(),
             news: Mutex::default(),
             process,
             seq,
@@ -170,6 +173,9 @@ impl Desk {
 
 impl Jobs for Desk {
     fn list(&self) -> Result<BTreeMap<String, String>, String> {
+        if let Some(why) = &*lock(&self.unlisted) {
+            return Err(why.clone());
+        }
         Ok(lock(&self.files).iter().map(|(name, (stamp, _))| (name.clone(), stamp.to_string())).collect())
     }
 

@@ -164,6 +164,18 @@ fn a_stop_lets_the_run_go_within_the_grace_period_and_the_next_goes_on() {
 }
 
 #[test]
+fn a_run_that_waits_to_be_resumed_is_what_its_job_is_busy_with() {
+    for seed in 0..200 {
+        let mut lab = Lab::new(seed);
+        lab.write("a", NIGHTLY, HOUR);
+        lab.serve(async |p| p.until("2026-11-23T02:50:00Z").await);
+        let run = lab.runs()[0].run.to_string();
+        let why = lab.serve(async |p| p.run("a").await.expect_err("it is not gone on with yet"));
+        assert!(why.contains(&run), "seed {seed}: {why}");
+    }
+}
+
+#[test]
 fn a_restart_finds_every_firing_that_waits_however_many_there_are() {
     let mut lab = Lab::new(9);
     lab.write("a", "schedule: After(job: \"b\")", MINUTE);

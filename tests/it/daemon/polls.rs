@@ -78,6 +78,17 @@ fn a_job_that_does_its_work_where_others_list_is_never_folded() {
     assert_eq!(folded(&lab), ["22 12:01 alone", "22 12:02 alone", "22 12:03 alone"]);
 }
 
+#[test]
+fn a_poll_that_somebody_waits_for_stays() {
+    let mut lab = Lab::new(4);
+    poll(&lab, "");
+    let waits = "blackout: [(\"12:00\", \"12:08\")], blackout_policy: Delay, overlap: Allow(max: 9)";
+    lab.write("b", &format!("schedule: After(job: \"poll\"), {waits}"), MINUTE);
+    lab.serve(async |p| p.until("2026-11-22T12:10:30Z").await);
+    let after: Vec<String> = lab.effects().into_iter().map(|effect| effect.after).collect();
+    assert!(after.len() >= 3 && after.iter().all(|after| after == "poll succeeded"), "{after:?}");
+}
+
 /// A poll that dies anywhere counts once.
 #[test]
 fn a_death_at_any_poll_counts_no_run_twice() {

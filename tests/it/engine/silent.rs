@@ -12,7 +12,7 @@ use lamplighter::{
     job::Job,
     lang::Secret,
     limits::KEEP_OUT_FILES_MAX,
-    run::{Keeping, RunOptions, Runner, StartError},
+    run::{Keeping, Run, RunOptions, Runner, StartError},
     store::{EventQuery, Reply, Request, RunKind, State, Store, StoreError, memory::Memory},
     world::{BoxFuture, World, sim::Sim},
 };
@@ -81,9 +81,14 @@ async fn begun(
     stop: Option<Duration>,
 ) -> RunRecord {
     let run = Runner::new(world.clone()).begin(job, options, &keeping(store)).await.expect("it starts");
+    stopped(world, run, stop).await
+}
+
+/// A run to its end, which is asked to stop after a while.
+async fn stopped(world: World, run: Run, after: Option<Duration>) -> RunRecord {
     let handle = run.handle();
     let stops = async {
-        if let Some(after) = stop {
+        if let Some(after) = after {
             world.sleep(after).await;
             handle.stop();
         }
@@ -103,15 +108,7 @@ async fn resumed(
     let state = State::new(store);
     let open = state.unfinished(None).await.expect("it answers");
     let run = Runner::new(world.clone()).resume(job, options, &state, &open[0].run).await.expect("it is resumed");
-    let handle = run.handle();
-    let stops = async {
-        if let Some(after) = stop {
-            world.sleep(after).await;
-            handle.stop();
-        }
-        pending().await
-    };
-    run.or(stops).await
+    stopped(world, run, stop).await
 }
 
 const TELLS: &str = r#"Job(deadline: "60s", on_finish: [Notify(when: [Succeeded], run: [Call(handler: "work")])], stages: [

@@ -37,6 +37,31 @@ fn a_job_folder_that_is_replaced_is_watched_again() {
     stop(serving);
 }
 
+#[test]
+fn a_filter_that_is_mended_is_read_again_wherever_the_mistake_stood() {
+    let place = place();
+    let broken = || match ask(&place, &Request::Overview) {
+        Some(Answer::Overview(overview)) => {
+            let bad = overview.jobs.into_iter().filter(|status| status.problem.is_some());
+            bad.map(|status| status.job).collect::<Vec<_>>()
+        }
+        _ => vec!["?".to_owned()],
+    };
+    place.write("jobs/other/filter.jq", ".x | nothing_of_this_name");
+    place.write(
+        "jobs/other.ron",
+        r#"Job(schedule: Manual, stages: [
+            Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a"])]),
+            Stage(name: "work", run: [Jq(file: "other/filter.jq")]),
+        ])"#,
+    );
+    let serving = serve(&place);
+    until("its filter is bad", || broken() == ["other"]);
+    place.write("jobs/other/filter.jq", ".");
+    until("its filter is good", || broken().is_empty());
+    stop(serving);
+}
+
 /// The data of a zone that never changes its offset.
 fn zone(rule: &str, seconds: i32) -> Vec<u8> {
     let mut part = b"TZif2".to_vec();
