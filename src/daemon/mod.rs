@@ -153,6 +153,8 @@ pub struct Daemon {
     resuming: Vec<(RunHead, Task<()>)>,
     /// Job files that are being read.
     reading: Option<Reading>,
+    /// It is known which jobs there are. Until then nothing that waits for one is judged.
+    is_listed: bool,
     /// Runs whose ends were heard, which is not written yet: nothing came of it.
     heard: Vec<Arc<str>>,
     /// Runs of an earlier process, until the clock is believed, or was waited for.
@@ -232,6 +234,7 @@ impl Daemon {
             errands: Vec::new(),
             resuming: Vec::new(),
             reading: None,
+            is_listed: false,
             heard: Vec::new(),
             to_resume: Vec::new(),
             next_catch_up: ready,

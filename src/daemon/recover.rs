@@ -34,12 +34,16 @@ impl Daemon {
         if !self.trust.is_trusted() {
             self.trust = Trust::new(self.options.clock, self.newest(&known).await?);
         }
+        self.send_notices().await
+    }
+
+    /// What waits for jobs, when it is known for the first time which there are.
+    pub(super) async fn find_what_waits(&mut self) -> Result<(), DaemonError> {
         for firing in self.state.waiting_firings().await? {
             if !planted(Bug::WaitingForgotten) {
                 self.wait(firing);
             }
         }
-        self.send_notices().await?;
         for firing in self.state.firings_to_tell().await? {
             self.notify_missed(&firing);
         }
@@ -49,9 +53,10 @@ impl Daemon {
         self.fire_what_ended().await
     }
 
-    /// The newest time that has been: of this program, of jobs that are there, of runs.
+    /// The newest time that has been: of this program, of jobs that are there or may be, of runs.
     async fn newest(&self, known: &[(String, i64)]) -> Result<Timestamp, DaemonError> {
-        let marks = known.iter().filter(|(job, _)| self.watched.contains_key(job)).map(|(_, newest_ms)| *newest_ms);
+        let is_there = |job: &String| !self.is_listed || self.watched.contains_key(job);
+        let marks = known.iter().filter(|(job, _)| is_there(job)).map(|(_, newest_ms)| *newest_ms);
         let last = self.state.history(None, None, 1).await?;
         let runs = last.iter().map(|head| head.ended_ms.unwrap_or(head.started_ms));
         let newest = marks.chain(runs).max().and_then(|ms| Timestamp::from_millisecond(ms).ok());

@@ -128,40 +128,47 @@ impl Daemon {
             is_trusted: self.trust.is_trusted(),
             ready: self.ready,
         };
+        let mut marks = Vec::new();
         let gone: Vec<String> = self.watched.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone {
             if let Some(watched) = self.watched.remove(&name) {
-                self.unwatch(watched.mark().clone(), &name, &now).await?;
+                marks.extend(self.unwatch(watched.mark().clone(), &name, &now));
                 log::info!(target: "lamplighter::daemon", job = name.as_str(); "job removed");
             }
         }
         // An earlier process has watched those.
         for name in self.unwatched.keys().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>() {
             if let Some(mark) = self.unwatched.remove(&name) {
-                self.unwatch(mark, &name, &now).await?;
+                marks.extend(self.unwatch(mark, &name, &now));
             }
         }
         self.forget_gone(&now).await?;
         self.broken.retain(|name, _| names.contains(name));
         if !changed.is_empty() && !self.heard.is_empty() {
-            // Who is watched from now on is not to hear of them.
+            // Who is watched from now on is not to hear of them, nor is one that was away meanwhile.
             self.state.hear(std::mem::take(&mut self.heard), Vec::new()).await?;
         }
-        let mut marks = Vec::new();
         for (name, stamp, job) in changed {
             match job {
                 Ok(job) => marks.extend(self.watch(name, stamp, job, &now)),
                 Err(problems) => self.keep_last_good(name, stamp, &problems),
             }
-            if marks.len() >= MARKS_AT_ONCE {
-                self.state.consider(std::mem::take(&mut marks), Vec::new()).await?;
-            }
         }
-        if !marks.is_empty() {
-            self.state.consider(marks, Vec::new()).await?;
-        }
+        self.keep_marks(marks).await?;
         self.find_circles();
         self.tell_what_runs();
+        if !std::mem::replace(&mut self.is_listed, true) {
+            self.find_what_waits().await?;
+        }
+        Ok(())
+    }
+
+    async fn keep_marks(&self, mut marks: Vec<store::Mark>) -> Result<(), DaemonError> {
+        while !marks.is_empty() {
+            let rest = marks.split_off(marks.len().min(MARKS_AT_ONCE));
+            self.state.consider(marks, Vec::new()).await?;
+            marks = rest;
+        }
         Ok(())
     }
 
@@ -206,12 +213,10 @@ impl Daemon {
     }
 
     /// The file of a job is gone. When that was is kept: it may be back in a moment, or be another one in a year.
-    pub(super) async fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Result<(), DaemonError> {
-        if mark.goes(now) {
-            self.state.consider(vec![mark.kept(name)], Vec::new()).await?;
-        }
+    fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Option<store::Mark> {
+        let kept = mark.goes(now).then(|| mark.kept(name));
         self.unwatched.insert(name.to_owned(), mark);
-        Ok(())
+        kept
     }
 
     /// Marks of jobs that have been gone for as long as history is kept.
@@ -219,10 +224,7 @@ impl Daemon {
         let max_age = Duration::from_millis(self.options.retention.max_age_ms);
         let over = self.unwatched.extract_if(.., |_, mark| now.is_trusted && mark.is_over(max_age, now));
         let marks: Vec<_> = over.map(|(job, _)| store::Mark { job, text: String::new() }).collect();
-        for some in marks.chunks(MARKS_AT_ONCE) {
-            self.state.consider(some.to_vec(), Vec::new()).await?;
-        }
-        Ok(())
+        self.keep_marks(marks).await
     }
 
     fn keep_last_good(&mut self, name: String, stamp: u64, problems: &JobProblems) {

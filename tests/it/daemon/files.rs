@@ -245,6 +245,25 @@ fn who_asks_is_told_that_the_job_files_cannot_be_listed() {
     assert_eq!(lab.told("a"), ["23 02:30 schedule succeeded"], "the last good version goes on");
 }
 
+#[test]
+fn nothing_that_waits_for_a_job_is_lost_where_the_job_files_come_later_than_the_daemon() {
+    let mut lab = Lab::new(12);
+    lab.write("a", NIGHTLY, MINUTE);
+    lab.write("b", "schedule: After(job: \"a\")", MINUTE);
+    lab.write("c", "schedule: Cron(\"30 30 2 * * *\"), priority: High", HOUR);
+    lab.options.max_running_jobs = 1;
+    // It waits for the place of `c`.
+    lab.serve(async |p| p.until("2026-11-23T02:45:00Z").await);
+    *super::lab::lock(&lab.desk.unlisted) = Some("the card is not there yet".into());
+    lab.serve(async |p| {
+        p.pass(10 * MINUTE).await;
+        *super::lab::lock(&p.desk.unlisted) = None;
+        p.handle.files_changed().await;
+        p.pass(HOUR).await;
+    });
+    assert_eq!(lab.told("b"), ["23 02:30 dependency succeeded"]);
+}
+
 /// Fault 49.
 #[test]
 fn a_job_folder_that_hangs_holds_up_nothing_and_whoever_asks_is_told() {
