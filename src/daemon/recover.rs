@@ -130,8 +130,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends of runs that came when nobody looked: what is due after them.
-    async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
+    /// Ends of runs that nobody has heard yet: what is due after them.
+    pub(super) async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
         let (wall, boot, why_late) = self.look();
         let boot_id = self.options.boot.clone();
         let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
@@ -140,11 +140,10 @@ impl Daemon {
             if unheard.is_empty() {
                 return Ok(());
             }
-            let ended = unheard.iter().filter_map(|head| Some((head, AfterEnd::Run(head.outcome?), head.ended_ms?)));
-            let due = ended.flat_map(|(head, end, ended_ms)| {
-                let hears = |watched: &Watched| watched.was_watched(ended_ms);
-                self.due_after(&head.job, end, &head.run, head.due_ms, &now, hears)
-            });
+            self.heard.clear();
+            let ended = unheard.iter().filter_map(|head| Some((head, AfterEnd::Run(head.outcome?))));
+            let due = ended
+                .flat_map(|(head, end)| self.due_after(&head.job, end, &head.run, head.due_ms, &now, Watched::hears));
             let due = due.collect();
             let written = self.state.hear(unheard.into_iter().map(|head| head.run).collect(), due).await?;
             self.act_on(written);

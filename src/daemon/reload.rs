@@ -144,9 +144,10 @@ impl Daemon {
         }
         self.forget_gone(&now).await?;
         self.broken.retain(|name, _| names.contains(name));
-        if !changed.is_empty() && !self.heard.is_empty() {
-            // Who is watched from now on is not to hear of them, nor is one that was away meanwhile.
-            self.state.hear(std::mem::take(&mut self.heard), Vec::new()).await?;
+        let is_first = !std::mem::replace(&mut self.is_listed, true);
+        if !changed.is_empty() && !is_first {
+            // Who is watched from now on is not to hear of what has ended, nor is one that was away meanwhile.
+            self.fire_what_ended().await?;
         }
         for (name, stamp, job) in changed {
             match job {
@@ -154,13 +155,14 @@ impl Daemon {
                 Err(problems) => self.keep_last_good(name, stamp, &problems),
             }
         }
-        self.keep_marks(marks).await?;
         self.find_circles();
         self.tell_what_runs();
-        if !std::mem::replace(&mut self.is_listed, true) {
+        if is_first {
+            // Before it is on the disk who is watched: the next process would take those that are new for old ones.
             self.find_what_waits().await?;
         }
-        Ok(())
+        self.watched.values_mut().for_each(|watched| watched.hear_from_now());
+        self.keep_marks(marks).await
     }
 
     async fn keep_marks(&self, mut marks: Vec<store::Mark>) -> Result<(), DaemonError> {

@@ -56,9 +56,6 @@ pub(super) struct Mark {
     /// When its file went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gone: Option<Beat>,
-    /// What ended before that is none of it: it was first watched then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    since_ms: Option<i64>,
 }
 
 /// A moment, on the clocks of then. On the clock of another start of the machine it may lie before that.
@@ -194,7 +191,7 @@ impl Watched {
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
         let unsure = (!now.is_trusted).then(|| Beat::now(now));
         let considered_ms = now.wall.as_millisecond();
-        let fresh = Mark { schedule, considered_ms, unsure, since_ms: Some(considered_ms), ..Mark::default() };
+        let fresh = Mark { schedule, considered_ms, unsure, ..Mark::default() };
         let (mark, is_fresh) = match mark {
             Some(mark) if mark.schedule == fresh.schedule && !planted(Bug::ReloadCountsFromNow) => (mark, false),
             Some(mark) => (Mark { paused: mark.paused, booted: mark.booted, ..fresh }, true),
@@ -334,7 +331,7 @@ impl Watched {
 
     /// Everything that became due since the last look. The mark has moved when there is something, or when it had to.
     pub fn consider(&mut self, now: &Moment<'_>) -> Considered {
-        let state = |mark: &Mark| (mark.considered_ms, mark.since_ms, mark.unsure.is_some());
+        let state = |mark: &Mark| (mark.considered_ms, mark.unsure.is_some());
         let before = state(&self.mark);
         let mut rows = Vec::new();
         if now.is_trusted {
@@ -353,10 +350,8 @@ impl Watched {
         if let Some(unsure) = self.mark.unsure.take() {
             let age = if unsure.boot == now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
             self.mark.considered_ms = wall_ms.saturating_sub(age);
-            self.mark.since_ms = Some(self.mark.considered_ms);
             self.find_next();
         }
-        self.mark.since_ms = self.mark.since_ms.map(|since| since.min(wall_ms));
     }
 
     fn consider_calendar(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
@@ -524,9 +519,14 @@ impl Watched {
         Some(self.row(after_key(job, id), DEPENDENCY, due, FiringEnd::Waiting, now))
     }
 
-    /// An end that came before this process began is for it: an earlier one watched it already when that came.
-    pub fn was_watched(&self, ended_ms: i64) -> bool {
-        !self.is_fresh && self.mark.since_ms.is_none_or(|since| since <= ended_ms)
+    /// Ends that nobody has heard yet are for it: it was watched already when they came.
+    pub fn hears(&self) -> bool {
+        !self.is_fresh
+    }
+
+    /// What was not heard until now has been; whatever ends from now on is for it.
+    pub fn hear_from_now(&mut self) {
+        self.is_fresh = false;
     }
 
     /// Jobs whose ends it waits for.
