@@ -89,8 +89,6 @@ pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 pub const FIRINGS_LOOKED_AT_MAX: usize = 1_000;
 /// Services with limits that are remembered when no run uses them.
 pub const SHARED_SERVICES_MAX: usize = 64;
-/// Files beside a job file that cannot be read: a change of one is a reason to read it again.
-pub const SIDE_FILES_WATCHED_MAX: usize = 64;
 /// Runs that listed nothing are one line of the history when they were due no further apart.
 pub const FOLD_DISTANCE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Within this a time that is due counts as on time, unless the job says otherwise.

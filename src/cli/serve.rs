@@ -17,13 +17,13 @@ use lamplighter::{
     api::{self, SOCKET, Server},
     daemon::{ClockPolicy, ClockSigns, Daemon, DaemonError, DaemonOptions, Handle, Jobs, News},
     job::{CheckedJob, ClockSpec, Job, JobProblems, Surroundings},
-    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE, SIDE_FILES_WATCHED_MAX},
+    limits::{CLOCK_WAIT_MAX_DEFAULT, LOG_PATIENCE},
     run::RunOptions,
     units::Span,
     world::{Task, World},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     io::{Read as _, Write as _},
@@ -224,14 +224,14 @@ async fn steer(world: World, mut signals: Signals, zones: Arc<AtomicU64>, handle
 struct Folder {
     settings: Arc<Settings>,
     /// What each job reads besides its own file.
-    side_files: Mutex<BTreeMap<String, Vec<PathBuf>>>,
+    side_files: Mutex<BTreeMap<String, BTreeSet<PathBuf>>>,
     /// Counts changes of zones.
     zones: Arc<AtomicU64>,
     manager: ServiceManager,
 }
 
 impl Folder {
-    fn side_files(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<PathBuf>>> {
+    fn side_files(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, BTreeSet<PathBuf>>> {
         // Plain data, whole between statements.
         self.side_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -256,15 +256,15 @@ impl Jobs for Folder {
     fn load(&self, name: &str) -> Result<CheckedJob, JobProblems> {
         let path = self.settings.jobs.join(format!("{name}.ron"));
         let checked = Job::from_file_in(&path, &self.settings.surroundings());
-        let read = match &checked {
-            Ok(CheckedJob { job, .. }) => job.side_files.keys().map(|side| job.base_dir.join(side)).collect(),
-            // What it names is not known: the mistake may stand in a file of its folder.
-            Err(_) => {
-                let beside = fs::read_dir(self.settings.jobs.join(name)).into_iter().flatten().flatten();
-                beside.map(|entry| entry.path()).take(SIDE_FILES_WATCHED_MAX).collect()
-            }
+        let named: Vec<&String> = match &checked {
+            Ok(checked) => checked.job.side_files.keys().collect(),
+            Err(problems) => problems.side_files.iter().collect(),
         };
-        self.side_files().insert(name.to_owned(), read);
+        let named = named.into_iter().map(|side| self.settings.jobs.join(side));
+        // Of one that is not understood counts what it named before, too.
+        let before = self.side_files().remove(name).filter(|_| checked.is_err());
+        let known = before.into_iter().flatten().chain(named).collect();
+        self.side_files().insert(name.to_owned(), known);
         checked
     }
 

@@ -44,7 +44,10 @@ pub fn check(
     let problems = in_order(check.findings, &source);
     match job {
         Some(job) if !has_errors(&problems) => Ok(CheckedJob { job, source, remarks: problems }),
-        _ => Err(JobProblems { source, problems }),
+        job => {
+            let side_files = job.map_or(check.side_files, |job| job.side_files).into_keys().collect();
+            Err(JobProblems { source, problems, side_files })
+        }
     }
 }
 

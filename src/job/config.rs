@@ -103,9 +103,9 @@ impl Config {
     /// Every problem of the file.
     pub fn from_ron(name: &str, text: &str) -> Result<Config, JobProblems> {
         let source = Source::new(name, text);
-        let config = load::<Config>(&source).map_err(|problems| JobProblems { source: source.clone(), problems })?;
+        let config = load::<Config>(&source).map_err(|problems| JobProblems::of(source.clone(), problems))?;
         let problems = check::in_order(config.mistakes(), &source);
-        if problems.is_empty() { Ok(config) } else { Err(JobProblems { source, problems }) }
+        if problems.is_empty() { Ok(config) } else { Err(JobProblems::of(source, problems)) }
     }
 
     /// Reads a configuration file.
@@ -124,14 +124,14 @@ impl Config {
     /// Every problem of the file, or that it cannot be read.
     pub fn checked(path: &Path, handlers: &Handlers) -> Result<CheckedConfig, JobProblems> {
         let source = Source::new(path.display().to_string(), super::read_text(path)?);
-        let config = load::<Config>(&source).map_err(|problems| JobProblems { source: source.clone(), problems })?;
+        let config = load::<Config>(&source).map_err(|problems| JobProblems::of(source.clone(), problems))?;
         let base_dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let services = config.services.as_deref().unwrap_or_default();
         let notices = config.on_finish.as_deref().unwrap_or_default();
         let shared = (services, notices, config.ping.as_ref());
         let (problems, secrets) = check::check_shared(shared, config.mistakes(), &source, base_dir, handlers);
         if super::has_errors(&problems) {
-            return Err(JobProblems { source, problems });
+            return Err(JobProblems::of(source, problems));
         }
         Ok(CheckedConfig { config, source, remarks: problems, secrets })
     }

@@ -24,7 +24,7 @@ use crate::{
     service::ServiceSpec,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     io::{self, Read},
     os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
@@ -80,6 +80,8 @@ pub struct JobProblems {
     pub source: Source,
     /// All of its problems, remarks too, in the order of the file.
     pub problems: Vec<Problem>,
+    /// Files that it names as parts of it, relative to its folder, as far as it was understood: the mistake may stand in one.
+    pub side_files: BTreeSet<String>,
 }
 
 /// A job that can run, and what was remarked on.
@@ -175,7 +177,7 @@ impl Job {
                     in_file_order(&mut problems);
                     problems.truncate(PROBLEMS_MAX);
                 }
-                Err(JobProblems { source, problems })
+                Err(JobProblems::of(source, problems))
             }
         }
     }
@@ -310,6 +312,11 @@ impl JobProblems {
         to_json(&self.problems, &self.source)
     }
 
+    /// Those of a file that names no other ones.
+    fn of(source: Source, problems: Vec<Problem>) -> JobProblems {
+        JobProblems { source, problems, side_files: BTreeSet::new() }
+    }
+
     /// What was kept as the definition of a run is none.
     pub(crate) fn of_definition(run: &str, message: String) -> JobProblems {
         JobProblems::whole(Path::new(run), message, "begin the job anew")
@@ -318,7 +325,7 @@ impl JobProblems {
     /// A problem of the file as a whole.
     fn whole(path: &Path, message: String, help: &str) -> JobProblems {
         let problem = Problem::error("", 0..0, message).with_help(help);
-        JobProblems { source: Source::new(path.display().to_string(), ""), problems: vec![problem] }
+        JobProblems::of(Source::new(path.display().to_string(), ""), vec![problem])
     }
 }
 
@@ -369,7 +376,7 @@ fn read_text(path: &Path) -> Result<String, JobProblems> {
         let end = at + char::REPLACEMENT_CHARACTER.len_utf8();
         let problem = Problem::error("", at..end, "from here on the file is not UTF-8")
             .with_help("save it as UTF-8: most editors ask for the encoding in `Save as`");
-        JobProblems { source: Source::new(path.display().to_string(), text), problems: vec![problem] }
+        JobProblems::of(Source::new(path.display().to_string(), text), vec![problem])
     })
 }
 

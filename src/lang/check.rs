@@ -350,7 +350,7 @@ impl<'a> Checker<'a> {
         &self.secrets
     }
 
-    /// The contents of all template and jq files, by the names that the job gives them.
+    /// The contents of all template and jq files, by the names that the job gives them; of one that cannot be read nothing.
     pub fn side_files(&self) -> &BTreeMap<String, String> {
         &self.side
     }
@@ -547,6 +547,8 @@ impl<'a> Checker<'a> {
                 Some(text)
             }
             Err(message) => {
+                // Who waits for it to come must know of it.
+                self.side.entry(name.to_owned()).or_default();
                 let help = match self.similar(&self.base.join(name)) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => {

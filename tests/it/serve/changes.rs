@@ -40,25 +40,36 @@ fn a_job_folder_that_is_replaced_is_watched_again() {
 #[test]
 fn a_filter_that_is_mended_is_read_again_wherever_the_mistake_stood() {
     let place = place();
-    let broken = || match ask(&place, &Request::Overview) {
-        Some(Answer::Overview(overview)) => {
-            let bad = overview.jobs.into_iter().filter(|status| status.problem.is_some());
-            bad.map(|status| status.job).collect::<Vec<_>>()
-        }
-        _ => vec!["?".to_owned()],
+    // What is wrong with it; nothing where nothing is, or nobody answers.
+    let problem = || match ask(&place, &Request::Overview) {
+        Some(Answer::Overview(overview)) => overview.jobs.into_iter().find(|status| status.job == "other")?.problem,
+        _ => None,
     };
-    place.write("jobs/other/filter.jq", ".x | nothing_of_this_name");
+    let is_broken = |why: &str| problem().is_some_and(|problem| problem.contains(why));
+    let is_good = || ask(&place, &Request::Overview).is_some() && problem().is_none();
+    let bad = ".x | nothing_of_this_name";
+    place.write("jobs/shared/filter.jq", bad);
     place.write(
         "jobs/other.ron",
         r#"Job(schedule: Manual, stages: [
             Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a"])]),
-            Stage(name: "work", run: [Jq(file: "other/filter.jq")]),
+            Stage(name: "work", run: [Jq(file: "shared/filter.jq"), Jq(file: "shared/later.jq")]),
         ])"#,
     );
     let serving = serve(&place);
-    until("its filter is bad", || broken() == ["other"]);
-    place.write("jobs/other/filter.jq", ".");
-    until("its filter is good", || broken().is_empty());
+    until("one filter is bad, one is not there", || is_broken("shared/later.jq"));
+    place.write("jobs/shared/later.jq", ".");
+    place.write("jobs/shared/filter.jq", ".");
+    until("its filters are good", is_good);
+    // What it named is remembered while it cannot be read itself.
+    let text = fs::read_to_string(place.path("jobs/other.ron")).expect("its file");
+    place.write("jobs/other.ron", "Job(");
+    until("it is bad", || is_broken(""));
+    place.write("jobs/shared/filter.jq", bad);
+    place.write("jobs/other.ron", &text);
+    until("its filter is", || is_broken("nothing_of_this_name"));
+    place.write("jobs/shared/filter.jq", ".");
+    until("its filter is good again", is_good);
     stop(serving);
 }
 
