@@ -83,6 +83,8 @@ pub const RUN_DEADLINE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 pub const GRACE_PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 /// A notice of `on_finish` has this long.
 pub const ON_FINISH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the end of a run waits for the answer to the ping of its beginning.
+pub const START_PING_PATIENCE: Duration = Duration::from_secs(5);
 /// A wait longer than this leaves memory: the item is put into the store and read back later.
 pub const WAIT_IN_MEMORY_MAX: Duration = Duration::from_secs(10);
 /// Firings of one job that are looked at when they have passed; older ones are one record together.

@@ -144,7 +144,7 @@ async fn each(
             break;
         }
         say(&format!("lamplighter: `{}` as if due {}", job.name, rfc3339(due, &job.zone)));
-        let options = RunOptions { due: Some(due), ..options.clone() };
+        let options = RunOptions { due: Some(due), pings: false, ..options.clone() };
         let end = match desk {
             Some(desk) => kept(desk, job, options, arguments, &mut signals).await,
             None => follow(executor.clone(), job, options, Start::Unkept, &mut signals).await,

@@ -311,7 +311,7 @@ pub fn prepare(global: &Global, arguments: &RunArguments) -> Result<(Settings, A
         let due = arguments.due.as_deref().map(|text| job.due(text)).transpose().map_err(usage)?;
         options.due = due.map(|(due, _)| due);
     }
-    options.removes_old = !arguments.is_trial();
+    (options.removes_old, options.pings) = (!arguments.is_trial(), !arguments.is_trial());
     options.limit = arguments.limit;
     options.key = arguments.key.clone();
     options.until = arguments.until.clone();

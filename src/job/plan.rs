@@ -123,6 +123,13 @@ pub struct Notice {
     pub actions: Vec<Checked>,
 }
 
+impl Notice {
+    /// It is a ping.
+    pub fn is_ping(&self) -> bool {
+        self.field.starts_with("ping.")
+    }
+}
+
 impl Stage {
     /// True for `GatherAll` and `GatherBy`.
     pub fn is_gather(&self) -> bool {

@@ -149,7 +149,7 @@ crate::spec! {
         start: Option<String>, example "\"https://hc.example/{{ run.job }}/start\"";
         /// Asked after a run that ended `succeeded` or `partial`.
         success: Option<String>, example "\"https://hc.example/{{ secret.ping_key }}/{{ run.job }}\"";
-        /// Asked after a run that ended in any other way, and of a time at which none was started.
+        /// Asked after a run that ended in any other way, and of a time that was missed.
         failure: Option<String>, example "\"https://hc.example/{{ run.job }}/fail\"";
     }
 }

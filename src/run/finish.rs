@@ -24,7 +24,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 impl RunState {
     /// Places of the notices that this outcome asks for.
     pub fn notices_after(&self, outcome: RunOutcome) -> Vec<u16> {
-        if self.dry.is_some() { Vec::new() } else { self.job.notices_after(outcome) }
+        if self.dry.is_some() {
+            return Vec::new();
+        }
+        let is_told = |place: &u16| self.options.pings || !self.job.on_finish[usize::from(*place)].is_ping();
+        self.job.notices_after(outcome).into_iter().filter(is_told).collect()
     }
 }
 
@@ -66,15 +70,32 @@ pub async fn notify(run: &Arc<RunState>, told: &Told, places: &[u16]) {
         let sent = bounded(run, send(run, &notice.actions, &notice.field, u64::from(place), facts)).or(stopped).await;
         pass(Point::NoticeSent);
         // One that was cut short is sent again by the next start.
-        if let Some(kept) = run.kept.as_ref().filter(|_| !is_cut())
-            && let Err(error) = run.kept_in_time(kept.rows.notice_done(place)).await.unwrap_or_else(super::silent)
-        {
-            said(run, place, &error.to_string());
+        if !is_cut() {
+            notice_done(run, place).await;
         }
         pass(Point::NoticeDone);
         if let Err(why) = sent {
             said(run, place, &format!("{} failed: {why}", notice.field));
         }
+    }
+}
+
+/// Takes a notice out of the outbox that the job does not want of such an end any more: what it wants of one has been changed since.
+pub async fn give_up(run: &Arc<RunState>, place: u16) {
+    said(
+        run,
+        place,
+        "a notice of this run was not sent before what its job has for notices was changed: it is not sent",
+    );
+    notice_done(run, place).await;
+}
+
+/// Takes it out of the outbox.
+async fn notice_done(run: &Arc<RunState>, place: u16) {
+    if let Some(kept) = &run.kept
+        && let Err(error) = run.kept_in_time(kept.rows.notice_done(place)).await.unwrap_or_else(super::silent)
+    {
+        said(run, place, &error.to_string());
     }
 }
 

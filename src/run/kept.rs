@@ -503,7 +503,7 @@ impl RunState {
         let ends = self.stages.iter().filter(|stage| self.is_wanted(stage.place));
         let ends = ends.filter_map(|stage| Some((stage.place, stage.ended.get()?)));
         let timeline = ends.map(|(place, ended)| StageEnd { place, ended_ms: millis(*ended) }).collect();
-        let (folded, folds) = self.kept_in_time(self.folded(kept, record)).await.unwrap_or_else(super::silent)?.unzip();
+        let (folded, folds) = self.fold(kept, record).await.unzip();
         let stored = StoredRecord { record: record.clone(), timeline, folded };
         let end = RunEnd {
             outcome: record.outcome,
@@ -522,6 +522,17 @@ impl RunState {
 }
 
 impl RunState {
+    /// What [`RunState::folded`] says. A store that does not say it is no reason not to record the end.
+    async fn fold(&self, kept: &Kept, record: &RunRecord) -> Option<(Folded, Option<Arc<str>>)> {
+        let why = match self.kept_in_time(self.folded(kept, record)).await {
+            Some(Ok(folded)) => return folded,
+            Some(Err(error)) => error.to_string(),
+            None => "the store does not answer".to_owned(),
+        };
+        log::warn!(target: "lamplighter::run", run = self.context.id.as_str(); "it is a line of its own in the history: {why}");
+        None
+    }
+
     /// For what a run stands that listed nothing, and the run before it that is one of them: a job that polls does not fill
     /// the history, nor push out of it what it found (RUNS S13). None where this one is to be seen by itself.
     async fn folded(&self, kept: &Kept, record: &RunRecord) -> Result<Option<(Folded, Option<Arc<str>>)>, StoreError> {
@@ -530,7 +541,9 @@ impl RunState {
         let lists_nothing =
             sources.all(|stage| stage.snapshot().items == 0 && !self.plan(stage.place).readers.is_empty());
         let is_bare = record.outputs_total == 0 && record.leaked == 0;
-        if record.outcome != RunOutcome::Succeeded || !is_bare || !lists_nothing {
+        // Where several runs work at a time, one may have ended that nobody has heard of yet.
+        let is_alone = self.job.runs_at_once() == 1;
+        if record.outcome != RunOutcome::Succeeded || !is_bare || !lists_nothing || !is_alone {
             return Ok(None);
         }
         let Some(RunDetails { head, .. }) = kept.state.details(&self.context.id).await? else { return Ok(None) };

@@ -79,6 +79,9 @@ pub struct RunOptions {
     /// When the run has ended what `keep_out` of its job does not keep is removed. False for trials, and where the wall clock
     /// is not to be believed.
     pub removes_old: bool,
+    /// A service outside is told that it begins and how it ended, where the job has a `ping`. False for trials and for days that were
+    /// missed: who waits for the run of tonight must not take them for it.
+    pub pings: bool,
     /// Where the rows of the run are kept.
     pub store: StoreChoice,
 }
@@ -104,6 +107,7 @@ impl Default for RunOptions {
             preview: None,
             listener: None,
             removes_old: true,
+            pings: true,
             store: StoreChoice::Private { folder: None, limit: SPOOL_BYTES_DEFAULT },
         }
     }

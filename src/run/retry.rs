@@ -91,8 +91,14 @@ impl Runner {
         options.store = StoreChoice::Kept(rows.clone());
         options.id = Some(id);
         let run = Arc::new(self.state(job, options, Some(kept))?);
+        let wanted = job.notices_after(record.record.outcome);
+        let (places, others): (Vec<u16>, Vec<u16>) = places.iter().partition(|place| wanted.contains(place));
         let story = async {
-            finish::notify(&run, &Told::of(&record.record), places).await;
+            // They are known by their place, and there was another one in it.
+            for place in others {
+                finish::give_up(&run, place).await;
+            }
+            finish::notify(&run, &Told::of(&record.record), &places).await;
             run.context.leftovers.join().await;
             run.context.journal.close();
         };

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is another process, asked from real threads")]
 
-use super::util::{Act, Going, Place, Scripted};
+use super::util::{Act, Going, Place, Scripted, until};
 use lamplighter::{action::Handlers, item::RunOutcome, job::Job};
 use rustix::process::Signal;
 use std::{
@@ -84,8 +84,32 @@ fn a_service_outside_hears_that_a_run_began_and_how_it_ended() {
     assert_eq!(of("late", 124), ["/late/start", "/late/fail/deadline_exceeded"]);
     assert_eq!(of("quiet", 0), [""; 0]);
     assert_eq!(of("own", 0), ["/own"]);
-    place.run(&["run", "good", "--dry-run"]).exits(0);
-    assert_eq!(watcher.heard(), [""; 0]);
+    // What does not stand for the night: trials, and days that are made up for.
+    place.write("jobs/nightly.ron", &job("-", "0", r#"schedule: Cron("30 2 * * *"), timezone: "UTC""#));
+    let others: [&[&str]; 5] = [
+        &["good", "--dry-run"],
+        &["good", "--limit", "1"],
+        &["good", "--key", "a"],
+        &["good", "--until", "list"],
+        &["nightly", "--due", "2026-11-20..2026-11-22"],
+    ];
+    for arguments in others {
+        place.run(&[&["run"], arguments].concat()).exits(0);
+        assert_eq!(watcher.heard(), [""; 0], "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_beginning_that_is_not_answered_does_not_hold_up_the_end() {
+    let watcher = Watcher::start(|path, _| match path.ends_with("start") {
+        true => Act::Silence,
+        false => Act::Answer(200, "\"OK\"".into()),
+    });
+    let place = Place::with_job("quick", &job("-", "0", &format!("ping: {}", watcher.ping())));
+    place.run(&["run", "quick"]).exits(0);
+    assert_eq!(watcher.heard(), ["/quick/start", "/quick/succeeded"]);
+    let logged = place.run(&["logs", "quick"]).exits(0).stdout;
+    assert!(logged.contains("ping.start failed: it was not answered before the run ended"), "{logged}");
 }
 
 #[test]
@@ -155,6 +179,26 @@ fn a_ping_that_a_dead_process_did_not_send_is_sent_by_the_next_run() {
     assert_eq!(watcher.heard(), ["/quick/start", "/quick/succeeded"]);
     place.run(&["run", "quick"]).exits(0).says("were not sent");
     assert_eq!(watcher.heard(), ["/quick/succeeded", "/quick/start", "/quick/succeeded"]);
+}
+
+#[test]
+fn a_notice_is_not_taken_for_another_one_that_has_its_place_by_now() {
+    let watcher = Watcher::start(|_, _| Act::Silence);
+    let place = Place::with_job("quick", r#"Job(run: [Exec(argv: ["true"])])"#);
+    let config = |kind: &str| {
+        let base = &watcher.vendor.base;
+        place.write("lamplighter.ron", &format!(r#"Config(ping: Ping({kind}: "{base}/{kind}"))"#));
+    };
+    config("success");
+    let mut going = Going::start(&mut place.command(&["run", "quick"]));
+    until("the ping is asked", || watcher.vendor.requests("/success") > 0);
+    going.child.kill().expect("it can be killed");
+    going.end();
+    assert_eq!(watcher.heard(), ["/success"]);
+    config("failure");
+    place.run(&["run", "quick"]).exits(0).says("were not sent");
+    assert_eq!(watcher.heard(), [""; 0], "the run succeeded");
+    assert!(!place.run(&["run", "quick"]).exits(0).stderr.contains("were not sent"), "nothing is left to send");
 }
 
 #[test]

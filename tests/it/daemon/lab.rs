@@ -165,6 +165,11 @@ impl Desk {
         lock(&self.files).insert(name.to_owned(), (stamp, text.to_owned()));
     }
 
+    /// The text of a job file.
+    pub fn text(&self, name: &str) -> String {
+        lock(&self.files).get(name).map(|(_, text)| text.clone()).unwrap_or_default()
+    }
+
     /// Removes a job file.
     pub fn remove(&self, name: &str) {
         lock(&self.files).remove(name);
@@ -180,8 +185,7 @@ impl Jobs for Desk {
     }
 
     fn load(&self, name: &str) -> Result<CheckedJob, JobProblems> {
-        let text = lock(&self.files).get(name).map(|(_, text)| text.clone()).unwrap_or_default();
-        Job::from_ron(name, &text, Path::new("."), &self.handlers)
+        Job::from_ron(name, &self.text(name), Path::new("."), &self.handlers)
     }
 
     fn surroundings(&self) -> Surroundings {
