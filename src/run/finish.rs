@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     action::{Checked, ItemContext, Line, Stop},
-    flow::Slot,
+    flow::{Group, Slot},
     item::{Key, Lineage, RunOutcome, RunRecord, Value},
     lang::{Facts, RunFacts},
-    limits::{ON_FINISH_TIMEOUT, VALUE_BYTES_DEFAULT},
+    limits::{ON_FINISH_TIMEOUT, START_PING_PATIENCE, VALUE_BYTES_DEFAULT},
     report,
     world::{
         Due,
@@ -110,6 +110,18 @@ pub async fn ping_start(run: Arc<RunState>) {
     if let Err(why) = sent {
         run.context.journal.write(&Line::of_run(Level::Error, &format!("{field} failed: {why}")));
     }
+}
+
+/// Nobody hears of the beginning after the end, which does not wait long for that.
+pub async fn end_start_ping(run: &RunState, pings: &Group) {
+    let late = async {
+        run.world().sleep(START_PING_PATIENCE).await;
+        let text = "ping.start failed: it was not answered before the run ended";
+        run.context.journal.write(&Line::of_run(Level::Error, text));
+    };
+    // A panic is fenced within.
+    async { drop(pings.join().await) }.or(late).await;
+    pings.cancel().await;
 }
 
 /// The work of a notice or a ping, in its own time and until the run is killed; a panic is an error.

@@ -42,7 +42,7 @@ use crate::{
     item::{FailureRecord, Lineage, RunOutcome, RunRecord, StageRecord, Value},
     job::{Job, Stage, StageKind},
     lang::RunFacts,
-    limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, START_PING_PATIENCE, SUMMARY_LIST_MAX},
+    limits::{LEFTOVER_UNKILLABLE_AFTER, ON_FINISH_TIMEOUT, SUMMARY_LIST_MAX},
     service::SharedLimits,
     store::{Begun, Clocks, Resume, RunDetails, RunHead, State, StoreError, TakenOver},
     world::{
@@ -496,14 +496,7 @@ impl RunState {
         self.settled.store(true, Ordering::Release);
         // Where its end is not on the disk it is resumed, and may end otherwise (RUNS D5).
         if record.unsaved.is_none() {
-            // Nobody hears of the beginning after the end, which does not wait long for that. A panic is fenced within.
-            let late = async {
-                self.world().sleep(START_PING_PATIENCE).await;
-                let text = "ping.start failed: it was not answered before the run ended";
-                self.context.journal.write(&Line::of_run(Level::Error, text));
-            };
-            async { drop(pings.join().await) }.or(late).await;
-            pings.cancel().await;
+            finish::end_start_ping(&self, &pings).await;
             finish::notify(&self, &Told::of(&record), &self.notices_after(record.outcome)).await;
             self.context.leftovers.join().await;
             self.remove_dated(record.outcome).await;
