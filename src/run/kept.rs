@@ -556,7 +556,7 @@ impl RunState {
             head.due_ms.abs_diff(before.due_ms) <= millis(FOLD_DISTANCE_MAX) && before.trigger == head.trigger
         };
         let Some(before) = before.filter(is_near) else { return Ok(Some((alone, None))) };
-        if kept.state.is_needed(&before).await? {
+        if kept.state.is_needed(&before.run).await? {
             return Ok(Some((alone, None)));
         }
         let record = kept.state.details(&before.run).await?.and_then(|details| details.record);

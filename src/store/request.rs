@@ -278,6 +278,9 @@ pub enum Request {
     Consider(Vec<Mark>, Vec<FiringRow>, Vec<Arc<str>>),
     /// Runs that have ended, and whose ends nobody has heard, in the order in which they began, at most so many. Answer: `Heads`.
     Unheard(usize),
+    /// Whether somebody still needs a run that has ended: its notices are to be sent, a run that is open repeats it, or a firing that
+    /// waits is due after it. Answer: `Flags`, one.
+    IsNeeded(Arc<str>),
     /// Everybody was told of a firing of a job. Committed before the answer. Answer: `Changed`.
     FiringTold(String, String),
     /// Firings that somebody is still to be told of, in the order in which they came, behind a number, at most so many.
@@ -316,6 +319,7 @@ impl Request {
                 | Request::Instance
                 | Request::Marks
                 | Request::Unheard(_)
+                | Request::IsNeeded(_)
                 | Request::WaitingFirings(..)
                 | Request::FiringsToTell(..)
                 | Request::PastFirings(..)
@@ -389,7 +393,7 @@ pub enum Reply {
     Tally(Tally),
     /// Of `Unsettled`.
     Unsettled(Vec<Unsettled>),
-    /// Of `Settled` and `Consider`, in the order of the question.
+    /// Of `Settled`, `Consider` and `IsNeeded`, in the order of the question.
     Flags(Vec<bool>),
     /// Of `RowHeads` and `Slowest`.
     RowHeads(Vec<RowHead>),

@@ -2,7 +2,7 @@
 
 use super::{
     Begun, Clocks, Copied, CopyPlan, FiringRow, Forgotten, Mark, NewRun, Notice, Reply, Request, Retained, Retention,
-    RunDetails, RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, after_key, defect, done, run::changed,
+    RunDetails, RunEnd, RunHead, RunStore, Store, StoreError, TakenOver, defect, done, run::changed,
 };
 use crate::{
     item::{Key, Value},
@@ -226,17 +226,13 @@ impl State {
         firings(self.store.call(Request::PastFirings(job.map(str::to_owned), before, limit)).await?)
     }
 
-    /// Somebody needs this run, which has ended: its notices are to be sent, a run that is open repeats it, or a firing that waits is
+    /// Somebody still needs a run that has ended: its notices are to be sent, a run that is open repeats it, or a firing that waits is
     /// due after it.
-    pub async fn is_needed(&self, run: &RunHead) -> Result<bool, StoreError> {
-        if self.notices().await?.iter().any(|notice| notice.run == run.run) {
-            return Ok(true);
+    pub async fn is_needed(&self, run: &str) -> Result<bool, StoreError> {
+        match self.store.call(Request::IsNeeded(run.into())).await? {
+            Reply::Flags(flags) if flags.len() == 1 => Ok(flags[0]),
+            other => Err(defect(&other)),
         }
-        if self.unfinished(Some(&run.job)).await?.iter().any(|head| head.parent.as_ref() == Some(&run.run)) {
-            return Ok(true);
-        }
-        let key = after_key(&run.job, &run.run);
-        Ok(self.waiting_firings().await?.iter().any(|firing| firing.key == key))
     }
 
     async fn details_of(&self, run: Arc<str>) -> Result<Option<RunDetails>, StoreError> {

@@ -244,6 +244,7 @@ fn above() -> impl Strategy<Value = Request> {
         4 => (job(), "[ab]?", prop::collection::vec(firing, 0..3), prop::collection::vec(run(), 0..2))
             .prop_map(|(job, text, firings, heard)| Request::Consider(vec![Mark { job, text }], firings, heard)),
         1 => (0..4_usize).prop_map(Request::Unheard),
+        2 => run().prop_map(Request::IsNeeded),
         1 => (job(), "[ab]").prop_map(|(job, key)| Request::FiringTold(job, key)),
         1 => (prop::option::of(0..5_u64), 0..4_usize).prop_map(|(after, limit)| Request::FiringsToTell(after, limit)),
         1 => Just(Request::Marks),

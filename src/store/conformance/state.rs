@@ -8,7 +8,7 @@ use crate::{
     store::{
         Began, Begun, Claim, Clocks, Copied, CopyPlan, EventQuery, FiringEnd, FiringRow, Mark, NewRun, Retention,
         RowEnd, RowFilter, RowQuery, RunEnd, RunEvent, RunKind, RunPhase, State, Store, TakenOver, Unsettled,
-        memory::Memory,
+        after_key, memory::Memory,
     },
 };
 use futures_lite::future::block_on;
@@ -492,18 +492,24 @@ promises! {
         let state = State::new(store);
         let quiet = RunEnd { notices: Vec::new(), ..an_end(RunOutcome::Succeeded) };
         block_on(async {
-            for (run, job) in [("over", "poll"), ("told", "poll"), ("open", "poll"), ("needed", "poll"), ("other", "nightly")] {
+            for (run, job) in [("over", "poll"), ("told", "poll"), ("open", "poll"), ("needed", "poll"), ("before", "poll"), ("other", "nightly")] {
                 state.begin(new_run(run, job)).await.expect("the store answers");
                 state.rows(run).put_all((0..1500).map(|ordinal| ok(0, ordinal, vec![json!("value")])).collect()).await.expect("the store answers");
                 state.rows(run).add_events(vec![RunEvent { wall_ms: 0, level: 3, stage: None, key: None, text: "said".into() }]).await.expect("the store answers");
             }
-            for run in ["over", "needed", "other"] {
+            for run in ["over", "needed", "before", "other"] {
                 assert!(state.rows(run).end(quiet.clone()).await.expect("the store answers"));
             }
             assert!(state.rows("told").end(an_end(RunOutcome::Succeeded)).await.expect("the store answers"));
             let plan = CopyPlan { parent: "needed".into(), anew: Vec::new(), held: false };
             state.copy_for_retry(plan, new_run("again", "poll")).await.expect("the store answers");
-            for (number, folds) in ["told", "open", "needed", "other", "nobody", "over"].into_iter().enumerate() {
+            let due_ms = state.details("before").await.expect("the store answers").expect("it is there").head.due_ms;
+            let after = vec![firing(&after_key("poll", "before"), due_ms, FiringEnd::Waiting), firing(&after_key("poll", "over"), due_ms + 1, FiringEnd::Waiting)];
+            state.consider(Vec::new(), after).await.expect("the store answers");
+            for (run, is_needed) in [("told", true), ("needed", true), ("before", true), ("over", false), ("other", false), ("nobody", false)] {
+                assert_eq!(state.is_needed(run).await.expect("the store answers"), is_needed, "{run}");
+            }
+            for (number, folds) in ["told", "open", "needed", "before", "other", "nobody", "over"].into_iter().enumerate() {
                 let run = format!("r{number}");
                 state.begin(new_run(&run, "poll")).await.expect("the store answers");
                 assert!(state.rows(&run).end(RunEnd { folds: Some(folds.into()), ..quiet.clone() }).await.expect("the store answers"));
@@ -512,7 +518,7 @@ promises! {
             }
             let kept = state.history(None, None, 99).await.expect("the store answers");
             let kept: Vec<&str> = kept.iter().map(|head| &*head.run).collect();
-            assert_eq!(kept, ["r5", "r4", "r3", "r2", "r1", "r0", "again", "other", "needed", "open", "told"]);
+            assert_eq!(kept, ["r6", "r5", "r4", "r3", "r2", "r1", "r0", "again", "other", "before", "needed", "open", "told"]);
             assert_eq!(state.rows("over").tally(0).await.expect("the store answers").counts.items, 0);
             assert_eq!(state.rows("over").events(EventQuery { limit: 9, ..EventQuery::default() }).await.expect("the store answers"), []);
             assert_eq!(state.rows("needed").tally(0).await.expect("the store answers").counts.items, 1500);

@@ -298,6 +298,7 @@ impl State {
             Request::Marks => Ok(Reply::Marks(self.firings.marks())),
             Request::FiringsToTell(after, limit) => Ok(Reply::Firings(self.firings.to_tell(after, limit))),
             Request::WaitingFirings(after, limit) => Ok(Reply::Firings(self.firings.waiting(after, limit))),
+            Request::IsNeeded(run) => Ok(Reply::Flags(vec![self.is_needed(&run)])),
             Request::Unheard(limit) => Ok(Reply::Heads(self.unheard(limit, asker))),
             Request::PastFirings(job, before, limit) => {
                 Ok(Reply::Firings(self.firings.past(job.as_deref(), before, limit)))

@@ -4,8 +4,8 @@ use super::{Asker, Run, State};
 use crate::{
     item::{Lineage, RunOutcome},
     store::{
-        Began, Begun, Clocks, Copied, CopyPlan, NewRun, Notice, Resume, RunDetails, RunEnd, RunHead, RunPhase,
-        StageMark, StoreError, TakenOver, Tally, Unsettled,
+        Began, Begun, Clocks, Copied, CopyPlan, FiringRow, NewRun, Notice, Resume, RunDetails, RunEnd, RunHead,
+        RunPhase, StageMark, StoreError, TakenOver, Tally, Unsettled, after_key,
         codec::{self, HELD, OK, Packed, PageRoom, RETRY, STARTED},
         crash::{Crashes, rebase, rebased},
         sqlite::is_taken_over,
@@ -176,15 +176,23 @@ impl State {
     }
 
     fn fold(&mut self, run: &Arc<str>, job: &str) {
-        let open = self.runs.values().filter_map(|run| run.head.as_ref()).filter(|head| head.phase != RunPhase::Ended);
-        let is_repeated = open.filter_map(|head| head.parent.as_ref()).any(|parent| parent == run);
-        let is_over = self.runs.get(run).is_some_and(|rows| {
-            let head = rows.head.as_ref();
-            rows.notices.is_empty() && head.is_some_and(|head| head.phase == RunPhase::Ended && head.new.job == job)
-        });
-        if is_over && !is_repeated {
+        let head = self.runs.get(run).and_then(|rows| rows.head.as_ref());
+        let is_over = head.is_some_and(|head| head.phase == RunPhase::Ended && head.new.job == job);
+        if is_over && !self.is_needed(run) {
             self.forget(run);
         }
+    }
+
+    pub fn is_needed(&self, run: &Arc<str>) -> bool {
+        let Some((rows, head)) = self.runs.get(run).and_then(|rows| Some((rows, rows.head.as_ref()?))) else {
+            return false;
+        };
+        let (key, due_ms) = (after_key(&head.new.job, run), head.new.due_ms);
+        let is_after = |firing: &FiringRow| firing.due_ms == due_ms && firing.key == key;
+        let waits = || self.firings.waiting(None, usize::MAX).iter().any(|(_, firing)| is_after(firing));
+        let mut open =
+            self.runs.values().filter_map(|run| run.head.as_ref()).filter(|head| head.phase != RunPhase::Ended);
+        !rows.notices.is_empty() || waits() || open.any(|open| open.parent.as_ref() == Some(run))
     }
 
     pub fn interrupt(&mut self, run: &Arc<str>, end: RunEnd, asker: &Asker<'_>) -> bool {

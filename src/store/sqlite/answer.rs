@@ -82,6 +82,7 @@ impl Tables {
             Request::Instance => Reply::Texts(vec![self.instance()?]),
             Request::Consider(marks, firings, heard) => Reply::Flags(self.consider(&marks, &firings, &heard)?),
             Request::Unheard(limit) => Reply::Heads(self.unheard(limit)?),
+            Request::IsNeeded(run) => Reply::Flags(vec![self.is_needed(&run)?]),
             Request::FiringTold(job, key) => Reply::Changed(self.firing_told(&job, &key)?),
             Request::FiringsToTell(after, limit) => Reply::Firings(self.firings_to_tell(after, limit)?),
             Request::Marks => Reply::Marks(self.marks()?),

@@ -35,6 +35,7 @@ macro_rules! firings {
 
 pub(super) const WAITING: &str =
     firings!("INDEXED BY firing_waits WHERE end = 0 AND (due_ms, id) > (?1, ?2) ORDER BY due_ms, id LIMIT ?3");
+pub(super) const WAITS_AFTER: &str = "SELECT 1 FROM firing WHERE end = 0 AND due_ms = ?1 AND key = ?2";
 pub(super) const PAST: &str = firings!("WHERE id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");
 pub(super) const PAST_OF_JOB: &str =
     firings!("INDEXED BY firing_past WHERE job = ?3 AND id < ?1 AND end > 0 ORDER BY id DESC LIMIT ?2");

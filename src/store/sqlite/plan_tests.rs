@@ -72,6 +72,7 @@ fn no_question_scans_a_table_or_sorts() {
         firing::END_OF,
         firing::HEARD,
         firing::WAITING,
+        firing::WAITS_AFTER,
         firing::TO_TELL,
         firing::TOLD,
         firing::PAST,

@@ -1,6 +1,7 @@
 //! What is copied for a repetition, what is forgotten by name, what retention lets go.
 
 use super::{
+    firing::WAITS_AFTER,
     runs::{Found, Parent},
     tables::{Fault, Known, Tables, key_at, lineage_at, stored},
 };
@@ -8,7 +9,7 @@ use crate::{
     item::{Key, Lineage},
     limits::{RETAIN_JOBS, RETAIN_VACUUM_PAGES, SUMMARY_LIST_MAX},
     store::{
-        Begun, Copied, CopyPlan, Forgotten, NewRun, Retained, Retention, RunHead, RunPhase,
+        Begun, Copied, CopyPlan, Forgotten, NewRun, Retained, Retention, RunHead, RunPhase, after_key,
         codec::{self, HELD, Packed, is_below},
         forget::without_failures_of,
     },
@@ -378,15 +379,24 @@ impl Tables {
     pub fn fold(&mut self, run: &Arc<str>, by: &RunHead) -> Result<(), Fault> {
         let Some(Known { id, .. }) = self.known_run(run)? else { return Ok(()) };
         let Some(Found { head, .. }) = self.head(id)? else { return Ok(()) };
-        let to_tell = self.connection.prepare_cached(TO_TELL)?.exists([id])?;
         let is_over = head.phase == RunPhase::Ended && head.job == by.job && head.run != by.run;
-        if !is_over || to_tell || self.repeated()?.contains(&id) {
+        if !is_over || self.is_needed(run)? {
             return Ok(());
         }
         while self.forget_part(id)? {}
         self.forget_head(id)?;
         self.look_again();
         Ok(())
+    }
+
+    /// Somebody needs a run that has ended.
+    pub fn is_needed(&mut self, run: &Arc<str>) -> Result<bool, Fault> {
+        let Some(Known { id, .. }) = self.known_run(run)? else { return Ok(false) };
+        let Some(Found { head, .. }) = self.head(id)? else { return Ok(false) };
+        let waits = params![head.due_ms, after_key(&head.job, run)];
+        Ok(self.connection.prepare_cached(TO_TELL)?.exists([id])?
+            || self.connection.prepare_cached(WAITS_AFTER)?.exists(waits)?
+            || self.repeated()?.contains(&id))
     }
 
     /// Looks at some jobs, from behind the one that was looked at last, for the first of which there is something to let go.
