@@ -78,7 +78,7 @@ pub(super) enum Judgement {
 impl Daemon {
     /// Looks at the firing at `place` of those that wait. The gates stand in this order: the job is there, pause, what an
     /// earlier process left, splay, catch-up, blackout, overlap, places.
-    pub(super) fn judge(&mut self, place: usize, now: &Moment<'_>) -> Judgement {
+    pub(super) fn judge(&mut self, place: usize, now: &Moment) -> Judgement {
         // It counts without a break.
         let held_since = self.waiting[place].held_since.take();
         let waiting = &self.waiting[place];

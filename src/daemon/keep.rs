@@ -18,7 +18,7 @@ impl Daemon {
         &mut self,
         marks: Vec<store::Mark>,
         mut firings: Vec<FiringRow>,
-        now: &Moment<'_>,
+        now: &Moment,
     ) -> Result<(), DaemonError> {
         let missed = firings.iter().filter(|firing| firing.end == FiringEnd::Missed);
         let after = missed.flat_map(|firing| {
@@ -65,7 +65,7 @@ impl Daemon {
         end: AfterEnd,
         id: &str,
         due_ms: i64,
-        now: &Moment<'_>,
+        now: &Moment,
         hears: impl Fn(&Watched) -> bool,
     ) -> Vec<FiringRow> {
         let watched = self.watched.values().filter(|watched| hears(watched));

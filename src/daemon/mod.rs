@@ -134,6 +134,8 @@ pub struct Daemon {
     options: DaemonOptions,
     instance: String,
     events: async_channel::Receiver<Event>,
+    /// Which start of the machine this is.
+    boot_id: Arc<str>,
     /// For the tasks that wait for runs.
     handle: Handle,
     /// Boxed: a tree has room for more than it holds.
@@ -222,6 +224,7 @@ impl Daemon {
             // Until it is known what has been no clock may be right.
             trust: Trust::new(options.clock, Timestamp::MAX),
             instance: String::new(),
+            boot_id: options.boot.as_str().into(),
             runner: Runner::new(world.clone()),
             handle: handle.clone(),
             watched: BTreeMap::new(),
@@ -338,7 +341,7 @@ impl Daemon {
     }
 
     /// What time it is, and what happened to the clocks meanwhile: it is told by `why_late` until the next turn is over.
-    fn look(&mut self) -> (Timestamp, Boot, &'static str) {
+    fn look(&mut self) -> Moment {
         /// Clocks that differ by less moved together.
         const SLACK: Duration = Duration::from_secs(2);
         let now = (self.world.wall(), self.world.boot(), self.world.awake());
@@ -354,15 +357,14 @@ impl Daemon {
         if !self.trust.is_trusted() && self.trust.look(now.0, now.1, self.jobs.clock()) {
             log::info!(target: "lamplighter::daemon", "the wall clock is believed: it is {}", now.0);
         }
-        (now.0, now.1, self.why_late)
+        let (boot_id, is_trusted) = (self.boot_id.clone(), self.trust.is_trusted());
+        Moment { wall: now.0, boot: now.1, boot_id, why_late: self.why_late, is_trusted, ready: self.ready }
     }
 
     /// Everything that is due now is begun, or has its end written.
     async fn turn(&mut self) -> Result<Wake, DaemonError> {
-        let (wall, boot, why_late) = self.look();
-        let boot_id = self.options.boot.clone();
-        let is_trusted = self.trust.is_trusted();
-        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
+        let now = self.look();
+        let Moment { wall, boot, why_late, is_trusted, .. } = now;
         let nothing_else = !planted(Bug::ResumeLast) || self.live.is_empty() && self.waiting.is_empty();
         if self.trust.lets_resume(wall, boot) && nothing_else {
             while !self.to_resume.is_empty() {
@@ -434,7 +436,7 @@ impl Daemon {
     }
 
     /// Starts what may start of the firings that wait, ends what never will, and says when to look again.
-    async fn start_waiting(&mut self, now: &Moment<'_>) -> Result<Wake, DaemonError> {
+    async fn start_waiting(&mut self, now: &Moment) -> Result<Wake, DaemonError> {
         let mut wake = Wake::default();
         let mut place = 0;
         while place < self.waiting.len() {
@@ -476,7 +478,7 @@ impl Daemon {
         waiting: &Waiting,
         end: FiringEnd,
         reason: &str,
-        now: &Moment<'_>,
+        now: &Moment,
     ) -> Result<(), DaemonError> {
         let watched = self.watched.get(&waiting.job).filter(|_| end == FiringEnd::Missed);
         let to_tell = watched.is_some_and(|watched| watched.job.tells_missed);
@@ -485,7 +487,7 @@ impl Daemon {
     }
 
     /// Begins the run of a firing, which waits no longer, or waits on.
-    async fn start(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
+    async fn start(&mut self, waiting: Waiting, now: &Moment) -> Result<(), DaemonError> {
         let Some(woken) = self.wake(&waiting.job).await else { return Ok(()) };
         let job = match woken {
             Ok(job) => job,
@@ -519,7 +521,7 @@ impl Daemon {
     }
 
     /// A command in the foreground works on the job.
-    async fn held_elsewhere(&mut self, waiting: Waiting, now: &Moment<'_>) -> Result<(), DaemonError> {
+    async fn held_elsewhere(&mut self, waiting: Waiting, now: &Moment) -> Result<(), DaemonError> {
         let overlap = self.watched.get(&waiting.job).map(|watched| watched.job.overlap());
         if matches!(overlap, Some(crate::schedule::Overlap::Queue | crate::schedule::Overlap::Replace)) {
             self.line_up(Waiting { look_again: Some(now.boot + FOREIGN_RECHECK), ..waiting });
@@ -529,7 +531,7 @@ impl Daemon {
     }
 
     /// What waits may be late by now, after something happened to the machine or its clock. What was missed so.
-    fn judge_waiting_again(&mut self, now: &Moment<'_>) -> Vec<FiringRow> {
+    fn judge_waiting_again(&mut self, now: &Moment) -> Vec<FiringRow> {
         let mut missed = Vec::new();
         let mut place = 0;
         while let Some(waiting) = self.waiting.get_mut(place) {
@@ -620,17 +622,14 @@ impl Daemon {
         if let Some(why) = &record.unsaved {
             return Err(DaemonError::State(StoreError::Io(why.clone())));
         }
-        let (wall, boot, why_late) = self.look();
+        let now = self.look();
         if live.trigger == CATCH_UP {
-            self.next_catch_up = boot + self.options.catch_up_delay;
+            self.next_catch_up = now.boot + self.options.catch_up_delay;
         }
         self.tell_what_runs();
         if self.stopping {
             return Ok(());
         }
-        let boot_id = self.options.boot.clone();
-        let now =
-            Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
         self.fire_after(&live.job, record.outcome, run, live.due.as_millisecond(), &now).await?;
         self.retain(now.wall.as_millisecond()).await
     }
@@ -642,7 +641,7 @@ impl Daemon {
         outcome: RunOutcome,
         run: &str,
         due_ms: i64,
-        now: &Moment<'_>,
+        now: &Moment,
     ) -> Result<(), DaemonError> {
         let due = self.due_after(job, AfterEnd::Run(outcome), run, due_ms, now, |_| true);
         self.heard.push(run.into());

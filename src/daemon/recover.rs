@@ -93,10 +93,7 @@ impl Daemon {
             }
             Resumed::Ended(_) if self.stopping => {}
             Resumed::Ended(outcome) => {
-                let (wall, boot, why_late) = self.look();
-                let boot_id = self.options.boot.clone();
-                let is_trusted = self.trust.is_trusted();
-                let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted, ready: self.ready };
+                let now = self.look();
                 self.fire_after(&head.job, outcome, &head.run, head.due_ms, &now).await?;
             }
             Resumed::Settled => {}
@@ -132,9 +129,7 @@ impl Daemon {
 
     /// Ends of runs that nobody has heard yet: what is due after them.
     pub(super) async fn fire_what_ended(&mut self) -> Result<(), DaemonError> {
-        let (wall, boot, why_late) = self.look();
-        let boot_id = self.options.boot.clone();
-        let now = Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: true, ready: self.ready };
+        let now = Moment { is_trusted: true, ..self.look() };
         loop {
             let unheard = self.state.unheard().await?;
             if unheard.is_empty() {

@@ -118,16 +118,7 @@ impl Daemon {
                 return Ok(());
             }
         };
-        let (wall, boot, _) = self.look();
-        let boot_id = self.options.boot.clone();
-        let now = Moment {
-            wall,
-            boot,
-            boot_id: &boot_id,
-            why_late: "down",
-            is_trusted: self.trust.is_trusted(),
-            ready: self.ready,
-        };
+        let now = Moment { why_late: "down", ..self.look() };
         let mut marks = Vec::new();
         let gone: Vec<String> = self.watched.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone {
@@ -190,7 +181,7 @@ impl Daemon {
     }
 
     /// Watches a job from now on, or its new version; its mark, where that must be kept.
-    fn watch(&mut self, name: String, stamp: u64, job: Dormant, now: &Moment<'_>) -> Option<store::Mark> {
+    fn watch(&mut self, name: String, stamp: u64, job: Dormant, now: &Moment) -> Option<store::Mark> {
         let mark = match (self.watched.get(&name), self.unwatched.remove(&name)) {
             (Some(watched), _) => Some(watched.mark().clone()),
             (None, kept) => kept,
@@ -215,14 +206,14 @@ impl Daemon {
     }
 
     /// The file of a job is gone. When that was is kept: it may be back in a moment, or be another one in a year.
-    fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment<'_>) -> Option<store::Mark> {
+    fn unwatch(&mut self, mut mark: Mark, name: &str, now: &Moment) -> Option<store::Mark> {
         let kept = mark.goes(now).then(|| mark.kept(name));
         self.unwatched.insert(name.to_owned(), mark);
         kept
     }
 
     /// Marks of jobs that have been gone for as long as history is kept.
-    async fn forget_gone(&mut self, now: &Moment<'_>) -> Result<(), DaemonError> {
+    async fn forget_gone(&mut self, now: &Moment) -> Result<(), DaemonError> {
         let max_age = Duration::from_millis(self.options.retention.max_age_ms);
         let over = self.unwatched.extract_if(.., |_, mark| now.is_trusted && mark.is_over(max_age, now));
         let marks: Vec<_> = over.map(|(job, _)| store::Mark { job, text: String::new() }).collect();

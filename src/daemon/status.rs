@@ -327,10 +327,8 @@ impl Daemon {
     }
 
     async fn overview(&mut self, with_runs: bool) -> Result<Overview, DaemonError> {
-        let (wall, boot, why_late) = (self.world.wall(), self.world.boot(), "down");
-        let boot_id = self.options.boot.clone();
-        let now =
-            Moment { wall, boot, boot_id: &boot_id, why_late, is_trusted: self.trust.is_trusted(), ready: self.ready };
+        let now = self.look();
+        let wall = now.wall;
         let unfinished = self.state.unfinished(None).await?;
         let mut jobs = Vec::new();
         for watched in self.watched.values() {
@@ -406,7 +404,7 @@ pub async fn look_at(
     with_runs: bool,
 ) -> Result<Overview, StoreError> {
     let (wall, boot) = (world.wall(), world.boot());
-    let now = Moment { wall, boot, boot_id: "", why_late: "down", is_trusted: true, ready: boot };
+    let now = Moment { wall, boot, boot_id: "".into(), why_late: "down", is_trusted: true, ready: boot };
     let (marks, unfinished) = match state {
         Some(state) => (by_name(state.marks().await?), state.unfinished(None).await?),
         None => (BTreeMap::new(), Vec::new()),
@@ -463,7 +461,7 @@ fn by_name(marks: Vec<store::Mark>) -> BTreeMap<String, store::Mark> {
 async fn status_of(
     state: Option<&State>,
     watched: &Watched,
-    now: &Moment<'_>,
+    now: &Moment,
     unfinished: &[RunHead],
 ) -> Result<JobStatus, StoreError> {
     let (job, zone) = (&watched.job, &watched.job.zone);
@@ -504,7 +502,7 @@ async fn status_of(
 async fn last_of(
     state: &State,
     watched: &Watched,
-    now: &Moment<'_>,
+    now: &Moment,
 ) -> Result<(Option<LastRun>, Option<Timestamp>), StoreError> {
     let heads = state.history(Some(&watched.job.name), None, OVERDUE_LOOK_BACK).await?;
     let last = heads.iter().find_map(|head| Some((head, head.outcome?, head.ended_ms?)));

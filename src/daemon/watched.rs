@@ -14,20 +14,20 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// A step of the wall clock backwards by more than this is taken for the repair of one that was wrong.
 const REPAIR: SignedDuration = SignedDuration::from_hours(24);
 
 /// What time it is, and what happened to the clocks since the last look.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Moment<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct Moment {
     pub wall: Timestamp,
     pub boot: Boot,
     /// Which start of the machine this is.
-    pub boot_id: &'a str,
+    pub boot_id: Arc<str>,
     /// Why a time that has passed was not met: `down`, `asleep`, `clock`.
-    pub why_late: &'a str,
+    pub why_late: &'static str,
     /// The wall clock is believed.
     pub is_trusted: bool,
     /// When the daemon was ready.
@@ -67,13 +67,13 @@ struct Beat {
 }
 
 impl Beat {
-    fn now(now: &Moment<'_>) -> Beat {
-        Beat { boot: now.boot_id.to_owned(), boot_ms: millis(now.boot.0), wall_ms: now.wall.as_millisecond() }
+    fn now(now: &Moment) -> Beat {
+        Beat { boot: now.boot_id.to_string(), boot_ms: millis(now.boot.0), wall_ms: now.wall.as_millisecond() }
     }
 
     /// How long ago that was, in milliseconds: by the boot clock, or by the wall clock in another start of the machine.
-    fn age_ms(&self, now: &Moment<'_>) -> i64 {
-        match self.boot == now.boot_id {
+    fn age_ms(&self, now: &Moment) -> i64 {
+        match *self.boot == *now.boot_id {
             true => millis(now.boot.0).saturating_sub(self.boot_ms),
             false => now.wall.as_millisecond().saturating_sub(self.wall_ms),
         }
@@ -109,7 +109,7 @@ impl Mark {
     }
 
     /// Its file is gone; true when that was not known.
-    pub fn goes(&mut self, now: &Moment<'_>) -> bool {
+    pub fn goes(&mut self, now: &Moment) -> bool {
         let is_known = self.gone.is_some();
         self.gone.get_or_insert_with(|| Beat::now(now));
         !is_known
@@ -117,25 +117,25 @@ impl Mark {
 
     /// What holds of a file that is there. An editor's save takes it away for a moment; one that was gone for longer is a
     /// new job, which is paused if that one was.
-    pub fn back(self, now: &Moment<'_>) -> Mark {
+    pub fn back(self, now: &Moment) -> Mark {
         let is_new = self.gone.is_some() && self.may_be_back_within(now).is_zero();
         let schedule = if is_new { String::new() } else { self.schedule };
         Mark { gone: None, schedule, ..self }
     }
 
     /// Nothing of it is worth keeping: its job has been gone for longer, and was not paused.
-    pub fn is_over(&self, max_age: Duration, now: &Moment<'_>) -> bool {
+    pub fn is_over(&self, max_age: Duration, now: &Moment) -> bool {
         self.paused.is_none() && self.gone.as_ref().is_some_and(|gone| gone.age_ms(now) > millis(max_age))
     }
 
     /// So long it is still the same job when its file comes back; nothing where that is not away.
-    pub fn may_be_back_within(&self, now: &Moment<'_>) -> Duration {
+    pub fn may_be_back_within(&self, now: &Moment) -> Duration {
         let age_ms = self.gone.as_ref().map_or(i64::MAX, |gone| gone.age_ms(now));
         JOB_GONE_AFTER.saturating_sub(Duration::from_millis(u64::try_from(age_ms).unwrap_or_default()))
     }
 
     /// The local time of its zone is another one by now: times of that which have passed were none of its times.
-    pub fn moved(self, now: &Moment<'_>) -> Mark {
+    pub fn moved(self, now: &Moment) -> Mark {
         let wall_ms = if now.is_trusted { now.wall.as_millisecond() } else { self.considered_ms };
         Mark { considered_ms: self.considered_ms.max(wall_ms), ..self }
     }
@@ -179,13 +179,7 @@ impl Watched {
     ///
     /// # Errors
     /// A mistake in the schedule; a checked job has none.
-    pub fn new(
-        job: Dormant,
-        stamp: u64,
-        mark: Option<Mark>,
-        machine: &str,
-        now: &Moment<'_>,
-    ) -> Result<Watched, Mistake> {
+    pub fn new(job: Dormant, stamp: u64, mark: Option<Mark>, machine: &str, now: &Moment) -> Result<Watched, Mistake> {
         let seed = seed(machine, &job.name);
         Calendar::of(&job.timing.schedule, job.zone.clone(), seed)?;
         let schedule = format!("{} {}", job.timing.schedule, job.zone.iana_name().unwrap_or_default());
@@ -233,7 +227,7 @@ impl Watched {
 
     /// Where each `Every` counts from, on the boot clock of this start of the machine. After another start the rest of the
     /// period is counted by the wall clock.
-    fn set_rhythms(&mut self, now: &Moment<'_>) {
+    fn set_rhythms(&mut self, now: &Moment) {
         let fresh = Beat::now(now);
         let old = std::mem::take(&mut self.mark.rhythms);
         for (place, period) in self.everies.iter().enumerate() {
@@ -241,7 +235,7 @@ impl Watched {
                 Some(_) if planted(Bug::RhythmAtStart) => {
                     Beat { boot_ms: fresh.boot_ms - millis(*period), ..fresh.clone() }
                 }
-                Some(beat) if beat.boot == now.boot_id && !planted(Bug::RhythmAnew) => beat.clone(),
+                Some(beat) if *beat.boot == *now.boot_id && !planted(Bug::RhythmAnew) => beat.clone(),
                 Some(_) if planted(Bug::RhythmAnew) => fresh.clone(),
                 Some(beat) => {
                     let passed = beat.age_ms(now).clamp(0, millis(*period));
@@ -295,19 +289,19 @@ impl Watched {
     }
 
     /// When something of it is due next, by each clock.
-    pub fn next_dues(&self, now: &Moment<'_>) -> impl Iterator<Item = NextDue> {
+    pub fn next_dues(&self, now: &Moment) -> impl Iterator<Item = NextDue> {
         let calendar = self.next.filter(|_| now.is_trusted).map(NextDue::Wall);
         let beats = self.mark.rhythms.iter().zip(&self.everies);
         let beats = beats.map(|(beat, period)| {
             let at = beat.boot_ms.saturating_add(millis(*period));
             NextDue::Boot(Boot(Duration::from_millis(u64::try_from(at).unwrap_or_default())))
         });
-        let boots = self.boots.iter().filter(|_| self.mark.booted.as_deref() != Some(now.boot_id));
+        let boots = self.boots.iter().filter(|_| self.mark.booted.as_deref() != Some(&*now.boot_id));
         calendar.into_iter().chain(beats).chain(boots.map(|delay| NextDue::Boot(now.ready + *delay)))
     }
 
     /// The next time that people are told of; it may be behind a wait for the clock.
-    pub fn next_told(&self, now: &Moment<'_>) -> Option<Timestamp> {
+    pub fn next_told(&self, now: &Moment) -> Option<Timestamp> {
         let told = |next| match next {
             NextDue::Wall(at) => at,
             NextDue::Boot(at) => now
@@ -315,7 +309,7 @@ impl Watched {
                 .checked_add(SignedDuration::try_from(at.since(now.boot)).unwrap_or_default())
                 .unwrap_or(now.wall),
         };
-        self.next_dues(&Moment { is_trusted: true, ..*now }).map(told).min()
+        self.next_dues(&Moment { is_trusted: true, ..now.clone() }).map(told).min()
     }
 
     /// The next time of its calendar, whatever was considered.
@@ -330,7 +324,7 @@ impl Watched {
     }
 
     /// Everything that became due since the last look. The mark has moved when there is something, or when it had to.
-    pub fn consider(&mut self, now: &Moment<'_>) -> Considered {
+    pub fn consider(&mut self, now: &Moment) -> Considered {
         let state = |mark: &Mark| (mark.considered_ms, mark.unsure.is_some());
         let before = state(&self.mark);
         let mut rows = Vec::new();
@@ -345,16 +339,16 @@ impl Watched {
     }
 
     /// The clock is believed, or was set: what was written by one that went wrong is put right.
-    fn make_sure(&mut self, now: &Moment<'_>) {
+    fn make_sure(&mut self, now: &Moment) {
         let wall_ms = now.wall.as_millisecond();
         if let Some(unsure) = self.mark.unsure.take() {
-            let age = if unsure.boot == now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
+            let age = if *unsure.boot == *now.boot_id { unsure.age_ms(now).max(0) } else { 0 };
             self.mark.considered_ms = wall_ms.saturating_sub(age);
             self.find_next();
         }
     }
 
-    fn consider_calendar(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
+    fn consider_calendar(&mut self, now: &Moment, rows: &mut Vec<FiringRow>) {
         let considered = self.considered();
         if planted(Bug::BackAgain) && considered > now.wall {
             self.mark.considered_ms = now.wall.as_millisecond();
@@ -415,7 +409,7 @@ impl Watched {
     }
 
     /// A rhythm that was not looked at for several periods is due once, now; the others are missed.
-    fn consider_rhythms(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
+    fn consider_rhythms(&mut self, now: &Moment, rows: &mut Vec<FiringRow>) {
         let boot_ms = millis(now.boot.0);
         for place in 0..self.everies.len() {
             let period = millis(self.everies[place]).max(1);
@@ -442,7 +436,7 @@ impl Watched {
             };
             rows.push(self.row(key(passed), trigger, due_of(passed), end, now));
             let wall_ms = due_of(passed).as_millisecond();
-            self.mark.rhythms[place] = Beat { boot: now.boot_id.to_owned(), boot_ms: last + passed * period, wall_ms };
+            self.mark.rhythms[place] = Beat { boot: now.boot_id.to_string(), boot_ms: last + passed * period, wall_ms };
         }
     }
 
@@ -459,7 +453,7 @@ impl Watched {
 
     /// A firing that was written down in time, and waited while the machine was down or slept or its clock was set: it may
     /// be late by now like any other.
-    pub fn judge_again(&self, waiting: (&str, &str), due: Timestamp, now: &Moment<'_>) -> Verdict {
+    pub fn judge_again(&self, waiting: (&str, &str), due: Timestamp, now: &Moment) -> Verdict {
         let (trigger, key) = waiting;
         let beat = self.beat(key, due, now);
         let due = beat.map_or(due, |beat| beat.due);
@@ -484,10 +478,10 @@ impl Watched {
 
     /// What a firing of an `Every` is one of, by its identity. In the start of the machine in which it was due the boot clock
     /// says how long ago that was, whatever the wall clock reads by now.
-    fn beat(&self, key: &str, due: Timestamp, now: &Moment<'_>) -> Option<OfRhythm> {
+    fn beat(&self, key: &str, due: Timestamp, now: &Moment) -> Option<OfRhythm> {
         let (boot, boot_ms) = key.strip_prefix(EVERY)?.trim_start().rsplit_once(' ')?;
         let boot_ms: i64 = boot_ms.parse().ok()?;
-        let is_of_this_boot = boot == now.boot_id;
+        let is_of_this_boot = *boot == *now.boot_id;
         let is_of = |beat: &Beat, period: i64| match is_of_this_boot {
             true => (beat.boot_ms - boot_ms) % period == 0,
             false => (beat.wall_ms - due.as_millisecond()) % period == 0,
@@ -501,19 +495,19 @@ impl Watched {
         Some(OfRhythm { period, due: if is_of_this_boot { by_boot() } else { due } })
     }
 
-    fn consider_boot(&mut self, now: &Moment<'_>, rows: &mut Vec<FiringRow>) {
-        let Some(delay) = self.boots.iter().min().filter(|_| self.mark.booted.as_deref() != Some(now.boot_id)) else {
+    fn consider_boot(&mut self, now: &Moment, rows: &mut Vec<FiringRow>) {
+        let Some(delay) = self.boots.iter().min().filter(|_| self.mark.booted.as_deref() != Some(&*now.boot_id)) else {
             return;
         };
         if now.boot >= now.ready + *delay {
-            self.mark.booted = Some(now.boot_id.to_owned());
-            let of = if planted(Bug::BootForgotten) { now.wall.to_string() } else { now.boot_id.to_owned() };
+            self.mark.booted = Some(now.boot_id.to_string());
+            let of = if planted(Bug::BootForgotten) { now.wall.to_string() } else { now.boot_id.to_string() };
             rows.push(self.row(format!("boot {of}"), BOOT, now.wall, FiringEnd::Waiting, now));
         }
     }
 
     /// The firing that the end of a run of another job is to this one.
-    pub fn after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment<'_>) -> Option<FiringRow> {
+    pub fn after(&self, job: &str, end: AfterEnd, id: &str, due_ms: i64, now: &Moment) -> Option<FiringRow> {
         let waits = self.afters.iter().any(|(before, ends)| before == job && ends.contains(&end));
         let due = Timestamp::from_millisecond(due_ms).ok().filter(|_| waits)?;
         Some(self.row(after_key(job, id), DEPENDENCY, due, FiringEnd::Waiting, now))
@@ -534,7 +528,7 @@ impl Watched {
         self.afters.iter().map(|(job, _)| job.as_str())
     }
 
-    fn row(&self, key: String, trigger: &str, due: Timestamp, end: FiringEnd, now: &Moment<'_>) -> FiringRow {
+    fn row(&self, key: String, trigger: &str, due: Timestamp, end: FiringEnd, now: &Moment) -> FiringRow {
         let (due_ms, told_ms) = (due.as_millisecond(), now.wall.as_millisecond());
         let reason = (end == FiringEnd::Missed).then(|| now.why_late.to_owned());
         let (job, trigger) = (self.job.name.to_string(), trigger.to_owned());
