@@ -36,7 +36,7 @@ pub(super) enum Event {
 pub(super) enum Question {
     /// With what the state knows of their runs, or without.
     Overview(bool, Sender<Overview>),
-    Run(RunWish, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
+    OfFiles(OfFiles),
     Retry(String, bool, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
     /// Answered when the run has ended.
     End(String, Sender<RunRecord>),
@@ -44,18 +44,21 @@ pub(super) enum Question {
     Cancel(String, String, bool, Sender<Result<String, Refusal>>),
     Pause(Which, Option<Timestamp>, Sender<Result<Vec<String>, Refusal>>),
     Resume(Which, Sender<Result<Vec<String>, Refusal>>),
+}
+
+/// What is asked of job files as they are now: it is answered when they have been read.
+pub(super) enum OfFiles {
+    Run(RunWish, Option<Listener>, Sender<Result<RunHandle, Refusal>>),
     Reload(Sender<Result<BTreeMap<String, String>, Refusal>>),
 }
 
-impl Question {
-    /// Answers one that waits for job files with why it waits no longer.
+impl OfFiles {
+    /// Answers with why it waits no longer.
     pub fn refuse(self, why: &str) {
         let refusal = Refusal::Busy(why.to_owned());
         match self {
-            Question::Reload(answer) => drop(answer.try_send(Err(refusal))),
-            Question::Run(_, _, answer) => drop(answer.try_send(Err(refusal))),
-            // No other one waits for them.
-            _ => {}
+            OfFiles::Reload(answer) => drop(answer.try_send(Err(refusal))),
+            OfFiles::Run(_, _, answer) => drop(answer.try_send(Err(refusal))),
         }
     }
 }
@@ -173,7 +176,9 @@ impl Handle {
     /// # Errors
     /// When it cannot be started.
     pub async fn run(&self, wish: RunWish, listener: Option<Listener>) -> Result<RunHandle, Refusal> {
-        self.ask(|sender| Question::Run(wish, listener, sender)).await.unwrap_or(Err(Refusal::Stopping))
+        self.ask(|sender| Question::OfFiles(OfFiles::Run(wish, listener, sender)))
+            .await
+            .unwrap_or(Err(Refusal::Stopping))
     }
 
     /// Repeats a run that has ended: what was done is taken over. `held` repeats held items too. `listener` hears its log.
@@ -224,7 +229,7 @@ impl Handle {
     /// # Errors
     /// When they cannot be read in time, or the daemon has ended.
     pub async fn reload(&self) -> Result<BTreeMap<String, String>, Refusal> {
-        self.ask(Question::Reload).await.unwrap_or(Err(Refusal::Stopping))
+        self.ask(|sender| Question::OfFiles(OfFiles::Reload(sender))).await.unwrap_or(Err(Refusal::Stopping))
     }
 
     /// Job files may have changed.

@@ -2,7 +2,7 @@
 
 use super::{
     Daemon, DaemonError, Jobs,
-    command::Question,
+    command::OfFiles,
     dormant::Dormant,
     watched::{Mark, Moment, NextDue, Watched},
 };
@@ -29,8 +29,8 @@ pub(super) struct Reading {
     /// It takes too long, and that was said.
     hangs: bool,
     /// Who asked before it began, and who asks for the next.
-    asked: Vec<Question>,
-    asked_anew: Vec<Question>,
+    asked: Vec<OfFiles>,
+    asked_anew: Vec<OfFiles>,
     _task: Task<()>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Found {
 
 impl Daemon {
     /// Job files may have changed: they are read, beside everything else. Who asks is answered then.
-    pub(super) fn read_files(&mut self, asked: Option<Question>) {
+    pub(super) fn read_files(&mut self, asked: Option<OfFiles>) {
         match &mut self.reading {
             None => self.begin_reading(asked.into_iter().collect()),
             Some(reading) => {
@@ -57,7 +57,7 @@ impl Daemon {
         }
     }
 
-    fn begin_reading(&mut self, asked: Vec<Question>) {
+    fn begin_reading(&mut self, asked: Vec<OfFiles>) {
         let (found, handle) = (self.find_files(), self.handle.clone());
         let task = self.world.spawn(async move {
             let found = found.await;

@@ -2,7 +2,7 @@
 
 use super::{
     Daemon, DaemonError,
-    command::{Question, Refusal, RunWish, Which},
+    command::{OfFiles, Question, Refusal, RunWish, Which},
     dormant::Dormant,
     watched::{Mark, Moment, Pause, Watched},
 };
@@ -117,7 +117,7 @@ impl Daemon {
                 let _ = answer.try_send(overview);
             }
             // Whoever asks for a run has just saved the file, more often than not.
-            asked @ (Question::Run(..) | Question::Reload(_)) => self.read_files(Some(asked)),
+            Question::OfFiles(asked) => self.read_files(Some(asked)),
             Question::Retry(run, held, listener, answer) => {
                 let started = self.retry_now(&run, held, listener).await?;
                 let _ = answer.try_send(started);
@@ -153,20 +153,18 @@ impl Daemon {
     }
 
     /// Job files were read: what was asked is answered by them.
-    pub(super) async fn answer_read(&mut self, question: Question) -> Result<(), DaemonError> {
+    pub(super) async fn answer_read(&mut self, question: OfFiles) -> Result<(), DaemonError> {
         match question {
-            Question::Run(wish, listener, answer) => {
+            OfFiles::Run(wish, listener, answer) => {
                 let started = self.run_now(wish, listener).await?;
                 let _ = answer.try_send(started);
             }
-            Question::Reload(answer) => {
+            OfFiles::Reload(answer) => {
                 let broken = self.broken.iter().map(|(name, (_, why))| (name.clone(), why.clone()));
                 let kept =
                     self.watched.iter().filter_map(|(name, watched)| Some((name.clone(), watched.problem.clone()?)));
                 let _ = answer.try_send(Ok(broken.chain(kept).collect()));
             }
-            // No other one waits for them.
-            _ => {}
         }
         Ok(())
     }
