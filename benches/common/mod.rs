@@ -26,7 +26,7 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     sync::Mutex,
     time::{Duration, Instant},
@@ -98,16 +98,21 @@ pub fn peak_kib() -> f64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0.0)
 }
 
-/// The command of a peer that lives beside the benches as Go source: `benches/peers/NAME.go`, built once into the target
-/// folder.
+/// Whether a program is older than one of its sources, or is not there.
+fn is_stale(program: &Path, sources: &[PathBuf]) -> bool {
+    let age = |path: &Path| fs::metadata(path).and_then(|of| of.modified()).ok();
+    age(program).is_none_or(|built| sources.iter().any(|source| age(source).is_none_or(|written| built < written)))
+}
+
+/// The command of a peer that lives beside the benches as Go source: `benches/peers/NAME.go`, built into the target folder when it
+/// has changed.
 ///
 /// # Errors
 /// Why it is missing, with what to do.
 pub fn go(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
-    let source = format!("{}/benches/peers/{name}.go", env!("CARGO_MANIFEST_DIR"));
+    let source = PathBuf::from(format!("{}/benches/peers/{name}.go", env!("CARGO_MANIFEST_DIR")));
     let program = env::current_exe().map_err(|error| error.to_string())?.with_file_name(format!("peer-{name}"));
-    let age = |path: &std::path::Path| fs::metadata(path).and_then(|of| of.modified()).ok();
-    if age(&program).is_none_or(|built| age(source.as_ref()).is_none_or(|written| built < written)) {
+    if is_stale(&program, std::slice::from_ref(&source)) {
         // Packages of Debian stand there.
         let packages = env::var_os("GOPATH").unwrap_or_else(|| "/usr/share/gocode".into());
         let mut go = Command::new("go");
@@ -130,7 +135,7 @@ pub fn go(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
 }
 
 /// The command of a peer that lives beside the benches as a crate of its own: `benches/peers/NAME`, copied into the target folder
-/// and built there once, with what its registry has.
+/// and built there when it has changed, with what its registry has.
 ///
 /// # Errors
 /// Why it is missing.
@@ -138,12 +143,10 @@ pub fn crate_of(name: &str, args: &[&str]) -> Result<Vec<String>, String> {
     let source = PathBuf::from(format!("{}/benches/peers/{name}", env!("CARGO_MANIFEST_DIR")));
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers").join(name);
     let program = folder.join("target/release/peer");
-    if !program.is_file() {
-        let copied = fs::create_dir_all(folder.join("src")).and_then(|()| {
-            ["Cargo.toml", "src/main.rs"]
-                .iter()
-                .try_for_each(|file| fs::copy(source.join(file), folder.join(file)).map(drop))
-        });
+    let files = ["Cargo.toml", "src/main.rs"];
+    if is_stale(&program, &files.map(|file| source.join(file))) {
+        let copied = fs::create_dir_all(folder.join("src"))
+            .and_then(|()| files.iter().try_for_each(|file| fs::copy(source.join(file), folder.join(file)).map(drop)));
         copied.map_err(|error| error.to_string())?;
         let mut cargo = Command::new(env!("CARGO"));
         let built =

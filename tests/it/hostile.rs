@@ -4,8 +4,8 @@
 //! other items are done, the exit code says so, and no process, temporary file or descriptor is left.
 //!
 //! `Fault 33` names a row of the catalogue in `docs/FAULTS.md`. A few faults need a tool or a right that a machine may lack
-//! (root, `strace`, mounts, a cgroup): then their tests say so and do nothing, but fail under `CI=true`; `.ci/run` installs what
-//! can be.
+//! (root, `strace`, mounts, a cgroup): then their tests say so and do nothing, but fail under `CI=true`; `.ci/run` says which,
+//! installs what can be, and can go without.
 
 pub mod bench;
 mod children;

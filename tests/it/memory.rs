@@ -2,14 +2,13 @@
 //! night of a gateway fits into [`SMALL_BYTES`].
 
 use crate::{
-    hostile::bench::skip,
+    hostile::bench::MemoryGroup,
     util::{PROGRAM, Place, finish},
 };
 use std::{
     fmt::Write as _,
     fs,
     io::Read as _,
-    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -126,50 +125,12 @@ fn it_holds(limit: &str) {
     assert_ne!(finish(&mut shell(&Place::new(), &format!("{limit} && {HOG}"))).code, 0, "`{limit}` does not hold");
 }
 
-/// A memory cgroup of [`SMALL_BYTES`], removed when dropped.
-struct Cgroup {
-    folder: PathBuf,
-    peak: &'static str,
-}
-
-impl Cgroup {
-    /// `None` where the machine has no memory controller, or where it is not ours to use.
-    fn new() -> Option<Cgroup> {
-        let second = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
-        let (parent, limit, peak) = if PathBuf::from("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes")
-        } else if second.split_whitespace().any(|controller| controller == "memory") {
-            ("/sys/fs/cgroup", "memory.max", "memory.peak")
-        } else {
-            skip("a limit of memory needs root and a memory controller");
-            return None;
-        };
-        let folder = PathBuf::from(parent).join(format!("lamplighter-test-{}", std::process::id()));
-        let made = fs::create_dir(&folder).and_then(|()| fs::write(folder.join(limit), SMALL_BYTES.to_string()));
-        match made {
-            Ok(()) => Some(Cgroup { folder, peak }),
-            Err(error) => {
-                skip(&format!("a limit of memory needs root and a memory controller: {}: {error}", folder.display()));
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.folder);
-    }
-}
-
 #[test]
 fn a_night_fits_into_a_cgroup_of_32_mib() {
-    let Some(cgroup) = Cgroup::new() else { return };
-    let limit = format!("echo $$ >{}", cgroup.folder.join("cgroup.procs").display());
-    a_night_fits(&limit);
-    let peak = fs::read_to_string(cgroup.folder.join(cgroup.peak)).unwrap_or_default();
-    println!("peak of the cgroup, what it holds of the page cache included: {} bytes", peak.trim());
-    it_holds(&limit);
+    let Some(group) = MemoryGroup::new("night", SMALL_BYTES) else { return };
+    a_night_fits(&group.enter());
+    println!("peak of the cgroup, what it holds of the page cache included: {:?} bytes", group.peak());
+    it_holds(&group.enter());
 }
 
 #[test]

@@ -118,9 +118,7 @@ fn a_run_that_is_cancelled_is_told_as_one_that_did_not_succeed() {
     let text = format!(r#"Job(ping: {}, run: [Exec(sh: "touch ../there; exec sleep 60")])"#, watcher.ping());
     let place = Place::with_job("slow", &text);
     let going = Going::start(&mut place.command(&["run", "slow"]));
-    while !place.path("there").exists() {
-        std::thread::yield_now();
-    }
+    until("it works", || place.path("there").exists());
     going.signal(Signal::INT);
     going.end().exits(130);
     assert_eq!(watcher.heard(), ["/slow/start", "/slow/fail/cancelled"]);
@@ -170,9 +168,7 @@ fn a_ping_that_a_dead_process_did_not_send_is_sent_by_the_next_run() {
     });
     let place = Place::with_job("quick", &format!(r#"Job(ping: {}, run: [Exec(argv: ["true"])])"#, watcher.ping()));
     let mut going = Going::start(&mut place.command(&["run", "quick"]));
-    while watcher.vendor.requests("/quick/succeeded") == 0 {
-        std::thread::yield_now();
-    }
+    until("the end is told", || watcher.vendor.requests("/quick/succeeded") > 0);
     going.child.kill().expect("it can be killed");
     going.end();
     assert_eq!(watcher.vendor.next_closed(), "/quick/succeeded");

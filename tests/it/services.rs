@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program is another process, watched from real threads")]
 
-use super::util::{Act, Going, Place, Scripted};
+use super::util::{Act, Going, Place, Scripted, until};
 use futures_lite::future;
 use lamplighter::{
     action::{Call, CallError, Handlers},
@@ -181,20 +181,18 @@ fn two_jobs_of_serve_share_the_place_in_flight_of_a_service() {
     };
     place.write("jobs/long.ron", &job("/long", ""));
     place.write("jobs/short.ron", &job("/short", r#"item_deadline: "300ms","#));
+    place.write("jobs/later.ron", &job("/later", ""));
     let serving = Going::start(&mut place.command(&["serve"]));
-    while !place.state().join("serve.sock").exists() {
-        std::thread::yield_now();
-    }
+    until("serve listens", || place.state().join("serve.sock").exists());
     let long = Going::start(&mut place.command(&["run", "long"]));
-    while vendor.requests("/long") == 0 {
-        std::thread::yield_now();
-    }
+    until("it has the place", || vendor.requests("/long") == 1);
     // Its item is past its deadline before the other run gives the place back.
     place.run(&["run", "short"]).exits(1).says("short");
     assert_eq!(vendor.requests("/short"), 0);
     release.send(()).expect("it is waited for");
     long.end().exits(0);
-    place.run(&["run", "short"]).exits(0);
+    place.run(&["run", "later"]).exits(0);
+    assert_eq!(vendor.requests("/later"), 1);
     serving.signal(Signal::TERM);
     serving.end().exits(0);
 }

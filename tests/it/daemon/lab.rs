@@ -53,6 +53,8 @@ pub struct Desk {
     pub refused: Mutex<BTreeSet<String>>,
     /// Why the folder of job files cannot be listed.
     pub unlisted: Mutex<Option<String>>,
+    /// What each run starts with.
+    pub run_options: Mutex<RunOptions>,
     pub news: Mutex<Vec<String>>,
     /// The process that lives; effects of a dead one are none.
     process: Arc<AtomicU64>,
@@ -131,6 +133,7 @@ impl Desk {
             effects,
             refused: Mutex::default(),
             unlisted: Mutex::default(),
+            run_options: Mutex::default(),
             news: Mutex::default(),
             process,
             seq,
@@ -195,7 +198,7 @@ impl Jobs for Desk {
     fn options(&self, job: &Job) -> Result<RunOptions, String> {
         match lock(&self.refused).contains(&*job.name) {
             true => Err("a secret is missing".into()),
-            false => Ok(RunOptions::default()),
+            false => Ok(lock(&self.run_options).clone()),
         }
     }
 

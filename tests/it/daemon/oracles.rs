@@ -156,9 +156,13 @@ pub fn holds(lab: &Lab, story: &Story) {
     }
 }
 
-/// So many times of a job started no run that the oldest of them are let go.
-fn are_let_go(rows: &[&FiringRow]) -> bool {
-    rows.len() >= FIRINGS_KEPT_MAX as usize
+/// Until when, in milliseconds, times of a job that started no run may be let go: only the oldest rows are, of a job that has as
+/// many as are kept. `rows` are those of the job, the oldest first.
+fn let_go_until(story: &Story, rows: &[&FiringRow]) -> Option<i64> {
+    let oldest = rows.first().filter(|_| rows.len() >= FIRINGS_KEPT_MAX as usize)?;
+    // What is gone was written before this one, by a clock that may have been set back since.
+    let is_far_back = story.passed.iter().any(|passed| passed.far_back);
+    Some(if is_far_back { i64::MAX } else { oldest.told_ms + 24 * 3_600_000 })
 }
 
 /// P2: every time of the calendar that the clock has passed has one outcome.
@@ -175,6 +179,7 @@ fn outcomes_hold(story: &Story, drawn: &Drawn, runs: &[&RunHead], rows: &[&Firin
     for row in waiting.iter().filter(|row| of_calendar(&row.trigger)) {
         *ran.entry(row.due_ms).or_default() += 1;
     }
+    let let_go_until = let_go_until(story, rows);
     let mut dues = BTreeSet::new();
     let mut after = story.start;
     while let Some(firing) = calendar.next(after).filter(|firing| firing.at <= until) {
@@ -188,7 +193,7 @@ fn outcomes_hold(story: &Story, drawn: &Drawn, runs: &[&RunHead], rows: &[&Firin
         });
         let covering: Vec<_> = covering.collect();
         let outcomes = ran.get(&ms).copied().unwrap_or(0) + covering.len();
-        if outcomes == 0 && are_let_go(rows) {
+        if outcomes == 0 && let_go_until.is_some_and(|until| ms <= until) {
             continue;
         }
         let must = story.watched_from.get(&drawn.name).is_some_and(|from| *from < ms);
@@ -271,13 +276,14 @@ fn after_holds(
 ) {
     let Some(before) = drawn.after.as_deref().filter(|_| !drawn.is_unsteady) else { return };
     let end = lab.sim.world().wall().as_millisecond();
+    let let_go_until = let_go_until(story, rows);
     for head in kept.values().filter(|head| head.job == before) {
         let good = matches!(head.outcome, Some(RunOutcome::Succeeded | RunOutcome::Partial));
         let Some(ended) = head.ended_ms.filter(|ended| good && end - ended > 1000) else { continue };
         let key = format!("after {before} {}", head.run);
         let runs = kept.values().filter(|run| run.job == drawn.name && run.fire_key.as_deref() == Some(&key)).count();
         let others = rows.iter().chain(waiting).filter(|row| row.key == key).count();
-        if runs + others == 0 && are_let_go(rows) {
+        if runs + others == 0 && let_go_until.is_some_and(|until| ended <= until) {
             continue;
         }
         if runs + others != 1 {
@@ -301,9 +307,6 @@ fn rhythm_holds(
     rows: &[&FiringRow],
     waiting: &[&FiringRow],
 ) {
-    if are_let_go(rows) {
-        return;
-    }
     let boots = story.passed.last().map_or(1, |passed| passed.boot + 1);
     let watching = || {
         let from = story.watched_in.get(&drawn.name).copied().unwrap_or(story.passed.len());
@@ -340,7 +343,11 @@ fn rhythm_holds(
         let mut lived: BTreeMap<u64, Duration> = BTreeMap::new();
         watching().for_each(|passed| *lived.entry(passed.boot).or_default() += passed.lived);
         let beats = lived.values().map(|lived| (lived.as_secs() / period.as_secs()).saturating_sub(1));
-        let least = beats.sum::<u64>().max(HEALING.as_secs() / period.as_secs());
+        let least = match let_go_until(story, rows) {
+            // What is gone cannot be counted.
+            Some(_) => 0,
+            None => beats.sum::<u64>().max(HEALING.as_secs() / period.as_secs()),
+        };
         if outcomes > most || outcomes < least {
             let what = format!(
                 "{} came {outcomes} times in {}h, every {}h",

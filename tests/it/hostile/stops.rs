@@ -246,13 +246,11 @@ fn an_allocation_that_fails_is_a_crash_and_the_run_goes_on() {
 /// Fault 46: the kernel runs out of memory and takes the program itself.
 #[test]
 fn when_memory_runs_out_and_the_program_is_taken_the_run_goes_on() {
-    let Some(group) = MemoryGroup::new("program", 150_000_000) else {
-        return skip("memory that runs out needs root and a memory controller that can be written to");
-    };
+    let Some(group) = MemoryGroup::new("program", 150_000_000) else { return };
     let place = Place::with_job("night", LARGE);
     let run = place.command(&["run", "night"]);
     let mut command = Command::new("sh");
-    command.args(["-c", "echo $$ > \"$0\"/cgroup.procs; exec \"$@\""]).arg(group.path()).arg(run.get_program());
+    command.args(["-c", &format!("{}; exec \"$0\" \"$@\"", group.enter())]).arg(run.get_program());
     command.args(run.get_args()).current_dir(place.path(""));
     command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     assert_eq!(Going::start(&mut command).end().code, 1000 + 9);
