@@ -15,7 +15,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lamplighter");
@@ -68,13 +68,18 @@ fn late(name: &str, title: &str, busy: usize) -> Table {
         let dir = jobs_folder("late", 1, r#"Cron("* * * * * *")"#, "date +%s%N >> ../when");
         lateness(|| serve(&dir), &dir.join("when"), busy);
     });
+    let table = table.own("a thread that sleeps and starts the shell", move || {
+        let dir = scratch("bare");
+        lateness(|| bare(&dir), &dir.join("when"), busy);
+    });
     let peers = PEERS.iter().filter(|peer| peer.seconds.is_some()).fold(table, |table, peer| {
         peer.beside(table, move |command, dir| {
             peer.write(dir, &[("* * * * *", "date +%s%N >> when")]);
             lateness(|| start(command, dir), &dir.join("when"), busy);
         })
     });
-    peers.note("ms from the whole second to the job's own `date`: the start of a shell and of `date` is in it.")
+    peers.note("ms from the whole second to the job's own `date`: the start of a shell and of `date` is in it, and for us that the")
+        .note("firing and the beginning of its run are on the disk first. Nobody keeps anything of the thread, which shows the rest.")
 }
 
 /// A scheduler beside us, over a crontab.
@@ -185,6 +190,20 @@ fn start(command: &mut Command, dir: &Path) -> Child {
 
 fn serve(dir: &Path) -> Child {
     start(Command::new(PROGRAM).args(["--state", "state", "serve"]), dir)
+}
+
+/// What any scheduler costs at least: each second a shell is started. The child stands for a program that is watched.
+#[expect(clippy::disallowed_methods, reason = "it is measured beside the program, without anything of it")]
+fn bare(dir: &Path) -> Child {
+    let folder = dir.to_owned();
+    std::thread::spawn(move || {
+        for _ in 0..FIRINGS + 2 {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
+            nap(Duration::from_secs(1) - Duration::from_nanos(now.subsec_nanos().into()));
+            let _ = start(Command::new("sh").args(["-c", "date +%s%N >> when"]), &folder).wait();
+        }
+    });
+    start(Command::new("sleep").arg("600"), dir)
 }
 
 fn stop(mut child: Child) {
