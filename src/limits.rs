@@ -148,6 +148,8 @@ pub const SWEEP_NAMES: usize = 1_000;
 pub const KEEP_OUT_FILES_MAX: usize = 20_000;
 /// What is read of the notes of one dated folder, in bytes: hourly runs of a day write into the same one.
 pub const KEEP_OUT_NOTES_BYTES_MAX: u64 = 64 << 20;
+/// How long a run waits until it looks again at a dated folder in which another one notes: that is done within milliseconds.
+pub const KEEP_OUT_LOCK_WAIT: Duration = Duration::from_millis(100);
 /// Dated folders that are removed after one run, and files in them up to about [`KEEP_OUT_FILES_MAX`]; what is left is the next
 /// one's.
 pub const KEEP_OUT_FOLDERS: usize = 64;

@@ -6,7 +6,7 @@
 use super::output::{Half, OutputPath, Outputs, TEMPORARY_PREFIX, open_below, open_root_there};
 use crate::{
     item::OutputRecord,
-    limits::{KEEP_OUT_FILES_MAX, KEEP_OUT_NOTES_BYTES_MAX},
+    limits::{KEEP_OUT_FILES_MAX, KEEP_OUT_LOCK_WAIT, KEEP_OUT_NOTES_BYTES_MAX},
     store::StoreError,
 };
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
@@ -65,17 +65,30 @@ pub(crate) struct KeepOut {
 impl Outputs {
     /// Notes in each dated folder which files in it this run has written, for [`Outputs::remove_dated`]. What cannot be noted
     /// is not removed later; `Err` says what. Of runs that note at once none forgets what the other has noted, but for file systems
-    /// that lock no folders.
+    /// that lock no folders. A folder that another one holds is waited for without an end, and without a thread.
+    ///
+    /// # Cancel safety
+    /// Dropped early it ends behind the folder that it is at: the others are not noted.
     pub(crate) async fn note_dated(&self, job: &str) -> Result<(), String> {
         let stored: Result<_, StoreError> = self.stored(KEEP_OUT_FILES_MAX).await;
         let (records, total) = stored.map_err(|error| error.to_string())?;
-        let (outputs, job, world) = (self.clone(), job.to_owned(), self.world());
-        let random = world.random();
-        world.unblock(move || note(&outputs, &job, &records, random)).await?;
+        self.note(job, records).await?;
         if total > KEEP_OUT_FILES_MAX as u64 {
             return Err(format!("of {total} files {KEEP_OUT_FILES_MAX} are noted, the others stay"));
         }
         Ok(())
+    }
+
+    async fn note(&self, job: &str, records: Vec<OutputRecord>) -> Result<(), String> {
+        let world = self.world();
+        let mut noting = Noting::new(self.clone(), job, records, world.random());
+        loop {
+            noting = world.unblock(move || noting.go_on()).await;
+            if noting.folders.is_empty() {
+                return noting.end();
+            }
+            world.sleep(KEEP_OUT_LOCK_WAIT).await;
+        }
     }
 
     /// Names of the dated folders that are over, the oldest first.
@@ -106,34 +119,60 @@ fn dated(name: &str) -> Option<Date> {
     (date.to_string() == name).then_some(date)
 }
 
-fn note(outputs: &Outputs, job: &str, records: &[OutputRecord], random: u64) -> Result<(), String> {
-    let mut folders: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
-    for record in records {
-        if let Some((folder, below)) = record.path.split_once('/').filter(|(folder, _)| dated(folder).is_some()) {
-            folders.entry(folder).or_default().push((below, record.bytes));
+/// On its way through the dated folders that a run has written into.
+struct Noting {
+    outputs: Outputs,
+    job: String,
+    random: u64,
+    /// What is not noted yet: folders, with files and their sizes.
+    folders: BTreeMap<String, Vec<(String, u64)>>,
+    failed: Vec<String>,
+}
+
+impl Noting {
+    fn new(outputs: Outputs, job: &str, records: Vec<OutputRecord>, random: u64) -> Noting {
+        let mut folders: BTreeMap<String, Vec<(String, u64)>> = BTreeMap::new();
+        for record in records {
+            if let Some((folder, below)) = record.path.split_once('/').filter(|(folder, _)| dated(folder).is_some()) {
+                folders.entry(folder.to_owned()).or_default().push((below.to_owned(), record.bytes));
+            }
         }
+        Noting { outputs, job: job.to_owned(), random, folders, failed: Vec::new() }
     }
-    let mut failed = Vec::new();
-    for (name, written) in folders {
-        if let Err(why) = note_in(outputs, name, job, &written, random) {
-            failed.push(format!("{name}: {why}"));
+
+    /// Notes in all folders but those that somebody holds just now. Blocks.
+    fn go_on(mut self) -> Noting {
+        for (name, written) in std::mem::take(&mut self.folders) {
+            match note_in(&self.outputs, &name, &self.job, &written, self.random) {
+                Ok(true) => {}
+                Ok(false) => drop(self.folders.insert(name, written)),
+                Err(why) => self.failed.push(format!("{name}: {why}")),
+            }
         }
+        self
     }
-    let others = failed.len().saturating_sub(NAMED_MAX);
-    failed.truncate(NAMED_MAX);
-    match (failed.is_empty(), others) {
-        (true, _) => Ok(()),
-        (false, 0) => Err(failed.join("; ")),
-        (false, others) => Err(format!("{}; and in {others} more folders", failed.join("; "))),
+
+    fn end(mut self) -> Result<(), String> {
+        let others = self.failed.len().saturating_sub(NAMED_MAX);
+        self.failed.truncate(NAMED_MAX);
+        match (self.failed.is_empty(), others) {
+            (true, _) => Ok(()),
+            (false, 0) => Err(self.failed.join("; ")),
+            (false, others) => Err(format!("{}; and in {others} more folders", self.failed.join("; "))),
+        }
     }
 }
 
-/// Notes in one dated folder what was written there.
-fn note_in(outputs: &Outputs, name: &str, job: &str, written: &[(&str, u64)], random: u64) -> Result<(), String> {
+/// Notes in one dated folder what was written there; false when somebody else notes in it, or removes from it.
+fn note_in(outputs: &Outputs, name: &str, job: &str, written: &[(String, u64)], random: u64) -> Result<bool, String> {
     let why = |error: io::Error| error.to_string();
     let folder = open_below(&open_root_there(outputs.root()).map_err(text)?, name).map_err(text)?;
-    // What is read is what is written again: another run would be forgotten in between.
-    lock(&folder, FlockOperation::LockExclusive).map_err(text)?;
+    // What is read is what is written again: another run would be forgotten in between. Who holds it may never let go, as on a mount
+    // that hangs: no thread waits for that.
+    match lock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Ok(false),
+        other => other.map_err(text)?,
+    }
     let mut notes = match read_notes(&folder, job).map_err(why)? {
         Found::Nothing => Notes::new(),
         Found::Notes(notes) => notes,
@@ -144,14 +183,14 @@ fn note_in(outputs: &Outputs, name: &str, job: &str, written: &[(&str, u64)], ra
     for (path, bytes) in written {
         // One that somebody has changed since is not the job's any more.
         match look(&folder, path).map_err(why)? {
-            Some(noted) if noted.0 == *bytes => drop(notes.insert((*path).to_owned(), noted)),
-            _ => drop(notes.remove(*path)),
+            Some(noted) if noted.0 == *bytes => drop(notes.insert(path.clone(), noted)),
+            _ => drop(notes.remove(path)),
         }
     }
     let path = OutputPath::of_ours(format!("{name}/{}", notes_name(job)));
     let notes = serde_json::to_vec(&notes).map_err(|error| error.to_string())?;
     let mut half = Half::create(outputs, &path, random).map_err(|(_, cause)| cause)?;
-    half.append(&notes).and_then(|()| half.rename(&path))
+    half.append(&notes).and_then(|()| half.rename(&path)).map(|()| true)
 }
 
 fn over(root: &Path, keep: &KeepOut) -> Vec<String> {
@@ -297,7 +336,10 @@ fn read_notes(folder: &OwnedFd, job: &str) -> io::Result<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::World;
+    use crate::{
+        store::{RunStore, memory::Memory},
+        world::{World, sim::Sim},
+    };
     use async_executor::Executor;
     use std::{os::unix::fs::symlink, sync::Arc};
 
@@ -317,13 +359,13 @@ mod tests {
         }
 
         fn note(&self, job: &str, records: &[OutputRecord]) {
-            self.try_note(job, records, 7).expect("noted");
+            self.try_note(job, records).expect("noted");
         }
 
-        fn try_note(&self, job: &str, records: &[OutputRecord], random: u64) -> Result<(), String> {
-            let world = World::real(Arc::new(Executor::new()));
-            let outputs = Outputs::new(world, self.0.path().to_owned(), "a-run");
-            note(&outputs, job, records, random)
+        fn try_note(&self, job: &str, records: &[OutputRecord]) -> Result<(), String> {
+            let executor = Arc::new(Executor::new());
+            let outputs = Outputs::new(World::real(executor.clone()), self.0.path().to_owned(), "a-run");
+            smol::block_on(executor.run(outputs.note(job, records.to_vec())))
         }
 
         /// Removes as job `a` would, so many days from now; what is whole is gone, of the others only files are.
@@ -425,7 +467,7 @@ mod tests {
         place.write("2020-01-01/.lamplighter-wrote-a", "no notes");
         fs::remove_dir_all(place.0.path().join("2020-01-02")).expect("gone");
         symlink("elsewhere", place.0.path().join("2020-01-03/.lamplighter-wrote-a")).expect("a link");
-        let why = place.try_note("a", &records, 7).expect_err("not all is noted");
+        let why = place.try_note("a", &records).expect_err("not all is noted");
         for (day, what) in [("2020-01-01", "no notes"), ("2020-01-02", "No such file"), ("2020-01-03", "no notes")] {
             let said = why.split("; ").filter(|part| part.starts_with(day)).collect::<String>();
             assert!(said.contains(what), "{why}");
@@ -442,11 +484,9 @@ mod tests {
         let records: Vec<OutputRecord> =
             (0..16).map(|at| place.write(&format!("2020-01-01/{at:02}"), "text")).collect();
         std::thread::scope(|scope| {
-            for (at, record) in records.iter().enumerate() {
+            for record in &records {
                 let place = &place;
-                scope.spawn(move || {
-                    place.try_note("a", std::slice::from_ref(record), at as u64).expect("noted");
-                });
+                scope.spawn(move || place.note("a", std::slice::from_ref(record)));
             }
         });
         assert_eq!(place.notes("2020-01-01").len(), 16);
@@ -456,6 +496,34 @@ mod tests {
         assert_eq!(place.remove(31), []);
         drop(folder);
         assert_eq!(place.remove(31), [("2020-01-01".to_owned(), true)]);
+    }
+
+    #[test]
+    fn a_folder_that_somebody_holds_is_noted_when_it_is_let_go_and_holds_up_no_other() {
+        let place = Place::new();
+        let records = ["2020-01-01/x", "2020-01-02/x"].map(|path| place.write(path, "text"));
+        let sim = Sim::new(1);
+        let (world, held) = (sim.world(), open_below(&open_root_there(place.0.path()).expect("it"), "2020-01-01"));
+        let held = held.expect("a folder");
+        lock(&held, FlockOperation::LockExclusive).expect("the lock");
+        let outputs = Outputs::new(world.clone(), place.0.path().to_owned(), "a-run");
+        let lets_go = async {
+            world.sleep(Duration::from_secs(30)).await;
+            assert!(!place.has("2020-01-01/.lamplighter-wrote-a"));
+            assert_eq!(place.notes("2020-01-02"), ["x"]);
+            drop(held);
+        };
+        let story = async {
+            let rows = RunStore::new(Arc::new(Memory::new(1 << 20)), "a-run");
+            for record in &records {
+                rows.record_output(record.clone()).await.expect("it is recorded");
+            }
+            outputs.keep_in(rows);
+            futures_lite::future::zip(outputs.note_dated("a"), lets_go).await.0
+        };
+        assert_eq!(sim.run(story), Ok(Ok(())));
+        assert_eq!(place.notes("2020-01-01"), ["x"]);
+        assert!(sim.elapsed() < Duration::from_secs(31), "{:?}", sim.elapsed());
     }
 
     #[test]

@@ -163,22 +163,10 @@ impl Journal {
     }
 
     /// Stores what is written, batch by batch, until [`Journal::close`] and nothing waits any more. A state that takes no
-    /// more lines ends it: whoever waits for a commit hears of that. One that is silent is not waited for when there will be
-    /// no more lines.
+    /// more lines ends it: whoever waits for a commit hears of that. One that is slow is waited for; one that is silent over a
+    /// batch is not when there will be no more lines.
     pub async fn pump(&self, rows: &RunStore) {
         let Some(waiting) = &self.waiting else { return };
-        let patience = async {
-            waiting.until_closed().await;
-            self.world.sleep(LEFTOVER_UNKILLABLE_AFTER).await;
-            log::warn!(
-                target: RUN, run = self.run.as_str();
-                "the last lines of its log are not kept: the store does not take them"
-            );
-        };
-        self.store(waiting, rows).or(patience).await;
-    }
-
-    async fn store(&self, waiting: &Waiting, rows: &RunStore) {
         loop {
             let more = waiting.more.listen();
             let batch = waiting.take(self.world.wall().as_millisecond());
@@ -189,9 +177,17 @@ impl Journal {
                 more.await;
                 continue;
             }
-            if rows.add_events(batch).await.is_err() {
-                return;
-            }
+            // Each batch has it anew.
+            let patience = async {
+                waiting.until_closed().await;
+                self.world.sleep(LEFTOVER_UNKILLABLE_AFTER).await;
+                log::warn!(
+                    target: RUN, run = self.run.as_str();
+                    "the last lines of its log are not kept: the store does not take them"
+                );
+                None
+            };
+            let Some(Ok(())) = async { Some(rows.add_events(batch).await) }.or(patience).await else { return };
             // A line wakes nobody for a while: each batch is a commit.
             self.world.sleep(JOURNAL_EVERY).or(waiting.until_closed()).await;
         }
@@ -278,9 +274,53 @@ impl fmt::Debug for Journal {
 mod tests {
     use super::*;
     use crate::{
-        store::{EventQuery, Store, memory::Memory},
-        world::sim::Sim,
+        store::{EventQuery, Reply, Request, Store, StoreError, memory::Memory},
+        world::{BoxFuture, sim::Sim},
     };
+    use std::time::Duration;
+
+    /// A store that takes its time over each line; without an end where there is none.
+    struct Slow(World, Memory, Option<Duration>);
+
+    impl Store for Slow {
+        fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply, StoreError>> {
+            Box::pin(async move {
+                match self.2.filter(|_| matches!(request, Request::AddEvents(..))) {
+                    Some(takes) => self.0.sleep(takes).await,
+                    None if matches!(request, Request::AddEvents(..)) => std::future::pending().await,
+                    None => {}
+                }
+                self.1.call_blocking(request)
+            })
+        }
+
+        fn call_blocking(&self, request: Request) -> Result<Reply, StoreError> {
+            self.1.call_blocking(request)
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_slow_is_waited_for_and_one_that_is_silent_is_not() {
+        let second = Duration::from_secs(1);
+        let slow = LEFTOVER_UNKILLABLE_AFTER - second;
+        for (takes, kept, lasts) in [(Some(slow), 2, slow * 2), (None, 0, LEFTOVER_UNKILLABLE_AFTER + second)] {
+            let sim = Sim::new(1);
+            let journal = Journal::new(sim.world(), "r", "j", true);
+            let store: Arc<dyn Store> = Arc::new(Slow(sim.world(), Memory::new(1 << 20), takes));
+            let (rows, world) = (RunStore::new(store, "r"), sim.world());
+            let seen = sim.run(async move {
+                journal.write(&Line::of_run(Level::Info, "run started"));
+                let ends = async {
+                    world.sleep(second).await;
+                    journal.write(&Line::of_run(Level::Info, "run ended"));
+                    journal.close();
+                };
+                futures_lite::future::zip(journal.pump(&rows), ends).await;
+                rows.events(EventQuery { limit: 100, ..EventQuery::default() }).await.expect("it answers").len()
+            });
+            assert_eq!((seen, sim.elapsed()), (Ok(kept), lasts));
+        }
+    }
 
     #[test]
     fn lines_are_stored_in_order_and_what_finds_no_room_is_counted() {

@@ -64,6 +64,8 @@ struct Memory {
     written: BTreeMap<String, OutputRecord>,
     /// Names of the stages that wrote, by their places: for messages.
     stages: BTreeMap<u16, Arc<str>>,
+    /// Temporary files that are on their way.
+    halves: BTreeSet<String>,
     /// Folders whose names are on the disk, by their paths below the root; the root is the empty one.
     synced: BTreeSet<String>,
 }
@@ -102,6 +104,7 @@ pub struct OutputFile {
 /// The temporary file. Dropping it removes the file, wherever that happens: here, or on the blocking pool when nobody
 /// waits for the work any more.
 pub(super) struct Half {
+    outputs: Outputs,
     folder: OwnedFd,
     temporary: String,
     file: File,
@@ -124,12 +127,13 @@ impl Outputs {
         let _ = self.0.store.set(store);
     }
 
-    /// Removes the temporary files that a dead process of this run has left below the root. What cannot be looked at is left.
+    /// Removes the temporary files that a dead process of this run has left below the root. What cannot be looked at is left, and
+    /// what is written by these outputs meanwhile.
     ///
     /// # Cancel safety
     /// Dropped early it ends after a few more names.
     pub async fn sweep(&self) {
-        let mut left = Some(Sweep::new(&self.0.root, &self.0.run));
+        let mut left = Some(Sweep::new(self.clone()));
         while let Some(sweep) = left {
             left = self.0.world.unblock(move || sweep.go_on()).await;
         }
@@ -405,14 +409,15 @@ fn in_names(run: &str) -> Cow<'_, str> {
 
 /// On its way through all folders below a root, for what a run has half written there; no symlink is followed.
 struct Sweep {
-    run: String,
+    outputs: Outputs,
     folders: Vec<PathBuf>,
     open: Option<fs::ReadDir>,
 }
 
 impl Sweep {
-    fn new(root: &Path, run: &str) -> Sweep {
-        Sweep { run: run.to_owned(), folders: vec![root.to_owned()], open: None }
+    fn new(outputs: Outputs) -> Sweep {
+        let folders = vec![outputs.root().to_owned()];
+        Sweep { outputs, folders, open: None }
     }
 
     /// Looks at some more names; nothing when it has looked at all. Blocks.
@@ -430,14 +435,17 @@ impl Sweep {
     fn look_at(&mut self, entry: &fs::DirEntry) {
         match entry.file_type() {
             Ok(kind) if kind.is_dir() => self.folders.push(entry.path()),
-            Ok(kind)
-                if kind.is_file() && entry.file_name().to_str().is_some_and(|name| is_temporary(name, &self.run)) =>
-            {
+            Ok(kind) if kind.is_file() && entry.file_name().to_str().is_some_and(|name| self.is_left(name)) => {
                 // One that cannot be removed costs room and nothing else.
                 let _ = fs::remove_file(entry.path());
             }
             _ => {}
         }
+    }
+
+    /// A step that nobody waited for may come to its end when the run writes already.
+    fn is_left(&self, name: &str) -> bool {
+        is_temporary(name, &self.outputs.0.run) && !self.outputs.lock().halves.contains(name)
     }
 }
 
@@ -466,9 +474,18 @@ impl Half {
         }
         let temporary = temporary_name(run, random);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(refused)?;
+        // Before it is there for a sweep to find.
+        outputs.lock().halves.insert(temporary.clone());
+        let file = match rustix::fs::openat(&folder, &temporary, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => File::from(file),
+            Err(errno) => {
+                outputs.lock().halves.remove(&temporary);
+                return Err(refused(errno));
+            }
+        };
         pass(Point::FileMade);
-        Ok(Half { folder, temporary, file: file.into(), hash: Sha256::new(), bytes: 0, renamed: false })
+        let outputs = outputs.clone();
+        Ok(Half { outputs, folder, temporary, file, hash: Sha256::new(), bytes: 0, renamed: false })
     }
 
     pub(super) fn append(&mut self, block: &[u8]) -> Result<(), String> {
@@ -501,6 +518,7 @@ impl Drop for Half {
             // Nobody can be told any more; a sweep finds what is left.
             let _ = rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty());
         }
+        self.outputs.lock().halves.remove(&self.temporary);
     }
 }
 
@@ -572,6 +590,7 @@ fn failed(path: &OutputPath, cause: &str) -> Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::sim::Sim;
 
     #[test]
     fn only_what_a_run_has_half_written_is_taken_for_it() {
@@ -601,6 +620,24 @@ mod tests {
     }
 
     #[test]
+    fn what_this_process_writes_is_not_taken_for_what_a_dead_one_has_left() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let sim = Sim::new(1);
+        let outputs = Outputs::new(sim.world(), dir.path().to_owned(), "r");
+        let path = OutputPath::parse("a/x").expect("a path");
+        let mut halves =
+            [1, 2].map(|random| Half::create(&outputs, &path, random).map_err(|(error, _)| error).expect("it is made"));
+        let left = dir.path().join("a").join(temporary_name("r", 3));
+        fs::write(&left, "").expect("a file");
+        sim.run(outputs.sweep()).expect("it ends");
+        assert!(!left.exists());
+        halves[0].append(b"whole").and_then(|()| halves[0].rename(&path)).expect("it is still there");
+        drop(halves);
+        assert!(outputs.lock().halves.is_empty(), "nothing of them is remembered");
+        assert_eq!(fs::read_dir(dir.path().join("a")).expect("a folder").count(), 1, "what is dropped is removed");
+    }
+
+    #[test]
     fn what_is_half_written_is_looked_for_step_by_step() {
         let dir = tempfile::tempdir().expect("a folder");
         let folders = ["", "a", "a/b", "c"].map(|folder| dir.path().join(folder));
@@ -612,7 +649,8 @@ mod tests {
         for at in 0..2 * SWEEP_NAMES {
             fs::write(folders[2].join(format!("{at}")), "").expect("a file");
         }
-        let (mut left, mut steps) = (Some(Sweep::new(dir.path(), "r")), 0);
+        let (mut left, mut steps) =
+            (Some(Sweep::new(Outputs::new(Sim::new(1).world(), dir.path().to_owned(), "r"))), 0);
         while let Some(sweep) = left {
             left = sweep.go_on();
             steps += 1;

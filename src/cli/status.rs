@@ -7,7 +7,7 @@ use super::{
     screen::{self, complain, print},
     settings::Settings,
     state::{Access, Opened, say_there_is_none},
-    talk,
+    talk::{self, Heard},
 };
 use async_executor::Executor;
 use jiff::{Timestamp, tz::TimeZone};
@@ -55,7 +55,7 @@ pub fn main(global: &Global, arguments: &StatusArguments) -> Exit {
 }
 
 fn status(global: &Global, arguments: &StatusArguments) -> Result<Exit, Exit> {
-    let mut overview = overview(global, true)?;
+    let Seen { mut overview, is_silent } = overview(global, true)?;
     if arguments.utc {
         overview.jobs.iter_mut().for_each(in_utc);
     }
@@ -79,7 +79,8 @@ fn status(global: &Global, arguments: &StatusArguments) -> Result<Exit, Exit> {
             Format::Human => {
                 let stdout = std::io::stdout();
                 let width = stdout.is_terminal().then(|| screen::size().0);
-                Board { ink: screen::ink(&stdout), width, whole: arguments.job.is_some() }.text(&overview, &shown.jobs)
+                let board = Board { ink: screen::ink(&stdout), width, whole: arguments.job.is_some(), is_silent };
+                board.text(&overview, &shown.jobs)
             }
         }
     };
@@ -91,7 +92,7 @@ fn status(global: &Global, arguments: &StatusArguments) -> Result<Exit, Exit> {
 /// Runs `list`.
 pub fn list(global: &Global, arguments: &ListArguments) -> Exit {
     let overview = match overview(global, false) {
-        Ok(overview) => overview,
+        Ok(Seen { overview, .. }) => overview,
         Err(exit) => return exit,
     };
     if arguments.format == Format::Json {
@@ -129,16 +130,22 @@ fn in_utc(job: &mut JobStatus) {
     }
 }
 
-/// What the daemon says; without one, what files and state say.
-fn overview(global: &Global, with_runs: bool) -> Result<Overview, Exit> {
+/// All jobs, and whether a `serve` should have told of them and did not.
+struct Seen {
+    overview: Overview,
+    is_silent: bool,
+}
+
+/// What the daemon says; without one that answers, what files and state say.
+fn overview(global: &Global, with_runs: bool) -> Result<Seen, Exit> {
     let settings = Settings::read(global)?;
-    if let Some(daemon) = talk::daemon(&settings)? {
-        let request = if with_runs { Request::Overview } else { Request::List };
-        return match talk::ask(&daemon, &request)? {
-            Answer::Overview(overview) => Ok(overview),
-            _ => Err(talk::unexpected()),
-        };
-    }
+    let request = if with_runs { Request::Overview } else { Request::List };
+    let is_silent = match talk::hear(&settings, &request)? {
+        Heard::Answer(Answer::Overview(overview)) => return Ok(Seen { overview, is_silent: false }),
+        Heard::Answer(_) => return Err(talk::unexpected()),
+        Heard::Silence => true,
+        Heard::Nobody => false,
+    };
     let files = settings.all_job_files()?;
     let world = World::real(Arc::new(Executor::new()));
     let opened = Opened::existing(&settings, &world, Access::Reads)?;
@@ -156,7 +163,7 @@ fn overview(global: &Global, with_runs: bool) -> Result<Overview, Exit> {
         if let Some(opened) = opened {
             opened.close().await;
         }
-        seen.map_err(lost)
+        seen.map(|overview| Seen { overview, is_silent }).map_err(lost)
     })
 }
 
@@ -167,6 +174,8 @@ struct Board {
     width: Option<usize>,
     /// Everything of a job is told, not only what wants attention.
     whole: bool,
+    /// A `serve` holds the state and does not answer.
+    is_silent: bool,
 }
 
 impl Board {
@@ -196,6 +205,7 @@ impl Board {
     fn head(&self, overview: &Overview) -> Vec<String> {
         let ink = self.ink;
         let (tone, who) = match (overview.served, overview.stopping) {
+            (false, _) if self.is_silent => (Tone::Bad, "`serve` does not answer"),
             (false, _) => (Tone::Warn, "no `serve` runs: nothing starts by schedule"),
             (true, true) => (Tone::Warn, "`serve` stops: nothing more starts"),
             (true, false) => (Tone::Good, "`serve` runs"),

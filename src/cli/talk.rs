@@ -54,26 +54,66 @@ fn serving(folder: &Path) -> Result<Serving, Exit> {
     })
 }
 
+/// The same, where one that starts, or ends, has had a moment for it.
+fn settled(folder: &Path) -> Result<Serving, Exit> {
+    for _ in 0..LOOKS {
+        match serving(folder)? {
+            Serving::IsDeaf { .. } => wait(LOOK_AGAIN),
+            settled => return Ok(settled),
+        }
+    }
+    serving(folder)
+}
+
+/// That a `serve` holds the state and nobody can talk to it.
+fn is_deaf(pid: &str, folder: &Path) -> String {
+    format!("a `serve` (pid {pid}) holds the state, and nobody listens on {}", folder.join(SOCKET).display())
+}
+
 /// The `serve` that holds the state; `None` when none does.
 pub fn daemon(settings: &Settings) -> Result<Option<Client>, Exit> {
     let folder = folder(settings)?;
-    let mut looks = 0;
-    loop {
-        match serving(&folder)? {
-            Serving::Nobody => return Ok(None),
-            Serving::Listens(client) => return Ok(Some(client)),
-            Serving::IsDeaf { .. } if looks < LOOKS => wait(LOOK_AGAIN),
-            Serving::IsDeaf { pid } => {
-                complain(&format!(
-                    "a `serve` (pid {pid}) holds the state, and nobody listens on {}: nothing was done. Its log says why; once it is \
-                     restarted it can be talked to",
-                    folder.join(SOCKET).display()
-                ));
-                return Err(Exit::Io);
-            }
+    match settled(&folder)? {
+        Serving::Nobody => Ok(None),
+        Serving::Listens(client) => Ok(Some(client)),
+        Serving::IsDeaf { pid } => {
+            let deaf = is_deaf(&pid, &folder);
+            complain(&format!("{deaf}: nothing was done. Its log says why; once it is restarted it can be talked to"));
+            Err(Exit::Io)
         }
-        looks += 1;
     }
+}
+
+/// What is heard of a `serve`.
+pub enum Heard {
+    /// None holds the state.
+    Nobody,
+    /// One does, and does not answer.
+    Silence,
+    /// One does, and this is its answer.
+    Answer(Answer),
+}
+
+/// Asks what can be answered without a `serve` as well. Where one holds the state and does not answer it is said so, and that
+/// files and state are asked.
+pub fn hear(settings: &Settings, request: &Request) -> Result<Heard, Exit> {
+    let folder = folder(settings)?;
+    let silence = |why: &str| {
+        complain(&format!("{why}: what follows is what files and state say. Its log says what it does"));
+        Ok(Heard::Silence)
+    };
+    let client = match settled(&folder)? {
+        Serving::Nobody => return Ok(Heard::Nobody),
+        Serving::IsDeaf { pid } => return silence(&is_deaf(&pid, &folder)),
+        Serving::Listens(client) => client,
+    };
+    talking(|world| async move {
+        let late = async {
+            world.sleep(API_SILENCE_MAX).await;
+            silence(&has_not_answered())
+        };
+        first(async { answer(&client, request).await.map(Heard::Answer) }, late).await
+    })
 }
 
 /// There is a `serve`, and it cannot be talked to.
@@ -97,14 +137,17 @@ fn talking<T, F: Future<Output = T>>(story: impl FnOnce(World) -> F) -> T {
     runtime::block_on(&executor, 1, story(World::real(executor.clone())))
 }
 
+fn has_not_answered() -> String {
+    format!("`serve` holds the state and has not answered for {} s", API_SILENCE_MAX.as_secs())
+}
+
 /// An answer, or that none comes.
 async fn in_time<T>(world: &World, answer: impl Future<Output = Result<T, Exit>>) -> Result<T, Exit> {
     let late = async {
         world.sleep(API_SILENCE_MAX).await;
         complain(&format!(
-            "`serve` holds the state and has not answered for {} s: what was asked may be done nevertheless. Its log says what it \
-             does; one that is restarted goes on with its runs",
-            API_SILENCE_MAX.as_secs()
+            "{}: what was asked may be done nevertheless. Its log says what it does; one that is restarted goes on with its runs",
+            has_not_answered()
         ));
         Err(Exit::Io)
     };
@@ -120,9 +163,11 @@ async fn still_silent<T>(world: &World) -> T {
 
 /// Asks something that has one answer. A refusal is told.
 pub fn ask(client: &Client, request: &Request) -> Result<Answer, Exit> {
-    talking(|world| async move {
-        in_time(&world, async { next(&mut client.ask(request).await.map_err(|error| gone(&error))?).await }).await
-    })
+    talking(|world| async move { in_time(&world, answer(client, request)).await })
+}
+
+async fn answer(client: &Client, request: &Request) -> Result<Answer, Exit> {
+    next(&mut client.ask(request).await.map_err(|error| gone(&error))?).await
 }
 
 async fn next(answers: &mut Answers) -> Result<Answer, Exit> {

@@ -6,7 +6,7 @@
 use super::rate::Windows;
 use crate::{
     flow::{Semaphore, SemaphoreGuard, Slot, WaitRefused},
-    world::{Due, World},
+    world::{Awake, Due, World},
 };
 use std::{
     sync::{
@@ -138,6 +138,11 @@ impl Admission {
         Some(Admitted(permit))
     }
 
+    /// When a call has last been counted by the rate.
+    pub(super) fn last_call(&self) -> Option<Awake> {
+        self.rate.as_ref().and_then(|rate| rate.windows().last())
+    }
+
     /// Whether a call with so many before it can leave before the item's deadline.
     fn in_time(&self, rate: &Rate, ahead: u64, slot: &Slot) -> Result<(), WaitRefused> {
         let Some(deadline) = slot.deadline() else { return Ok(()) };
@@ -178,7 +183,7 @@ mod tests {
     use super::*;
     use crate::{
         flow::WorkPermits,
-        world::{Awake, Task, sim::Sim},
+        world::{Task, sim::Sim},
     };
     use std::sync::Arc;
 

@@ -11,21 +11,23 @@ use std::{
 
 /// The limits of all services that the runs of one [`Runner`](crate::run::Runner) call through: what stands in the
 /// configuration is one service for all jobs, what stands in a job is one for its runs. They outlast a run: the next one does
-/// not begin with an empty window. Cheap to clone.
+/// not begin with an empty window. A service that is declared in two ways, as by a run that goes on with the definition it was
+/// begun with and by new ones, is two. Cheap to clone.
 #[derive(Clone)]
 pub struct SharedLimits {
     world: World,
-    known: Arc<Mutex<BTreeMap<Named, Known>>>,
+    known: Arc<Mutex<BTreeMap<Declared, Arc<Admission>>>>,
 }
 
-/// Whose service it is, `None` for that of the configuration; its name; where it stands.
+/// A service as it was declared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Named(pub Option<String>, pub String, pub String);
-
-struct Known {
+struct Declared {
+    /// The job; `None` for one of the configuration.
+    owner: Option<String>,
+    name: String,
+    origin: String,
     rates: Vec<(u64, Duration)>,
     in_flight: Option<usize>,
-    admission: Arc<Admission>,
 }
 
 impl SharedLimits {
@@ -34,7 +36,7 @@ impl SharedLimits {
         SharedLimits { world, known: Arc::default() }
     }
 
-    /// The way into a service with these limits. One that was declared anew, with others, begins anew.
+    /// The way into a service with these limits.
     pub(super) fn of(
         &self,
         name: &str,
@@ -47,18 +49,22 @@ impl SharedLimits {
         if rates.is_empty() && in_flight.is_none() {
             return begin();
         }
+        let (name, origin) = (name.to_owned(), origin.to_string());
+        let declared = Declared { owner, name, origin, rates: rates.to_vec(), in_flight };
         // No code that can panic runs under this lock.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = Named(owner, name.to_owned(), origin.to_string());
-        if let Some(same) = known.get(&named).filter(|known| known.rates == rates && known.in_flight == in_flight) {
-            return same.admission.clone();
+        if let Some(same) = known.get(&declared) {
+            return same.clone();
         }
-        if known.len() >= SHARED_SERVICES_MAX {
-            // Addresses may come from params: those that no run uses go.
-            known.retain(|_, known| Arc::strong_count(&known.admission) > 1);
+        while known.len() >= SHARED_SERVICES_MAX {
+            // Addresses may come from params: of those that no run uses the one goes whose window has told nothing for longest.
+            let unused = known.iter().filter(|(_, admission)| Arc::strong_count(admission) == 1);
+            let idlest = unused.min_by_key(|(_, admission)| admission.last_call());
+            let Some(idlest) = idlest.map(|(declared, _)| declared.clone()) else { break };
+            known.remove(&idlest);
         }
         let admission = begin();
-        known.insert(named, Known { rates: rates.to_vec(), in_flight, admission: admission.clone() });
+        known.insert(declared, admission.clone());
         admission
     }
 }
@@ -72,7 +78,7 @@ impl fmt::Debug for SharedLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{service::url, world::sim::Sim};
+    use crate::{flow::Slot, service::url, world::sim::Sim};
 
     fn origin(host: &str) -> Origin {
         url::split(&format!("http://{host}/")).expect("a URL").0
@@ -112,5 +118,47 @@ mod tests {
             assert!(limits.known.lock().expect("no test panicked").len() <= SHARED_SERVICES_MAX);
         }
         assert!(Arc::ptr_eq(&used, &limits.of("vendor", None, &origin(0), &[], Some(2))));
+    }
+
+    #[test]
+    fn two_declarations_of_one_service_leave_each_other_its_window() {
+        let limits = SharedLimits::new(Sim::new(1).world());
+        let of = |calls| limits.of("vendor", None, &origin("a.example"), &[(calls, Duration::from_secs(60))], None);
+        // A run that goes on by the definition that it was begun with, and new ones.
+        let (kept, new) = (of(10), of(5));
+        for _ in 0..3 {
+            assert!(Arc::ptr_eq(&kept, &of(10)) && Arc::ptr_eq(&new, &of(5)));
+        }
+    }
+
+    #[test]
+    fn of_too_many_services_that_no_run_uses_the_one_goes_whose_last_call_is_the_oldest() {
+        let sim = Sim::new(1);
+        let (world, limits) = (sim.world(), SharedLimits::new(sim.world()));
+        let of = |number: usize| {
+            limits.of("vendor", None, &origin(&format!("a{number}.example")), &[(9, Duration::from_secs(600))], None)
+        };
+        let all: Vec<_> = (0..SHARED_SERVICES_MAX).map(of).collect();
+        // Called in another order than they came to be.
+        let order: Vec<usize> = (0..SHARED_SERVICES_MAX).map(|at| at * 7 % SHARED_SERVICES_MAX).collect();
+        let calls = async {
+            for number in &order {
+                drop(all[*number].enter(&Slot::free(world.clone())).await.expect("no deadline"));
+                world.sleep(Duration::from_secs(1)).await;
+            }
+        };
+        sim.run(calls).expect("they end");
+        let all: Vec<_> = all.into_iter().map(|used| Arc::downgrade(&used)).collect();
+        let mut used = Vec::new();
+        for gone in 1..10 {
+            used.push(of(SHARED_SERVICES_MAX + gone));
+            for (at, number) in order.iter().enumerate() {
+                assert_eq!(
+                    all[*number].upgrade().is_some(),
+                    at >= gone,
+                    "{gone} more, {at} in the order of their calls"
+                );
+            }
+        }
     }
 }

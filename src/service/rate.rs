@@ -7,7 +7,11 @@ use crate::{limits::RATE_GROUPS_MAX, world::Awake};
 use std::{collections::VecDeque, time::Duration};
 
 /// Several windows that hold at once.
-pub(super) struct Windows(Vec<Window>);
+pub(super) struct Windows {
+    windows: Vec<Window>,
+    /// The last call of all.
+    last: Option<Awake>,
+}
 
 /// One window. Up to [`RATE_GROUPS_MAX`] calls are remembered one by one; larger counts in groups of equal size, of which
 /// the last call's time is kept: a few calls less than allowed may leave then, never more.
@@ -32,7 +36,7 @@ impl Windows {
             let length = length.max(Duration::from_millis(1));
             Window { length, group, groups: count / group, ends: VecDeque::new(), filling: 0 }
         };
-        Windows(rates.into_iter().map(window).collect())
+        Windows { windows: rates.into_iter().map(window).collect(), last: None }
     }
 
     /// When the next call may leave, at the earliest `now`.
@@ -42,14 +46,20 @@ impl Windows {
 
     /// The earliest that a call may leave when `ahead` others go before it: exact if they leave as soon as they may.
     pub(super) fn after(&self, now: Awake, ahead: u64) -> Awake {
-        self.0.iter().map(|window| window.after(now, ahead)).fold(now, Awake::max)
+        self.windows.iter().map(|window| window.after(now, ahead)).fold(now, Awake::max)
     }
 
     /// A call leaves.
     pub(super) fn record(&mut self, now: Awake) {
-        for window in &mut self.0 {
+        self.last = Some(now);
+        for window in &mut self.windows {
             window.record(now);
         }
+    }
+
+    /// When the last call left.
+    pub(super) fn last(&self) -> Option<Awake> {
+        self.last
     }
 }
 
@@ -121,7 +131,7 @@ mod tests {
         let left = leave(&mut windows, &vec![0; 1_000_000]);
         let at_once = left.iter().filter(|at| **at == left[0]).count();
         assert!((990_000..=1_000_000).contains(&at_once), "{at_once}");
-        assert!(windows.0[0].ends.len() as u64 <= RATE_GROUPS_MAX);
+        assert!(windows.windows[0].ends.len() as u64 <= RATE_GROUPS_MAX);
     }
 
     proptest! {

@@ -464,8 +464,9 @@ fn a_serve_that_is_silent_holds_up_nobody_for_ever() {
         going
     });
     let run = &["run", "good", "--detach"];
-    let asks = [&["status"][..], &["list"], &["reload"], &["cancel", "slow"], &["pause", "good"], &["history"], run]
+    let asks = [&["reload"][..], &["cancel", "slow"], &["pause", "good"], &["history"], run]
         .map(|command| Going::start(&mut place.command(command)));
+    let looks = ["status", "list"].map(|command| Going::start(&mut place.command(&[command])));
     let mut patient = Going::start(&mut place.command(&["run", "bad"]));
     for going in starts {
         going.signal(Signal::INT);
@@ -480,6 +481,10 @@ fn a_serve_that_is_silent_holds_up_nobody_for_ever() {
     for going in asks {
         going.end().exits(74).says("has not answered for").says("may be done nevertheless");
     }
+    // What files and state say changes nothing: it is told without it.
+    let [status, list] = looks.map(|going| going.end().exits(0).says("has not answered for").says("files and state"));
+    status.prints("`serve` does not answer").prints("good").prints("1 running");
+    list.prints("All is well");
     // A run that is followed has somebody who ends the wait.
     patient.until_it_says("Ctrl-C ends the wait");
     serving.signal(Signal::CONT);
@@ -496,12 +501,16 @@ fn a_serve_that_cannot_be_reached_is_told_from_one_that_is_not_there() {
     place.run(&["status"]).exits(0).prints("no `serve` runs");
     let held = fs::File::open(&lock).expect("a lock file");
     held.lock().expect("a lock");
-    for command in [&["status"][..], &["list"], &["run", "good"], &["cancel", "good"], &["reload"], &["pause", "good"]]
-    {
+    for command in [&["run", "good"][..], &["cancel", "good"], &["reload"], &["pause", "good"]] {
         let done = place.run(command).exits(74).says("`serve` (pid 4711) holds the state");
-        done.says("nobody listens on").says("serve.sock");
+        done.says("nobody listens on").says("serve.sock").says("nothing was done");
     }
     // What is kept is read without it.
+    for command in ["status", "list"] {
+        let done = place.run(&[command]).exits(0).says("`serve` (pid 4711) holds the state").says("nobody listens on");
+        done.says("files and state").prints("good");
+    }
+    place.run(&["status"]).exits(0).prints("`serve` does not answer").prints("✓ good");
     place.run(&["history"]).exits(0).prints("good  succeeded");
     place.run(&["show", "good"]).exits(0).prints("good succeeded");
     place.run(&["logs", "good"]).exits(0).prints("run ended");
@@ -613,6 +622,11 @@ fn a_job_that_has_not_succeeded_when_it_should_have_is_overdue() {
     let [job] = &told["jobs"].as_array().expect("a list")[..] else { panic!("one is overdue: {told}") };
     assert!(job["job"] == "tick" && job["overdue_since"].is_string() && job["last"]["outcome"] != "succeeded", "{job}");
     place.run(&["status"]).exits(0).prints("1 overdue").prints("! tick").prints("or later has succeeded");
+    // Who asks from cron is told so when `serve` is what is wrong.
+    let held = fs::File::create(place.state().join("serve.lock")).expect("a lock file");
+    held.lock().expect("a lock");
+    place.run(&["status", "--overdue"]).exits(1).says("holds the state").prints("! tick");
+    drop(held);
     place.run(&["status", "tikc"]).exits(2).says("did you mean `tick`?");
     place.run(&["pause", "tick"]).exits(0);
     place.run(&["status", "--overdue"]).exits(0);
