@@ -22,40 +22,50 @@ use std::{
 const QUIET: Duration = Duration::from_millis(300);
 /// A folder that is never quiet is looked at nevertheless.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Folders below the job folder, or the one of the zones, that are watched: those of side files, of continents.
+/// Folders below the job folder, or the one of the zones, that are watched: those of side files, of continents and states.
 const FOLDERS: usize = 256;
+/// How deep folders of side files stand below the job folder.
+const SIDE_FILES_DEPTH: usize = 1;
+/// How deep folders of zones do: `America/Argentina`.
+const ZONES_DEPTH: usize = 2;
 /// Links that lead from `/etc/localtime` to the zone.
 const LINKS: usize = 8;
 /// Where the data of zones are, unless `TZDIR` says it: the first that is there.
 const ZONES: [&str; 3] = ["/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 
-/// Watches the folder until the task is dropped, and whatever takes its place.
-pub async fn watch(world: World, folder: PathBuf, handle: Handle) {
-    let mut watch = match Watch::new() {
-        Ok(watch) => watch,
-        Err(error) => {
-            log::warn!(target: "lamplighter::daemon", "changed job files are not noticed ({error}): send SIGHUP to reload");
-            return;
-        }
-    };
-    let (mut renewed, mut is_told) = (watch.renew(&folder), false);
-    loop {
-        if let Err(error) = renewed {
-            if !std::mem::replace(&mut is_told, true) {
-                let folder = folder.display();
-                log::warn!(target: "lamplighter::daemon", "{folder} is not watched ({error}); it is looked for again and again");
+/// Watches the folder, and whatever takes its place, from this call on, until the task is dropped.
+pub fn watch(world: World, folder: PathBuf, handle: Handle) -> impl Future<Output = ()> + Send + 'static {
+    let watch = Watch::new().map(|mut watch| {
+        let renewed = watch.renew(&folder);
+        (watch, renewed)
+    });
+    async move {
+        let (mut watch, mut renewed) = match watch {
+            Ok(watched) => watched,
+            Err(error) => {
+                log::warn!(target: "lamplighter::daemon", "changed job files are not noticed ({error}): send SIGHUP to reload");
+                return;
             }
-            // It may have gone with the folder that it stood in: nobody tells when they are back.
-            world.sleep(PATIENCE).await;
-        } else {
-            is_told = false;
-            watch.something_happens().await;
-            watch.settles(&world).await;
-        }
-        // Before it is read: what changes later is noticed.
-        renewed = watch.renew(&folder);
-        if renewed.is_ok() {
-            handle.files_changed().await;
+        };
+        let mut is_told = false;
+        loop {
+            if let Err(error) = renewed {
+                if !std::mem::replace(&mut is_told, true) {
+                    let folder = folder.display();
+                    log::warn!(target: "lamplighter::daemon", "{folder} is not watched ({error}); it is looked for again and again");
+                }
+                // It may have gone with the folder that it stood in: nobody tells when they are back.
+                world.sleep(PATIENCE).await;
+            } else {
+                is_told = false;
+                watch.something_happens().await;
+                watch.settles(&world).await;
+            }
+            // Before it is read: what changes later is noticed.
+            renewed = watch.renew(&folder);
+            if renewed.is_ok() {
+                handle.files_changed().await;
+            }
         }
     }
 }
@@ -114,7 +124,7 @@ impl Watch {
     /// before is let go; what is watched already stays so.
     fn renew(&mut self, folder: &Path) -> io::Result<()> {
         let path = std::path::absolute(folder)?;
-        let mut renewed = self.add(&path, FILES | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF)?;
+        let mut renewed = self.add(&path, FILES | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF, SIDE_FILES_DEPTH)?;
         // Where the folder around it cannot be watched, the folder itself still is.
         if let Some((parent, name)) = path.parent().zip(path.file_name())
             && let Ok(watched) = inotify::add_watch(&self.inotify, parent, NAMES | WatchFlags::ONLYDIR)
@@ -131,19 +141,30 @@ impl Watch {
         Ok(())
     }
 
-    /// A folder, and those below it.
-    fn add(&mut self, folder: &Path, what: WatchFlags) -> io::Result<BTreeSet<i32>> {
+    /// A folder, and those that stand at most so deep below it.
+    fn add(&mut self, folder: &Path, what: WatchFlags, depth: usize) -> io::Result<BTreeSet<i32>> {
         let what = what | WatchFlags::ONLYDIR;
         let whole = inotify::add_watch(&self.inotify, folder, what)?;
         self.only.remove(&whole);
         let mut added = BTreeSet::from([whole]);
-        let below = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        for entry in below.take(FOLDERS) {
-            // One that has just gone is no loss.
-            if let Ok(whole) = inotify::add_watch(&self.inotify, entry.path(), what) {
-                self.only.remove(&whole);
-                added.insert(whole);
+        let (mut level, mut left) = (folders_in(folder)?, FOLDERS);
+        for deeper in (0..depth).rev() {
+            let mut below = Vec::new();
+            for folder in level {
+                if left == 0 {
+                    return Ok(added);
+                }
+                left -= 1;
+                // One that has just gone is no loss.
+                if let Ok(whole) = inotify::add_watch(&self.inotify, &folder, what) {
+                    self.only.remove(&whole);
+                    added.insert(whole);
+                    if deeper > 0 {
+                        below.extend(folders_in(&folder).unwrap_or_default());
+                    }
+                }
             }
+            level = below;
         }
         Ok(added)
     }
@@ -170,7 +191,7 @@ impl Watch {
         }
         let folder = env::var_os("TZDIR").map(PathBuf::from);
         let folder = folder.or_else(|| ZONES.iter().map(PathBuf::from).find(|folder| folder.is_dir()));
-        let _ = folder.map(|folder| self.add(&folder, FILES));
+        let _ = folder.map(|folder| self.add(&folder, FILES, ZONES_DEPTH));
     }
 
     /// Returns when nothing has happened for a moment, or when it has gone on for long.
@@ -222,5 +243,81 @@ impl Watch {
                 return;
             }
         }
+    }
+}
+
+/// The folders in a folder, as many as are watched.
+fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let below = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(below.map(|entry| entry.path()).take(FOLDERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::runtime::block_on;
+    use async_executor::Executor;
+    use lamplighter::{
+        daemon::{ClockSigns, Daemon, DaemonOptions, Jobs, News},
+        job::{CheckedJob, Job, JobProblems, Surroundings},
+        run::RunOptions,
+        store::{State, memory::Memory},
+    };
+
+    /// No jobs; each time that they are listed is told.
+    struct Nothing(async_channel::Sender<()>);
+
+    impl Jobs for Nothing {
+        fn list(&self) -> Result<BTreeMap<String, String>, String> {
+            let _ = self.0.try_send(());
+            Ok(BTreeMap::new())
+        }
+
+        fn load(&self, name: &str) -> Result<CheckedJob, JobProblems> {
+            unreachable!("{name} is not listed")
+        }
+
+        fn surroundings(&self) -> Surroundings {
+            Surroundings::default()
+        }
+
+        fn options(&self, _: &Job) -> Result<RunOptions, String> {
+            Ok(RunOptions::default())
+        }
+
+        fn clock(&self) -> ClockSigns {
+            ClockSigns::default()
+        }
+
+        fn tell(&self, _: &News<'_>) {}
+    }
+
+    #[test]
+    fn what_changes_before_the_watch_is_first_polled_is_noticed() {
+        let executor = Arc::new(Executor::new());
+        let (world, folder) = (World::real(executor.clone()), tempfile::tempdir().expect("a folder"));
+        let (sender, listed) = async_channel::unbounded();
+        let state = State::new(Arc::new(Memory::new(1 << 20)));
+        let (daemon, handle) = Daemon::new(world.clone(), state, Arc::new(Nothing(sender)), DaemonOptions::default());
+        // Boxed, as what serves: they are too large for the stack of a test.
+        let watch = Box::pin(watch(world.clone(), folder.path().to_owned(), handle));
+        let noticed = async {
+            listed.recv().await.expect("what is there at the start");
+            fs::write(folder.path().join("new.ron"), "").expect("a file");
+            let watch = async {
+                watch.await;
+                false
+            };
+            first(async { listed.recv().await.is_ok() }, watch).await
+        };
+        let late = async {
+            world.sleep(Duration::from_secs(60)).await;
+            false
+        };
+        let serves = Box::pin(async {
+            let _ = daemon.serve().await;
+            false
+        });
+        assert!(block_on(&executor, 1, first(noticed, first(serves, late))), "the change was not noticed");
     }
 }

@@ -92,13 +92,15 @@ fn a_change_of_the_zone_or_of_its_data_plans_times_anew() {
     let timing = "schedule: Cron(\"30 2 * * *\"), run: [Log(message: \"x\")]";
     place.write("jobs/machine.ron", &format!("Job({timing})"));
     place.write("jobs/named.ron", &format!("Job(timezone: \"Test/Here\", {timing})"));
+    place.write("jobs/deep.ron", &format!("Job(timezone: \"Test/Deep/Here\", {timing})"));
     let folder = place.path("zoneinfo/Test");
-    fs::create_dir_all(&folder).expect("a folder");
+    fs::create_dir_all(folder.join("Deep")).expect("a folder");
     let write = |name: &str, data: Vec<u8>| {
-        fs::write(folder.join("new"), data).expect("written");
-        fs::rename(folder.join("new"), folder.join(name)).expect("renamed");
+        fs::write(place.path("new"), data).expect("written");
+        fs::rename(place.path("new"), folder.join(name)).expect("renamed");
     };
     write("Here", zone("ABC0", 0));
+    write("Deep/Here", zone("ABC0", 0));
     write("There", zone("ABC-5", 5 * 3600));
     let localtime = place.path("localtime");
     let link = |name: &str| {
@@ -113,7 +115,7 @@ fn a_change_of_the_zone_or_of_its_data_plans_times_anew() {
         _ => None,
     };
     let has = |job: &str, time: &str| next(job).filter(|next| next.ends_with(time)).map(drop);
-    for job in ["machine", "named"] {
+    for job in ["machine", "named", "deep"] {
         found("its time by the first zone", || has(job, "T02:30:00+00:00"));
     }
     link("There");
@@ -122,5 +124,8 @@ fn a_change_of_the_zone_or_of_its_data_plans_times_anew() {
     write("Here", zone("ABC3", -3 * 3600));
     found("the data of a zone are new", || has("named", "T02:30:00-03:00"));
     assert_eq!(has("machine", "T02:30:00+05:00"), Some(()));
+    // As those of America/Argentina are.
+    write("Deep/Here", zone("ABC4", -4 * 3600));
+    found("so are those of a deeper one", || has("deep", "T02:30:00-04:00"));
     stop(going);
 }

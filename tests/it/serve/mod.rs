@@ -22,6 +22,10 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::Path,
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -434,10 +438,24 @@ fn who_floods_a_connection_starves_nobody() {
     until("it works", || place.run(&["logs", "slow"]).stdout.contains("waits"));
     // Faster than it is read, in pieces much larger: it is hung up on long before this is over.
     let flooding = std::thread::spawn(move || (0..64).all(|_| flood.write_all(&[b'x'; 1 << 20]).is_ok()));
+    assert!(!flooding.join().expect("a flood"), "64 MiB that nobody has asked for were read");
+    // Who is hung up on comes back at once, as long as there is somebody to flood.
+    let floods = Arc::new(AtomicUsize::new(0));
+    for _ in 0..2 {
+        let (floods, socket) = (floods.clone(), place.state().join("serve.sock"));
+        std::thread::spawn(move || {
+            while let Ok(mut flood) = UnixStream::connect(&socket) {
+                let _ = flood.write_all(b"\"overview\"\n");
+                while flood.write_all(&[b'x'; 1 << 20]).is_ok() {}
+                floods.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
     for _ in 0..5 {
+        let before = floods.load(Ordering::Relaxed);
+        until("it is flooded", || floods.load(Ordering::Relaxed) > before);
         place.run(&["status"]).exits(0).prints("`serve` runs");
     }
-    assert!(!flooding.join().expect("a flood"), "64 MiB that nobody has asked for were read");
     assert_eq!(status(&place, "slow")["running"].as_array().map(Vec::len), Some(1), "the run goes on");
     place.run(&["cancel", "slow"]).exits(0);
     stop(serving);
