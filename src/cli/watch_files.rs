@@ -220,27 +220,32 @@ impl Watch {
 
     /// Returns when something has happened; what, is not told.
     async fn something_happens(&self) {
+        loop {
+            let happened = self.inotify.readable().await.and_then(|()| self.read());
+            match happened {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Reads what has happened: whether something of that is meant.
+    fn read(&self) -> io::Result<bool> {
+        // Here, as a future that holds it would keep it for all of its life, once for each that it stands in.
         let mut room = [MaybeUninit::uninit(); 4096];
         let is_meant = |event: &inotify::Event<'_>| {
             let named = || event.file_name().map(|name| name.to_bytes().to_owned());
             (!event.events().contains(ReadFlags::IGNORED) || self.renewed.contains(&event.wd()))
                 && self.only.get(&event.wd()).is_none_or(|only| named().is_none_or(|name| name == *only))
         };
+        let mut reader = inotify::Reader::new(&self.inotify, &mut room);
+        let mut happened = false;
         loop {
-            if self.inotify.readable().await.is_err() {
-                return std::future::pending().await;
-            }
-            let mut reader = inotify::Reader::new(&self.inotify, &mut room);
-            let mut happened = false;
-            loop {
-                match reader.next() {
-                    Ok(event) => happened |= is_meant(&event),
-                    Err(rustix::io::Errno::AGAIN) => break,
-                    Err(_) => return std::future::pending().await,
-                }
-            }
-            if happened {
-                return;
+            match reader.next() {
+                Ok(event) => happened |= is_meant(&event),
+                Err(rustix::io::Errno::AGAIN) => return Ok(happened),
+                Err(error) => return Err(error.into()),
             }
         }
     }
