@@ -50,6 +50,8 @@ fn idle(name: &str, title: &str, jobs: usize) -> Table {
     let title = format!("{title}; {WATCHED} s");
     let table = Table::new(name, &title, jobs as u64, "job").rounds(1);
     let table = table.own("lamplighter serve", move || {
+        // Of a program that was just linked the pages are not on the disk yet, and count as changed by who runs it.
+        let _ = fs::File::open(PROGRAM).and_then(|file| file.sync_all());
         let dir = jobs_folder("idle", jobs, r#"Cron("0 3 29 2 *")"#, ":");
         watch(serve(&dir));
     });
