@@ -23,7 +23,7 @@ mod tests {
     #[test]
     fn a_record_loses_the_failures_of_a_key_and_of_those_below_it() {
         let record = r#"{"run":"r","failures":[{"key":"P1"},{"key":"P1/heart"},{"key":"P10"}],"outputs":[]}"#;
-        let without = |key: &str| without_failures_of(record, &Key::parse(key).unwrap());
+        let without = |key: &str| without_failures_of(record, &Key::parse(key).expect("a key"));
         assert_eq!(without("P1").as_deref(), Some(r#"{"run":"r","failures":[{"key":"P10"}],"outputs":[]}"#));
         assert_eq!((without("P2"), without_failures_of("no json", &Key::all())), (None, None));
     }

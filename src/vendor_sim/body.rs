@@ -339,11 +339,11 @@ mod tests {
     fn whole(id: &str) -> (Value, Vec<String>) {
         let pages: Vec<String> =
             (1..=SCRIPT.pages(id, "2026-11-22")).map(|page| vitals(&SCRIPT, id, night(), page)).collect();
-        let mut whole: Value = serde_json::from_str(&pages[0]).unwrap();
+        let mut whole: Value = serde_json::from_str(&pages[0]).expect("it is well formed");
         for page in &pages[1..] {
-            let page: Value = serde_json::from_str(page).unwrap();
-            let more = page["heart_rate"].as_array().unwrap().clone();
-            whole["heart_rate"].as_array_mut().unwrap().extend(more);
+            let page: Value = serde_json::from_str(page).expect("it is well formed");
+            let more = page["heart_rate"].as_array().expect("a list").clone();
+            whole["heart_rate"].as_array_mut().expect("a list").extend(more);
             assert!(["resp_rate", "spo2", "skin_temp", "blood_pressure"].iter().all(|list| page[list] == json!([])));
             whole["next_cursor"] = page["next_cursor"].clone();
         }
@@ -351,15 +351,15 @@ mod tests {
     }
 
     fn column(body: &Value, list: &str, index: usize) -> Vec<f64> {
-        body[list].as_array().unwrap().iter().map(|row| row[index].as_f64().unwrap()).collect()
+        body[list].as_array().expect("a list").iter().map(|row| row[index].as_f64().expect("a number")).collect()
     }
 
     fn found(id: &str, body: &Value) -> Option<&'static str> {
         let baseline = SCRIPT.baseline(id);
         let all = column(body, "heart_rate", 1);
         let mut kept: Vec<f64> = all.iter().copied().filter(|bpm| (20.0..=250.0).contains(bpm)).collect();
-        let middle = median(&mut kept).unwrap();
-        assert_eq!(median(&mut all.clone()).unwrap(), middle, "{id}: artefacts move the median");
+        let middle = median(&mut kept).expect("it is there");
+        assert_eq!(median(&mut all.clone()).expect("it is there"), middle, "{id}: artefacts move the median");
         let mod_z = 0.6745 * (middle - baseline.hr_base) / baseline.hr_mad;
         let artefacts = all.len() - kept.len();
         let systolic = column(body, "blood_pressure", 1);
@@ -410,7 +410,7 @@ mod tests {
         for id in (1..=PATIENTS).map(patient_id).filter(|id| !SCRIPT.no_data(id, "2026-11-22")) {
             let (body, pages) = whole(&id);
             assert_eq!(body["next_cursor"], Value::Null);
-            let kib = pages.iter().map(String::len).max().unwrap() as f64 / 1024.0;
+            let kib = pages.iter().map(String::len).max().expect("it is there") as f64 / 1024.0;
             let usual = if pages.len() > 1 { 7.0..18.0 } else { 5.0..8.5 };
             assert!(usual.contains(&kib), "{id}: {kib} KiB");
             let minutes = column(&body, "heart_rate", 0);
@@ -436,8 +436,8 @@ mod tests {
             let id = (1..=PATIENTS)
                 .map(patient_id)
                 .find(|id| SCRIPT.baseline(id).zone == zone && !SCRIPT.no_data(id, &date.to_string()))
-                .unwrap();
-            let body: Value = serde_json::from_str(&vitals(&SCRIPT, &id, date, 1)).unwrap();
+                .expect("it is there");
+            let body: Value = serde_json::from_str(&vitals(&SCRIPT, &id, date, 1)).expect("it is well formed");
             format!("{} {} {}", body["blood_pressure"][0][0], body["utc_offset"], body["blood_pressure"][2][0])
         };
         let summer_ends = jiff::civil::date(2026, 10, 24);
@@ -458,7 +458,7 @@ mod tests {
     fn no_date_makes_a_body_panic() {
         for date in [Date::MIN, Date::MAX, Date::ZERO] {
             for id in (1..=200).map(patient_id) {
-                let body: Value = serde_json::from_str(&vitals(&SCRIPT, &id, date, 1)).unwrap();
+                let body: Value = serde_json::from_str(&vitals(&SCRIPT, &id, date, 1)).expect("it is well formed");
                 assert!(body["heart_rate"].is_array());
             }
         }
@@ -471,9 +471,9 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("id,tz,hr_base,hr_mad"));
         let second = patient(&SCRIPT, 2);
-        let line: Vec<&str> = lines.nth(1).unwrap().split(',').collect();
-        assert_eq!((line[0], line[1]), (second["id"].as_str().unwrap(), second["tz"].as_str().unwrap_or("")));
-        assert_eq!(line[2].parse::<f64>().unwrap(), second["hr_base"].as_f64().unwrap());
-        assert_eq!(line[3].parse::<f64>().unwrap(), second["hr_mad"].as_f64().unwrap());
+        let line: Vec<&str> = lines.nth(1).expect("it is there").split(',').collect();
+        assert_eq!((line[0], line[1]), (second["id"].as_str().expect("a text"), second["tz"].as_str().unwrap_or("")));
+        assert_eq!(line[2].parse::<f64>().expect("it is well formed"), second["hr_base"].as_f64().expect("a number"));
+        assert_eq!(line[3].parse::<f64>().expect("it is well formed"), second["hr_mad"].as_f64().expect("a number"));
     }
 }

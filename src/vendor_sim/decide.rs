@@ -453,13 +453,14 @@ mod tests {
     #[test]
     fn every_decision_equals_the_reference() {
         for text in REFERENCES {
-            let reference: Value = serde_json::from_str(text).unwrap();
-            let patients = reference["patients"].as_u64().unwrap() as u32;
-            let mut ours = serde_json::to_value(SCRIPT.expected(NIGHT, patients, MODEL_ATTEMPTS)).unwrap();
+            let reference: Value = serde_json::from_str(text).expect("it is well formed");
+            let patients = reference["patients"].as_u64().expect("a number") as u32;
+            let mut ours =
+                serde_json::to_value(SCRIPT.expected(NIGHT, patients, MODEL_ATTEMPTS)).expect("it can be written");
             let checks = [u(42, "class", "P00001", "-", 0), u(42, "fault", "P00002", NIGHT, 1)];
             ours["check_u"] = checks.map(|x| (x * 1e12).round() / 1e12).to_vec().into();
             ours["latency_ms_p50_p95_p99_max"] = latencies(patients).to_vec().into();
-            for (name, value) in reference.as_object().unwrap() {
+            for (name, value) in reference.as_object().expect("an object") {
                 // The time that the model client needs is a property of that client.
                 if name != "model_wall_s_32_workers" {
                     assert_eq!(&ours[name], value, "{name} of {patients} patients");

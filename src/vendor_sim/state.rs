@@ -416,10 +416,10 @@ mod tests {
     fn a_refresh_token_works_once_and_lives_over_a_reset() {
         let state = state(Options::default());
         let now = clock::now();
-        let first = state.rotate("refresh.P00001.0", now).unwrap();
+        let first = state.rotate("refresh.P00001.0", now).expect("the token is known");
         assert!(state.rotate("refresh.P00001.0", now).is_none(), "the old one is worth nothing");
         state.reset();
-        let second = state.rotate(&first.refresh, now).unwrap();
+        let second = state.rotate(&first.refresh, now).expect("the token is known");
         assert!(state.is_live(&first.access, now) && state.is_live(&second.access, now));
         assert!(!state.is_live(&second.access, now + state.options.token_ttl));
         for bad in ["", "refresh.", "refresh..0", "refresh.P00001.01", "refresh.a b.0", "access.1"] {

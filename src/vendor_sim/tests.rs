@@ -25,7 +25,7 @@ struct Answer {
 
 impl Answer {
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
+        serde_json::from_slice(&self.body).expect("it is well formed")
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -37,7 +37,7 @@ impl Answer {
 fn with_vendor<F: Future<Output = ()>>(options: Options, test: impl FnOnce(SocketAddr) -> F) {
     let executor = Arc::new(Executor::new());
     smol::block_on(executor.run(async {
-        let server = bind(executor.clone(), options).await.unwrap();
+        let server = bind(executor.clone(), options).await.expect("it answers");
         let address = server.address();
         future::or(async { match server.run().await {} }, test(address)).await;
     }));
@@ -48,7 +48,7 @@ fn options() -> Options {
 }
 
 async fn send(address: SocketAddr, method: &str, target: &str, headers: &str, body: &str) -> Answer {
-    try_send(address, method, target, headers, body).await.unwrap()
+    try_send(address, method, target, headers, body).await.expect("it answers")
 }
 
 async fn try_send(address: SocketAddr, method: &str, target: &str, headers: &str, body: &str) -> io::Result<Answer> {
@@ -61,8 +61,8 @@ async fn try_send(address: SocketAddr, method: &str, target: &str, headers: &str
     let mut bytes = Vec::new();
     let end = stream.read_to_end(&mut bytes).await.map(drop);
     let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let head = String::from_utf8(bytes[..split].to_vec()).unwrap();
-    let status = head.get(9..12).map_or(0, |status| status.parse().unwrap());
+    let head = String::from_utf8(bytes[..split].to_vec()).expect("it is well formed");
+    let status = head.get(9..12).map_or(0, |status| status.parse().expect("it is well formed"));
     Ok(Answer { status, head, body: bytes[split..].to_vec(), end })
 }
 
@@ -78,7 +78,7 @@ async fn vitals(address: SocketAddr, id: &str) -> Answer {
 fn patient_with(fault: Fault) -> String {
     let meets = |id: &String| SCRIPT.class(id).is_none() && SCRIPT.fault(id, NIGHT, 1, 1) == Some(fault);
     let calm = |id: &String| SCRIPT.fault(id, NIGHT, 1, 2).is_none() && SCRIPT.pages(id, NIGHT) == 1;
-    (1..=5000).map(patient_id).find(|id| meets(id) && calm(id)).unwrap()
+    (1..=5000).map(patient_id).find(|id| meets(id) && calm(id)).expect("there is one")
 }
 
 #[test]
@@ -98,12 +98,18 @@ fn the_list_has_every_patient_once_and_a_validator() {
         let (mut ids, mut target) = (Vec::new(), "/v1/patients".to_owned());
         loop {
             let page = get(address, &target).await.json();
-            ids.extend(page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+            ids.extend(
+                page["data"]
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .map(|row| row["id"].as_str().expect("a text").to_owned()),
+            );
             let Some(cursor) = page["next_cursor"].as_str() else { break };
             target = format!("/v1/patients?cursor={cursor}");
         }
         assert_eq!(ids, (1..=1203).map(patient_id).collect::<Vec<_>>());
-        let tag = get(address, "/v1/patients?limit=2").await.header("ETag").unwrap().to_owned();
+        let tag = get(address, "/v1/patients?limit=2").await.header("ETag").expect("the header").to_owned();
         let headers = format!("Authorization: Bearer demo-token\r\nIf-None-Match: \"x\", {tag}\r\n");
         let known = send(address, "GET", "/v1/patients?limit=2", &headers, "").await;
         assert_eq!((known.status, known.body.len(), known.header("ETag")), (304, 0, Some(tag.as_str())));
@@ -117,8 +123,9 @@ fn the_list_has_every_patient_once_and_a_validator() {
 #[test]
 fn who_is_not_there_and_what_is_not_asked_well_is_said() {
     with_vendor(options(), |address| async move {
-        let gone = (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Gone)).unwrap();
-        let revoked = (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Revoked)).unwrap();
+        let gone = (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Gone)).expect("there is one");
+        let revoked =
+            (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Revoked)).expect("there is one");
         assert_eq!(vitals(address, "P99999").await.status, 404);
         assert_eq!(vitals(address, &gone).await.status, 404);
         assert_eq!(vitals(address, &revoked).await.status, 403);
@@ -173,11 +180,11 @@ fn broken_answers_are_broken_on_the_wire_and_whole_the_next_time() {
 
         let half = vitals(address, &patient_with(Fault::ResetMidBody)).await;
         assert_eq!((half.end.as_ref().unwrap_err().kind(), half.status), (io::ErrorKind::ConnectionReset, 200));
-        let promised: usize = half.header("Content-Length").unwrap().parse().unwrap();
+        let promised: usize = half.header("Content-Length").expect("the header").parse().expect("it is well formed");
         assert_eq!(half.body.len(), promised / 2);
 
         let short = vitals(address, &patient_with(Fault::ShortBody)).await;
-        let promised: usize = short.header("Content-Length").unwrap().parse().unwrap();
+        let promised: usize = short.header("Content-Length").expect("the header").parse().expect("it is well formed");
         assert!(short.end.is_ok());
         assert_eq!(short.body.len() + 500, promised);
 
@@ -205,7 +212,7 @@ async fn reach(address: SocketAddr, id: &str) -> bool {
             let length = answer.header("Content-Length").and_then(|length| length.parse().ok());
             let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
             match (answer.status, body) {
-                (307, _) => target = answer.header("Location").unwrap().to_owned(),
+                (307, _) => target = answer.header("Location").expect("the header").to_owned(),
                 (403 | 404, _) => return false,
                 (429, _) => {}
                 (503, _) if answer.header("Retry-After").is_some() => {}
@@ -248,9 +255,11 @@ fn a_night_ends_as_the_truth_says() {
 fn stated_waits_and_disguised_errors_come_as_described() {
     with_vendor(options(), |address| async move {
         let seconds = vitals(address, &patient_with(Fault::TooManySeconds)).await;
-        assert!((1..=3).contains(&seconds.header("Retry-After").unwrap().parse().unwrap()));
+        assert!(
+            (1..=3).contains(&seconds.header("Retry-After").expect("the header").parse().expect("it is well formed"))
+        );
         let date = vitals(address, &patient_with(Fault::TooManyDate)).await;
-        assert_eq!((date.status, date.header("Retry-After").unwrap().ends_with(" GMT")), (429, true));
+        assert_eq!((date.status, date.header("Retry-After").expect("the header").ends_with(" GMT")), (429, true));
         let bare = vitals(address, &patient_with(Fault::TooManyBare)).await;
         assert_eq!((bare.header("RateLimit-Reset"), bare.header("Retry-After")), (Some("2"), None));
         let html = vitals(address, &patient_with(Fault::BadGateway)).await;
@@ -258,7 +267,7 @@ fn stated_waits_and_disguised_errors_come_as_described() {
         let disguised = vitals(address, &patient_with(Fault::ErrorBody)).await;
         assert_eq!((disguised.status, &disguised.json()["status"]), (200, &json!(601)));
         let moved = vitals(address, &patient_with(Fault::Redirect)).await;
-        let there = get(address, moved.header("Location").unwrap()).await;
+        let there = get(address, moved.header("Location").expect("the header")).await;
         assert_eq!((moved.status, there.status), (307, 200));
         assert_eq!(get(address, "/_sim/stats").await.json()["attempts"][&patient_with(Fault::Redirect)], 1);
     });
@@ -267,13 +276,13 @@ fn stated_waits_and_disguised_errors_come_as_described() {
 #[test]
 fn a_huge_body_is_chunked_and_far_too_long() {
     with_vendor(options(), |address| async move {
-        let id = (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Huge)).unwrap();
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let id = (1..).map(patient_id).find(|id| SCRIPT.class(id) == Some(PatientClass::Huge)).expect("there is one");
+        let mut stream = TcpStream::connect(address).await.expect("it answers");
         let request =
             format!("GET /v1/patients/{id}/vitals?date={NIGHT} HTTP/1.1\r\nAuthorization: Bearer demo-token\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.expect("it answers");
         let mut bytes = vec![0; 4 << 20];
-        stream.read_exact(&mut bytes).await.unwrap();
+        stream.read_exact(&mut bytes).await.expect("it answers");
         let head = String::from_utf8_lossy(&bytes[..400]).into_owned();
         assert!(head.contains("Transfer-Encoding: chunked\r\n\r\n4000\r\n{\"heart_rate\":"), "{head}");
     });
@@ -282,17 +291,17 @@ fn a_huge_body_is_chunked_and_far_too_long() {
 #[test]
 fn one_connection_carries_many_requests_even_sent_at_once() {
     with_vendor(options(), |address| async move {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.expect("it answers");
         let one = "GET /v1/patients?limit=1 HTTP/1.1\r\nAuthorization: Bearer demo-token\r\n\r\n";
         let last = "GET /v1/patients?limit=1 HTTP/1.1\r\nConnection: close\r\n\r\n";
-        stream.write_all(format!("{one}{one}{last}").as_bytes()).await.unwrap();
+        stream.write_all(format!("{one}{one}{last}").as_bytes()).await.expect("it answers");
         let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
+        stream.read_to_string(&mut text).await.expect("it answers");
         assert_eq!((text.matches("200 OK").count(), text.matches("401 Unauthorized").count()), (2, 1));
-        stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\nxxxx").await.unwrap();
+        stream = TcpStream::connect(address).await.expect("it answers");
+        stream.write_all(b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\nxxxx").await.expect("it answers");
         text.clear();
-        stream.read_to_string(&mut text).await.unwrap();
+        stream.read_to_string(&mut text).await.expect("it answers");
         assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
     });
 }
@@ -307,7 +316,7 @@ fn gzip_holds_the_same_body() {
         assert_eq!(packed.header("Content-Encoding"), Some("gzip"));
         assert!(packed.body.len() < plain.body.len() / 2);
         let mut body = Vec::new();
-        flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut body).unwrap();
+        flate2::read::GzDecoder::new(packed.body.as_slice()).read_to_end(&mut body).expect("it is packed");
         assert!(body == plain.body);
     });
 }
@@ -318,9 +327,10 @@ fn tokens_are_got_rotated_and_wanted() {
         assert_eq!(get(address, "/v1/patients").await.status, 401, "the static token is no good");
         let token = |form: String| async move { send(address, "POST", "/oauth/token", "", &form).await };
         let grant = token("grant_type=client_credentials&client_id=x".into()).await.json();
-        let headers = format!("Authorization: Bearer {}\r\n", grant["access_token"].as_str().unwrap());
+        let headers = format!("Authorization: Bearer {}\r\n", grant["access_token"].as_str().expect("a text"));
         assert_eq!(send(address, "GET", "/v1/patients?limit=1", &headers, "").await.status, 200);
-        let refresh = format!("grant_type=refresh_token&refresh_token={}", grant["refresh_token"].as_str().unwrap());
+        let refresh =
+            format!("grant_type=refresh_token&refresh_token={}", grant["refresh_token"].as_str().expect("a text"));
         assert_eq!(token(refresh.clone()).await.status, 200);
         let again = token(refresh).await;
         assert_eq!((again.status, again.json()), (400, json!({"error": "invalid_grant"})));
@@ -339,9 +349,9 @@ fn an_export_is_announced_then_ready() {
         let headers = "Authorization: Bearer demo-token\r\n";
         let started = send(address, "POST", "/v1/exports", headers, "{}").await;
         assert_eq!(started.status, 202);
-        let files = get(address, started.header("Content-Location").unwrap()).await.json()["files"].clone();
+        let files = get(address, started.header("Content-Location").expect("the header")).await.json()["files"].clone();
         assert_eq!((&files[0]["count"], &files[1]["count"]), (&json!(1000), &json!(1)));
-        let last = get(address, files[1]["url"].as_str().unwrap()).await;
+        let last = get(address, files[1]["url"].as_str().expect("a text")).await;
         assert_eq!(last.json()["id"], "P01001");
         assert_eq!(get(address, "/v1/exports/1/patients-3.ndjson").await.status, 404);
         assert_eq!(get(address, "/v1/exports/2").await.status, 404);
@@ -354,7 +364,7 @@ fn statistics_are_given_or_fail_as_told() {
     with_vendor(options(), |address| async move {
         let figures = get(address, target).await.json();
         assert_eq!((&figures["patients"], &figures["date"]), (&json!(5000), &json!(NIGHT)));
-        assert!((60.0..65.0).contains(&figures["hr_median"].as_f64().unwrap()));
+        assert!((60.0..65.0).contains(&figures["hr_median"].as_f64().expect("a number")));
     });
     with_vendor(Options { faults: Faults::Stats, ..options() }, |address| async move {
         assert_eq!(get(address, target).await.status, 500);
@@ -415,18 +425,18 @@ fn a_patient_who_hangs_is_counted_until_the_client_leaves() {
 fn dropping_the_server_closes_everything_and_leaves_no_task() {
     let executor = Arc::new(Executor::new());
     smol::block_on(executor.run(async {
-        let server = bind(executor.clone(), options()).await.unwrap();
+        let server = bind(executor.clone(), options()).await.expect("it answers");
         let address = server.address();
         let mut stream = None;
         let connect = async {
-            let mut connected = TcpStream::connect(address).await.unwrap();
-            connected.write_all(b"GET /_sim/stats HTTP/1.1\r\n\r\n").await.unwrap();
-            connected.read_exact(&mut [0; 17]).await.unwrap();
+            let mut connected = TcpStream::connect(address).await.expect("it answers");
+            connected.write_all(b"GET /_sim/stats HTTP/1.1\r\n\r\n").await.expect("it answers");
+            connected.read_exact(&mut [0; 17]).await.expect("it answers");
             stream = Some(connected);
         };
         future::or(async { match server.run().await {} }, connect).await;
         // The client sees the end, whichever form it has, and nobody listens.
-        let _ = stream.unwrap().read_to_end(&mut Vec::new()).await;
+        let _ = stream.expect("it is there").read_to_end(&mut Vec::new()).await;
         while !executor.is_empty() {
             future::yield_now().await;
         }
@@ -438,8 +448,8 @@ fn dropping_the_server_closes_everything_and_leaves_no_task() {
 fn the_truth_is_served_and_bad_options_are_refused() {
     with_vendor(options(), |address| async move {
         let served = get(address, "/_sim/expected?date=2026-11-22").await.json();
-        assert_eq!(served, serde_json::to_value(SCRIPT.expected(NIGHT, 5000, MODEL_ATTEMPTS)).unwrap());
-        assert_eq!(served["failed"].as_array().unwrap().len(), 40);
+        assert_eq!(served, serde_json::to_value(SCRIPT.expected(NIGHT, 5000, MODEL_ATTEMPTS)).expect("it is there"));
+        assert_eq!(served["failed"].as_array().expect("a list").len(), 40);
     });
     let executor = Arc::new(Executor::new());
     for bad in [

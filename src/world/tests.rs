@@ -28,7 +28,7 @@ fn in_both<F: Future<Output = ()>>(contract: impl Fn(World) -> F) {
     in_real(&contract);
     for seed in 0..100 {
         let sim = Sim::new(seed);
-        sim.run(contract(sim.world())).unwrap();
+        sim.run(contract(sim.world())).expect("it ends");
         assert_eq!(sim.leaked(), 0, "seed {seed}");
     }
 }
@@ -70,13 +70,13 @@ fn alarms_come_in_the_order_of_their_dues_and_never_early() {
                         Due::Awake(due) => assert!(world.awake() >= due),
                         Due::Boot(due) => assert!(world.boot() >= due),
                     }
-                    order.lock().unwrap().push((due_of(due), n));
+                    order.lock().expect("no test panicked").push((due_of(due), n));
                 }));
             }
             for task in tasks {
                 task.await;
             }
-            let order = std::mem::take(&mut *order.lock().unwrap());
+            let order = std::mem::take(&mut *order.lock().expect("no test panicked"));
             assert_eq!(order.len(), 4);
             assert!(order.is_sorted(), "{order:?}");
         }
@@ -215,7 +215,7 @@ fn work_gives_its_result() {
         for n in 0..50 {
             let (world, sum) = (world.clone(), sum.clone());
             tasks.push(world.clone().spawn(async move {
-                let n = world.compute(move || n).await.unwrap();
+                let n = world.compute(move || n).await.expect("it ends");
                 let n = world.unblock(move || n).await;
                 sum.fetch_add(n, Ordering::SeqCst);
             }));
@@ -234,12 +234,12 @@ fn a_panic_in_work_comes_back_to_who_asked() {
             AssertUnwindSafe(world.unblock(|| std::panic::resume_unwind(Box::new("blocking")))).catch_unwind();
         let () = unblock
             .await
-            .map_err(|panic| *panic.downcast_ref::<&str>().unwrap())
+            .map_err(|panic| *panic.downcast_ref::<&str>().expect("a text"))
             .map_or_else(|text| assert_eq!(text, "blocking"), |()| panic!("no panic"));
         let compute =
             AssertUnwindSafe(world.compute(|| std::panic::resume_unwind(Box::new("computing")))).catch_unwind();
         let result: Result<Option<()>, _> = compute.await;
-        assert_eq!(*result.unwrap_err().downcast_ref::<&str>().unwrap(), "computing");
+        assert_eq!(*result.expect_err("it failed").downcast_ref::<&str>().expect("a text"), "computing");
         assert_eq!(world.compute(|| 1).await, Some(1), "and the next one is computed");
     });
 }
@@ -304,13 +304,13 @@ fn an_endless_computation_that_was_abandoned_blocks_nobody() {
         let flag = end.clone();
         let (begin, begun) = async_channel::bounded(1);
         let endless = world.compute(move || {
-            begin.try_send(()).unwrap();
+            begin.try_send(()).expect("who receives is there");
             while !flag.load(Ordering::SeqCst) {
                 std::hint::spin_loop();
             }
         });
         let gave_up = async {
-            begun.recv().await.unwrap();
+            begun.recv().await.expect("who sends is there");
             None
         };
         assert_eq!(endless.or(gave_up).await, None);
@@ -344,7 +344,7 @@ fn endless_and_refused_computations_are_simulated() {
         assert!(future::poll_once(&mut given_up).await.is_none());
         drop(given_up);
     })
-    .unwrap();
+    .expect("it ends");
     assert!(!ran.load(Ordering::SeqCst));
     assert_eq!(sim.leaked(), 0);
 }
@@ -383,7 +383,7 @@ async fn pipeline(world: World) -> Vec<u32> {
 fn one_seed_is_one_trace_and_other_seeds_are_others() {
     let run = |seed| {
         let sim = Sim::new(seed);
-        let seen = sim.run(pipeline(sim.world())).unwrap();
+        let seen = sim.run(pipeline(sim.world())).expect("it ends");
         assert_eq!(sim.leaked(), 0);
         (sim.trace(), sim.steps(), sim.elapsed(), seen)
     };
@@ -401,7 +401,7 @@ fn seeds_bring_tasks_into_every_order() {
     let mut orders = std::collections::BTreeSet::new();
     for seed in 0..100 {
         let sim = Sim::new(seed);
-        orders.insert(sim.run(order_of_three(sim.world())).unwrap());
+        orders.insert(sim.run(order_of_three(sim.world())).expect("it ends"));
     }
     assert_eq!(orders.len(), 6);
 }
@@ -412,13 +412,13 @@ async fn order_of_three(world: World) -> Vec<u32> {
     let tasks: Vec<_> = (0..3)
         .map(|n| {
             let order = order.clone();
-            world.spawn(async move { order.lock().unwrap().push(n) })
+            world.spawn(async move { order.lock().expect("no test panicked").push(n) })
         })
         .collect();
     for task in tasks {
         task.await;
     }
-    std::mem::take(&mut *order.lock().unwrap())
+    std::mem::take(&mut *order.lock().expect("no test panicked"))
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn a_deadlock_is_found_and_counted() {
         drop(sender);
         let _ = receiver.recv().await;
     });
-    let at = "2026-11-23T03:30:00Z".parse().unwrap();
+    let at = "2026-11-23T03:30:00Z".parse().expect("it is well formed");
     let Err(stalled @ Stalled::Deadlock { seed: 3, tasks: 1, .. }) = out else { panic!("{out:?}") };
     let Stalled::Deadlock { at: when, .. } = stalled else { unreachable!() };
     assert_eq!(when, at);
@@ -508,7 +508,7 @@ fn a_panic_comes_out_with_the_seed() {
             })
         }));
         let panic = caught.unwrap_err();
-        let text = panic.downcast_ref::<String>().unwrap();
+        let text = panic.downcast_ref::<String>().expect("a text");
         assert!(text.starts_with("seed 42: planned: 1 (at step "), "{text}");
     }
 }
@@ -523,7 +523,7 @@ fn tasks_left_over_are_counted_and_dropped() {
         // Cancelled, and not left over.
         drop(world.spawn(pending()));
     })
-    .unwrap();
+    .expect("it ends");
     assert_eq!(sim.leaked(), 1);
     assert_eq!(sim.elapsed(), Duration::ZERO);
 }
@@ -546,7 +546,7 @@ fn what_a_simulation_leaves_over_is_freed_also_when_it_holds_itself() {
     let sim = Sim::new(0);
     let world = sim.world();
     let in_run = held_by_itself(&world);
-    sim.run(world.sleep(MS)).unwrap();
+    sim.run(world.sleep(MS)).expect("it ends");
     assert_eq!(sim.leaked(), 1);
     assert!(in_run.load(Ordering::SeqCst));
     let outside = held_by_itself(&world);
@@ -571,7 +571,7 @@ fn suspend_moves_boot_and_wall_only() {
         timeout.await;
         assert_eq!((world.awake(), world.boot()), (awake + HOUR, boot + HOUR * 3));
     })
-    .unwrap();
+    .expect("it ends");
 }
 
 #[test]
@@ -600,7 +600,7 @@ fn who_waits_for_the_wall_clock_hears_that_it_was_set() {
         .await;
         assert_eq!(woken, WallWake::Reached, "slept through is reached");
     })
-    .unwrap();
+    .expect("it ends");
 }
 
 #[test]
@@ -608,14 +608,14 @@ fn the_wall_clock_may_stand_anywhere() {
     for start in ["1970-01-01T00:00:00Z", "2040-02-29T23:59:59Z", "9999-12-30T22:00:00Z", "-009999-01-02T01:59:59Z"] {
         let sim = Sim::new(0);
         let world = sim.world();
-        let at: Timestamp = start.parse().unwrap();
+        let at: Timestamp = start.parse().expect("it is well formed");
         sim.set_wall(at);
         sim.run(async {
             assert_eq!(world.until_wall(at.checked_add(HOUR).unwrap_or(Timestamp::MAX)).await, WallWake::Reached);
             world.sleep(HOUR * 48).await;
             assert!(world.wall() >= at);
         })
-        .unwrap();
+        .expect("it ends");
         assert!(sim.elapsed() >= HOUR * 48);
     }
 }
@@ -627,7 +627,7 @@ fn every_order_of_a_small_case_is_visited() {
     let mut runs = 0;
     loop {
         let sim = Sim::scripted(script);
-        orders.insert(sim.run(order_of_three(sim.world())).unwrap());
+        orders.insert(sim.run(order_of_three(sim.world())).expect("it ends"));
         runs += 1;
         match sim.next_choices(12) {
             Some(next) => script = next,
@@ -649,7 +649,7 @@ fn a_script_without_choices_is_first_come_first_served() {
                 let turns = turns.clone();
                 world.spawn(async move {
                     for _ in 0..2 {
-                        turns.lock().unwrap().push(n);
+                        turns.lock().expect("no test panicked").push(n);
                         future::yield_now().await;
                     }
                 })
@@ -659,8 +659,8 @@ fn a_script_without_choices_is_first_come_first_served() {
             task.await;
         }
     })
-    .unwrap();
-    assert_eq!(*turns.lock().unwrap(), [0, 1, 2, 0, 1, 2]);
+    .expect("it ends");
+    assert_eq!(*turns.lock().expect("no test panicked"), [0, 1, 2, 0, 1, 2]);
     assert!(sim.choices().iter().all(|choice| choice.taken == 0 && choice.width > 1));
 }
 
@@ -677,6 +677,6 @@ fn a_task_that_is_woken_twice_runs_once() {
         cx.waker().wake_by_ref();
         Poll::Pending
     }))
-    .unwrap();
+    .expect("it ends");
     assert_eq!(sim.steps(), 3);
 }

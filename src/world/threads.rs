@@ -225,17 +225,18 @@ mod tests {
         let (end, ended) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
         let id = pool.submit(Box::new(move || {
-            begin.send(()).unwrap();
+            begin.send(()).expect("who receives is there");
             let _ = ended.recv();
         }));
         let id = id.ok()?;
-        begun.recv().unwrap();
+        begun.recv().expect("who sends is there");
         Some(Endless { id, end })
     }
 
     fn answers(pool: &ThreadPool) -> bool {
         let (sender, receiver) = mpsc::channel();
-        pool.submit(Box::new(move || sender.send(()).unwrap())).is_ok() && receiver.recv().is_ok()
+        pool.submit(Box::new(move || sender.send(()).expect("who receives is there"))).is_ok()
+            && receiver.recv().is_ok()
     }
 
     fn wait_until(pool: &ThreadPool, ready: impl Fn(&State) -> bool) {
@@ -259,7 +260,7 @@ mod tests {
         assert_eq!(pool.shared.lock().threads, 3);
         assert!(pool.degraded());
         assert!(endless(&pool).is_none(), "no thread makes progress: refused");
-        lost.pop().unwrap().end.send(()).unwrap();
+        lost.pop().expect("it is there").end.send(()).expect("who receives is there");
         wait_until(&pool, |state| state.lost == 2);
         assert!(answers(&pool), "an ended one gives its thread back");
         lost.clear();
@@ -271,12 +272,13 @@ mod tests {
     #[test]
     fn what_was_abandoned_in_the_queue_is_dropped_and_never_runs() {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
-        let busy = endless(&pool).unwrap();
+        let busy = endless(&pool).expect("a thread");
         let (sender, receiver) = mpsc::channel();
-        let queued = pool.submit(Box::new(move || sender.send(()).unwrap())).ok().unwrap();
+        let queued =
+            pool.submit(Box::new(move || sender.send(()).expect("who receives is there"))).ok().expect("it is taken");
         pool.abandon(queued);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError), "dropped at once");
-        busy.end.send(()).unwrap();
+        busy.end.send(()).expect("who receives is there");
         assert!(answers(&pool));
         assert_eq!(pool.shared.lock().lost, 0);
     }
@@ -284,20 +286,20 @@ mod tests {
     #[test]
     fn a_patient_pool_keeps_what_waits_until_a_thread_comes_back() {
         let pool = ThreadPool::patient("test", 1, Duration::from_secs(60));
-        let busy = endless(&pool).unwrap();
+        let busy = endless(&pool).expect("a thread");
         pool.abandon(busy.id);
         let (sender, receiver) = mpsc::channel();
-        assert!(pool.submit(Box::new(move || sender.send(()).unwrap())).is_ok(), "not refused");
-        busy.end.send(()).unwrap();
+        assert!(pool.submit(Box::new(move || sender.send(()).expect("who receives is there"))).is_ok(), "not refused");
+        busy.end.send(()).expect("who receives is there");
         assert_eq!(receiver.recv(), Ok(()));
     }
 
     #[test]
     fn what_waits_is_dropped_when_the_last_thread_is_lost() {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
-        let busy = endless(&pool).unwrap();
+        let busy = endless(&pool).expect("a thread");
         let (sender, receiver) = mpsc::channel::<()>();
-        pool.submit(Box::new(move || sender.send(()).unwrap())).ok().unwrap();
+        pool.submit(Box::new(move || sender.send(()).expect("who receives is there"))).ok().expect("it is taken");
         pool.abandon(busy.id);
         pool.abandon(busy.id);
         assert_eq!(receiver.recv(), Err(mpsc::RecvError));
@@ -307,11 +309,11 @@ mod tests {
     #[test]
     fn who_waits_for_others_keeps_no_thread_from_them() {
         let pool = ThreadPool::new("test", 1, Duration::ZERO);
-        let busy = endless(&pool).unwrap();
+        let busy = endless(&pool).expect("a thread");
         pool.waiting(true);
         assert!(answers(&pool), "another thread is there");
         pool.waiting(false);
-        busy.end.send(()).unwrap();
+        busy.end.send(()).expect("who receives is there");
         wait_until(&pool, |state| state.threads == 0);
         assert!(answers(&pool));
     }
@@ -327,7 +329,7 @@ mod tests {
     #[test]
     fn a_panic_costs_no_thread() {
         let pool = ThreadPool::new("test", 1, Duration::from_secs(60));
-        pool.submit(Box::new(|| panic!("planned"))).ok().unwrap();
+        pool.submit(Box::new(|| panic!("planned"))).ok().expect("it is taken");
         assert!(answers(&pool));
         assert_eq!(pool.shared.lock().threads, 1);
     }

@@ -156,7 +156,7 @@ impl Sleepers {
     pub(super) fn clock_set(&self) {
         let (fd, number) = {
             let state = self.shared.lock();
-            (state.fd.clone().unwrap(), state.driver.as_ref().unwrap().0)
+            (state.fd.clone().expect("it is armed"), state.driver.as_ref().expect("it is armed").0)
         };
         let Fired { woken, ended, driver } = self.shared.fired(&fd, number, false, true);
         assert!(ended && driver.is_some());

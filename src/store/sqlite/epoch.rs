@@ -112,17 +112,17 @@ mod tests {
 
     #[test]
     fn an_epoch_lives_as_long_as_its_lock_is_held() {
-        let dir = tempfile::tempdir().unwrap();
-        let take = |id| Epoch::take(dir.path(), id, String::new()).unwrap();
-        let mut one = take(1).unwrap();
-        let two = take(2).unwrap();
+        let dir = tempfile::tempdir().expect("a folder");
+        let take = |id| Epoch::take(dir.path(), id, String::new()).expect("the folder takes it");
+        let mut one = take(1).expect("nobody has it");
+        let two = take(2).expect("nobody has it");
         assert!(take(1).is_none() && one.is_alive(1) && one.is_alive(2) && two.is_alive(1));
         assert!(!one.is_alive(3), "nobody has been there");
         drop(two);
         assert!(!one.is_alive(2) && lock_path(dir.path(), 2).exists(), "as after a kill");
         // Who asks holds a shared lock for a moment: others who ask are not misled.
-        let asking = File::open(lock_path(dir.path(), 2)).unwrap();
-        asking.try_lock_shared().unwrap();
+        let asking = File::open(lock_path(dir.path(), 2)).expect("its lock is there");
+        asking.try_lock_shared().expect("nobody holds it");
         assert!(!one.is_alive(2));
         one.end();
         assert!(!lock_path(dir.path(), 1).exists() && take(1).is_some());
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_looked_at_is_taken_for_alive() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Epoch::take(dir.path(), 1, String::new()).unwrap().unwrap();
-        std::os::unix::fs::symlink("2.lock", dir.path().join("2.lock")).unwrap();
+        let dir = tempfile::tempdir().expect("a folder");
+        let one = Epoch::take(dir.path(), 1, String::new()).expect("the folder takes it").expect("nobody has it");
+        std::os::unix::fs::symlink("2.lock", dir.path().join("2.lock")).expect("the folder takes it");
         assert!(one.is_alive(2), "a loop of links");
     }
 }

@@ -134,7 +134,12 @@ broken line
 
     #[test]
     fn the_table_of_this_machine_is_read() {
-        assert!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().all(|line| Mount::parse(line).is_some()));
+        assert!(
+            fs::read_to_string("/proc/self/mountinfo")
+                .expect("the kernel tells of its mounts")
+                .lines()
+                .all(|line| Mount::parse(line).is_some())
+        );
         assert_eq!(unescaped(r"/a\134b\011c\04"), Path::new("/a\\b\tc\\04"));
     }
 }

@@ -6,8 +6,9 @@ use super::{firing, listing, open, query, resume, retain, runs, tables, tables::
 /// end.
 #[test]
 fn no_question_scans_a_table_or_sorts() {
-    let dir = tempfile::tempdir().unwrap();
-    let tables = Tables::create(open::private(dir.path(), 1 << 20).unwrap(), 1 << 20).unwrap();
+    let dir = tempfile::tempdir().expect("a folder");
+    let tables =
+        Tables::create(open::private(dir.path(), 1 << 20).expect("SQLite takes it"), 1 << 20).expect("SQLite takes it");
     let questions = [
         query::STAGE_VALUES,
         query::GROUP_VALUES,
@@ -84,7 +85,7 @@ fn no_question_scans_a_table_or_sorts() {
     .into_iter()
     .chain(resume::FORGET_MISSING);
     for question in questions {
-        let mut plan = tables.connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).unwrap();
+        let mut plan = tables.connection.prepare(&format!("EXPLAIN QUERY PLAN {question}")).expect("SQLite takes it");
         let steps: Vec<String> = plan.raw_query().mapped(|row| row.get(3)).map(Result::unwrap).collect();
         assert!(!steps.is_empty());
         for step in steps {

@@ -295,7 +295,7 @@ mod tests {
             values: vec!["x".repeat(value_bytes).into()],
             took_ms: None,
         };
-        Work::Put("r".into(), (0..rows).map(|ordinal| Packed::new(row(ordinal)).unwrap()).collect(), None)
+        Work::Put("r".into(), (0..rows).map(|ordinal| Packed::new(row(ordinal)).expect("it is small")).collect(), None)
     }
 
     #[test]
@@ -303,8 +303,8 @@ mod tests {
         let queue = Queue::new();
         block_on(async {
             let batch = BATCH_ROWS as u64;
-            queue.admit(put(batch, 0)).await.unwrap();
-            queue.admit(put(batch, 0)).await.unwrap();
+            queue.admit(put(batch, 0)).await.expect("there is room");
+            queue.admit(put(batch, 0)).await.expect("there is room");
             let mut first = queue.admit(put(1, 0));
             let mut second = queue.admit(put(2, 0));
             assert!(poll_once(&mut first).await.is_none() && poll_once(&mut second).await.is_none());
@@ -324,11 +324,11 @@ mod tests {
     fn uncommitted_bytes_are_bounded_and_one_that_is_larger_gets_in_alone() {
         let queue = Queue::new();
         block_on(async {
-            queue.admit(put(1, UNCOMMITTED_BYTES_MAX - 1000)).await.unwrap();
+            queue.admit(put(1, UNCOMMITTED_BYTES_MAX - 1000)).await.expect("there is room");
             assert!(poll_once(&mut queue.admit(put(1, 1000))).await.is_none());
             queue.committed(put(1, UNCOMMITTED_BYTES_MAX - 1000).weight());
             let giant = put(2 * BATCH_ROWS as u64 + 1, UNCOMMITTED_BYTES_MAX / BATCH_ROWS);
-            queue.admit(giant).await.unwrap();
+            queue.admit(giant).await.expect("there is room");
             assert!(poll_once(&mut queue.admit(put(1, 0))).await.is_none());
         });
     }
@@ -338,7 +338,7 @@ mod tests {
         for close in [true, false] {
             let queue = Queue::new();
             block_on(async {
-                queue.admit(put(2 * BATCH_ROWS as u64, 0)).await.unwrap();
+                queue.admit(put(2 * BATCH_ROWS as u64, 0)).await.expect("there is room");
                 let mut waiting = queue.admit(put(1, 0));
                 assert!(poll_once(&mut waiting).await.is_none());
                 let error = if close { StoreError::Closed } else { StoreError::Full { limit: 1 } };
@@ -356,7 +356,7 @@ mod tests {
     fn asked_questions_that_nobody_will_answer_end_as_closed() {
         let queue = Queue::new();
         let (answer, asker) = async_channel::bounded(1);
-        block_on(queue.admit(Work::Ask(Request::Flush("r".into()), answer))).unwrap();
+        block_on(queue.admit(Work::Ask(Request::Flush("r".into()), answer))).expect("there is room");
         queue.end();
         assert!(block_on(asker.recv()).is_err());
     }
