@@ -57,8 +57,8 @@ impl Daemon {
         }
     }
 
-    /// The firings that an end is to those jobs that wait for it and hear it. Jobs that wait for each other would start each other without an
-    /// end.
+    /// The firings that an end is to those jobs that wait for it and hear it. Jobs that wait for each other would start each
+    /// other without an end.
     pub(super) fn due_after(
         &self,
         job: &str,

@@ -1,4 +1,5 @@
-//! What tasks beside the loop need: reading and asking may take their time, and the loop waits for nobody.
+//! What tasks beside the loop need, so that it does not wait for job files, leftovers and notices. Only the beginning of a run is
+//! awaited in the loop, with the secrets of its job: two runs of one job never begin at once.
 
 use super::{Daemon, Jobs};
 use crate::{
