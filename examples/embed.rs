@@ -42,7 +42,7 @@ Job(
 async fn score(call: Call) -> Result<Value, CallError> {
     let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64);
     let value = number(&call.value, "value").ok_or_else(|| CallError::give_up("the reading has no value"))?;
-    let usual = number(&call.args, "usual").ok_or_else(|| CallError::give_up("args need `usual`"))?;
+    let usual = number(call.args(), "usual").ok_or_else(|| CallError::give_up("args need `usual`"))?;
     call.sleep(Duration::from_millis(20)).await;
     Ok(((value - usual).abs() * 10.0).round().into())
 }

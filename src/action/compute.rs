@@ -56,7 +56,7 @@ impl Lost {
         &self,
         cx: &ItemContext,
         work: impl FnOnce(&mut dyn FnMut(T) -> ControlFlow<()>) -> R + Send + 'static,
-    ) -> Result<Computing<T, R>, Stop> {
+    ) -> Result<Computing<T, R>, Box<Stop>> {
         if self.0.load(Ordering::SeqCst) >= COMPUTE_LOST_MAX {
             return Err(Stop::given_up(
                 Class::Stuck,
@@ -112,7 +112,7 @@ impl<T, R> Computing<T, R> {
     ///
     /// # Errors
     /// Class `stuck` when no thread is left for it.
-    pub async fn next(&mut self) -> Result<Option<T>, Stop> {
+    pub async fn next(&mut self) -> Result<Option<T>, Box<Stop>> {
         enum Came<T, R> {
             Batch(Vec<T>),
             End(End<T, R>),

@@ -4,7 +4,7 @@
 //! process group do when they are cut is told in `process`, what happens in its pipes in `pump`.
 
 use super::{
-    Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop,
+    Acted, Action, Checked, Gives, ItemContext, Out, Place, RunContext, Stop,
     files::{Scarcity, cause, cut, for_now, preview, quoted, render},
     output,
     process::{Running, Start, Started},
@@ -280,12 +280,7 @@ fn expects_shell(text: &str) -> bool {
 }
 
 impl Action for Exec {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let rendered = Arc::new(self.render(cx, facts).await?);
             let program = program_name(&rendered.argv[0]);
@@ -351,7 +346,7 @@ impl Drop for Tailed<'_> {
 }
 
 impl Exec {
-    async fn render(&self, cx: &ItemContext, facts: &Facts) -> Result<Rendered, Stop> {
+    async fn render(&self, cx: &ItemContext, facts: &Facts) -> Result<Rendered, Box<Stop>> {
         let mut argv = Vec::new();
         if let Some(script) = &self.script {
             argv.extend(["/bin/sh", "-eu", "-c", script].map(str::to_owned));
@@ -401,7 +396,7 @@ impl Exec {
     }
 
     /// Starts the child; where the system has no process, memory or file descriptor for it now, waits and tries again.
-    async fn start(&self, cx: &ItemContext, rendered: &Arc<Rendered>) -> Result<Started, Stop> {
+    async fn start(&self, cx: &ItemContext, rendered: &Arc<Rendered>) -> Result<Started, Box<Stop>> {
         let run = &cx.run;
         let mut scarcity = Scarcity::default();
         loop {
@@ -473,7 +468,7 @@ impl Exec {
         program: &str,
         pumps: &Pumps,
         out: &mut dyn Out,
-    ) -> Result<(ExitStatus, Vec<u8>), Stop> {
+    ) -> Result<(ExitStatus, Vec<u8>), Box<Stop>> {
         let Started { mut running, stdin, stdout, stderr } = started;
         let world = &cx.run.world;
         let log = || LogLines::new(cx);
@@ -500,7 +495,7 @@ impl Exec {
                 Ok(())
             };
             let mut pipes = pin!(async { try_zip(feed, try_zip(errors, output)).await.map(drop) });
-            let mut ended: Option<Result<(), Stop>> = None;
+            let mut ended: Option<Acted> = None;
             let exited = or(
                 async {
                     ended = Some(pipes.as_mut().await);
@@ -530,9 +525,9 @@ impl Exec {
 async fn drain(
     cx: &ItemContext,
     pumps: &Pumps,
-    mut pipes: std::pin::Pin<&mut impl Future<Output = Result<(), Stop>>>,
+    mut pipes: std::pin::Pin<&mut impl Future<Output = Acted>>,
     program: &str,
-) -> Result<(), Stop> {
+) -> Acted {
     let (mut turns, mut read) = (0, pumps.read());
     loop {
         let idle = async {
@@ -557,7 +552,7 @@ async fn drain(
     }
 }
 
-fn finish(running: Running, program: &str) -> Result<ExitStatus, Stop> {
+fn finish(running: Running, program: &str) -> Result<ExitStatus, Box<Stop>> {
     running
         .finish()
         .map_err(|error| Stop::failed(Class::Exit, format!("how `{program}` ended cannot be known: {}", cause(&error))))

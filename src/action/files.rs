@@ -30,7 +30,7 @@ impl Blocks {
     ///
     /// # Errors
     /// Class `listing`: it is not there, not readable, or no regular file (a pipe could block for ever).
-    pub async fn open(cx: &ItemContext, path: PathBuf) -> Result<Blocks, Stop> {
+    pub async fn open(cx: &ItemContext, path: PathBuf) -> Result<Blocks, Box<Stop>> {
         let mut scarcity = Scarcity::default();
         let world = cx.run.world.clone();
         loop {
@@ -49,7 +49,7 @@ impl Blocks {
     ///
     /// # Errors
     /// Class `listing` when the disk fails.
-    pub async fn next(&mut self) -> Result<Vec<u8>, Stop> {
+    pub async fn next(&mut self) -> Result<Vec<u8>, Box<Stop>> {
         let Some(mut file) = self.file.take() else { return Ok(Vec::new()) };
         let (file, block) = self
             .world
@@ -117,7 +117,12 @@ pub(super) fn read_some(file: &mut File, block: &mut [u8]) -> io::Result<usize> 
 ///
 /// # Errors
 /// Class `data` when it does not render.
-pub(super) async fn render(cx: &ItemContext, template: &Template, facts: &Facts, what: &str) -> Result<String, Stop> {
+pub(super) async fn render(
+    cx: &ItemContext,
+    template: &Template,
+    facts: &Facts,
+    what: &str,
+) -> Result<String, Box<Stop>> {
     let rendered = if template.uses_group() {
         let (template, facts) = (template.clone(), facts.clone());
         cx.run.world.compute(move || template.render(&facts)).await.ok_or_else(pool_is_lost)?
@@ -159,7 +164,7 @@ pub(super) fn check_output(at: &str, text: &str, checker: &mut Checker<'_>) -> O
 }
 
 /// Every thread for computations is lost.
-pub(super) fn pool_is_lost() -> Stop {
+pub(super) fn pool_is_lost() -> Box<Stop> {
     Stop::given_up(
         Class::Stuck,
         "all threads for jq and templates are taken by computations that never ended: mend the filters that time out, \
@@ -180,7 +185,7 @@ impl Scarcity {
     ///
     /// # Errors
     /// When the wait would end past the item's deadline.
-    pub async fn wait(&mut self, cx: &ItemContext, what: &str) -> Result<bool, Stop> {
+    pub async fn wait(&mut self, cx: &ItemContext, what: &str) -> Result<bool, Box<Stop>> {
         self.tries += u32::from(!cx.run.leftovers.hold_something());
         if self.tries >= SCARCE_TRIES {
             return Ok(false);
@@ -192,8 +197,8 @@ impl Scarcity {
         self.refused += 1;
         match cx.slot.wait(wait).await {
             Ok(()) => Ok(true),
-            Err(WaitRefused::PastDeadline) => Err(Stop::PastDeadline),
-            Err(WaitRefused::Defer(wait)) => Err(Stop::Defer { wait, attempts: cx.slot.attempts() }),
+            Err(WaitRefused::PastDeadline) => Err(Stop::PastDeadline.into()),
+            Err(WaitRefused::Defer(wait)) => Err(Stop::Defer { wait, attempts: cx.slot.attempts() }.into()),
         }
     }
 }

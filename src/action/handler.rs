@@ -3,7 +3,7 @@
 //! An embedder registers them in [`Handlers`] before jobs are loaded; a job that names one that does not exist does not
 //! load.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Seat, Stop, files, values::Tree};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, Seat, Stop, files, values::Tree};
 use crate::{
     item::{Class, Failure, Key, Value},
     lang::{Checker, Facts},
@@ -11,7 +11,13 @@ use crate::{
     service::Admitted,
     world::{Boot, BoxFuture, World},
 };
-use std::{collections::BTreeMap, fmt, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 crate::spec! {
     /// Calls a handler written in Rust; gives its result.
@@ -26,7 +32,7 @@ crate::spec! {
 }
 
 /// Calls the handler of this name and hands on what it gives.
-type Handler = Arc<dyn for<'a> Fn(&'a str, Call, &'a mut dyn Out) -> BoxFuture<'a, Result<(), Stop>> + Send + Sync>;
+type Handler = Arc<dyn for<'a> Fn(&'a str, Call, &'a mut dyn Out) -> BoxFuture<'a, Acted> + Send + Sync>;
 
 /// Handlers by name. Cheap to clone.
 ///
@@ -55,19 +61,16 @@ pub struct Handlers(Arc<BTreeMap<String, Handler>>);
 /// What a handler is called with.
 #[derive(Clone)]
 pub struct Call {
-    /// What came into the stage.
-    pub item: Arc<Value>,
     /// What the action before gave.
     pub value: Arc<Value>,
     /// The item's key; in a source that of nothing.
     pub key: Key,
-    /// The rendered `args`, an object.
-    pub args: Arc<Value>,
-    /// What an action `Keep` of the job kept for this key in a run with an earlier due, the newest of them: `state` in
-    /// templates. Null where there is none, in a job without `Keep`, and in a run that is not kept.
-    pub state: Arc<Value>,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    // What most calls do not have is not shared with each: counting who has it is dear.
+    item: Option<Arc<Value>>,
+    args: Option<Arc<Value>>,
+    state: Option<Arc<Value>>,
     action_place: u16,
     value_place: u32,
     seat: Arc<Seat>,
@@ -142,7 +145,7 @@ where
                 Ok(value) => out.hand(value.into()).await,
                 Err(error) => {
                     let message = format!("handler `{name}`: {}", error.message);
-                    Err(Stop::Failed { failure: Failure::new(Class::Call, message), given_up: !error.retry })
+                    Err(Stop::Failed { failure: Failure::new(Class::Call, message), given_up: !error.retry }.into())
                 }
             }
         })
@@ -150,6 +153,23 @@ where
 }
 
 impl Call {
+    /// What came into the stage.
+    pub fn item(&self) -> &Arc<Value> {
+        self.item.as_ref().unwrap_or(&self.value)
+    }
+
+    /// The rendered `args`, an object.
+    pub fn args(&self) -> &Value {
+        static NONE: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+        self.args.as_deref().unwrap_or(&NONE)
+    }
+
+    /// What an action `Keep` of the job kept for this key in a run with an earlier due, the newest of them: `state` in
+    /// templates. Null where there is none, in a job without `Keep`, and in a run that is not kept.
+    pub fn state(&self) -> &Value {
+        self.state.as_deref().unwrap_or(&Value::Null)
+    }
+
     /// The run's params, an object.
     pub fn params(&self) -> &Value {
         &self.seat.run.facts.params
@@ -257,8 +277,6 @@ struct CallAction {
     name: String,
     handler: Handler,
     args: Vec<(String, Tree)>,
-    /// What it is called with where none are written.
-    no_args: Arc<Value>,
 }
 
 /// See [`super::check`].
@@ -280,18 +298,17 @@ pub(super) fn check(spec: &CallSpec, path: &str, place: &Place<'_>, checker: &mu
         .collect();
     let args = args.into_iter().collect::<Option<Vec<_>>>()?;
     let gives = Gives::named(spec.into.as_ref(), false);
-    let no_args = Arc::new(Value::Object(serde_json::Map::new()));
-    let action = CallAction { name: spec.handler.clone(), handler: handler?, args, no_args };
+    let action = CallAction { name: spec.handler.clone(), handler: handler?, args };
     Some(Checked { kind: "Call", action: Box::new(action), gives, writes: false })
 }
 
-fn call(cx: &ItemContext, facts: &Facts, args: Arc<Value>) -> Call {
+fn call(cx: &ItemContext, facts: &Facts, args: Option<Arc<Value>>) -> Call {
     Call {
-        item: facts.item.clone(),
         value: facts.value.clone(),
         key: facts.key.clone(),
+        item: (!Arc::ptr_eq(&facts.item, &facts.value)).then(|| facts.item.clone()),
         args,
-        state: facts.state.clone(),
+        state: (!facts.state.is_null()).then(|| facts.state.clone()),
         attempt: cx.attempt,
         action_place: cx.action_place,
         value_place: cx.value_place,
@@ -300,21 +317,16 @@ fn call(cx: &ItemContext, facts: &Facts, args: Arc<Value>) -> Call {
 }
 
 impl Action for CallAction {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         if self.args.is_empty() {
-            return (self.handler)(&self.name, call(cx, facts, self.no_args.clone()), out);
+            return (self.handler)(&self.name, call(cx, facts, None), out);
         }
         Box::pin(async move {
             let mut args = serde_json::Map::new();
             for (name, tree) in &self.args {
                 args.insert(name.clone(), tree.render(cx, facts, "args").await?);
             }
-            (self.handler)(&self.name, call(cx, facts, Arc::new(Value::Object(args))), out).await
+            (self.handler)(&self.name, call(cx, facts, Some(Arc::new(Value::Object(args)))), out).await
         })
     }
 

@@ -1,6 +1,6 @@
 //! `Items`: lists values that stand in the job file, or every combination of several lists.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, values::Tree};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, values::Tree};
 use crate::{
     item::{Failure, Value},
     lang::{Checker, Facts},
@@ -78,12 +78,7 @@ fn trees(list: &[Json], path: &str, checker: &mut Checker<'_>) -> Option<Vec<Tre
 }
 
 impl Action for Items {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             match self {
                 Items::List(list) => {
@@ -98,10 +93,9 @@ impl Action for Items {
                         for tree in list {
                             values.push(tree.render(cx, facts, "matrix").await?);
                         }
-                        rendered.push((name, values));
+                        rendered.push((name.clone(), values));
                     }
-                    let mut places = vec![0; rendered.len()];
-                    while let Some(value) = combination(&rendered, &mut places) {
+                    for value in Combinations::new(rendered) {
                         out.give(value).await?;
                     }
                 }
@@ -115,19 +109,49 @@ impl Action for Items {
     }
 }
 
-/// The combination at `places`, which then stand at the next one; `None` behind the last.
-fn combination(lists: &[(&String, Vec<Value>)], places: &mut [usize]) -> Option<Value> {
-    let mut fields = serde_json::Map::with_capacity(lists.len());
-    for ((name, values), place) in lists.iter().zip(&*places) {
-        fields.insert((*name).clone(), values.get(*place)?.clone());
-    }
-    // The last list varies fastest; the first one runs over its end.
-    for (list, place) in (0..places.len()).rev().map(|at| (at, lists[at].1.len())) {
-        places[list] += 1;
-        if places[list] < place || list == 0 {
-            break;
+/// Every combination of several lists; the last list varies fastest.
+struct Combinations {
+    lists: Vec<Vec<Value>>,
+    /// Where the next one stands in each list.
+    places: Vec<usize>,
+    /// The next one, of which each is a copy: only the fields that change are looked up by name. `None` behind the last.
+    next: Option<serde_json::Map<String, Value>>,
+}
+
+impl Combinations {
+    fn new(lists: Vec<(String, Vec<Value>)>) -> Combinations {
+        let first = |(name, values): &(String, Vec<Value>)| Some((name.clone(), values.first()?.clone()));
+        let next = lists.iter().map(first).collect();
+        Combinations {
+            places: vec![0; lists.len()],
+            lists: lists.into_iter().map(|(_, values)| values).collect(),
+            next,
         }
-        places[list] = 0;
     }
-    Some(Value::Object(fields))
+
+    /// Moves the last list on; what runs over its end begins again, and moves the one before it.
+    fn advance(&mut self) {
+        let Some(next) = &mut self.next else { return };
+        let fields = next.values_mut().zip(&self.lists).zip(&mut self.places);
+        for ((field, list), place) in fields.rev() {
+            *place += 1;
+            if let Some(value) = list.get(*place) {
+                field.clone_from(value);
+                return;
+            }
+            *place = 0;
+            field.clone_from(&list[0]);
+        }
+        self.next = None;
+    }
+}
+
+impl Iterator for Combinations {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Value> {
+        let value = self.next.clone()?;
+        self.advance();
+        Some(Value::Object(value))
+    }
 }

@@ -1,6 +1,6 @@
 //! `Jq`: computes with a jq filter. It runs on a CPU thread: a filter that never ends holds up no timer.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost};
 use crate::{
     item::{Class, Failure},
     lang::{Checker, Facts, Filter},
@@ -43,12 +43,7 @@ pub(super) fn check(spec: &JqSpec, path: &str, _place: &Place<'_>, checker: &mut
 }
 
 impl Action for Jq {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let (filter, seen) = (self.filter.clone(), facts.clone());
             let mut computing = self.lost.start(cx, move |each| filter.run(&seen.value, &seen, each))?;

@@ -3,7 +3,7 @@
 //! The action only computes the value. It is stored by the run when the item is done, so that an item that failed is
 //! remembered as it was before.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
 use crate::{
     item::{Class, Failure},
     lang::{Checker, Facts, Filter},
@@ -41,12 +41,7 @@ pub(super) fn check(spec: &KeepSpec, path: &str, _place: &Place<'_>, checker: &m
 }
 
 impl Action for Keep {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        _out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, _out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let data = |message: String| Stop::given_up(Class::Data, message);
             if cx.value_place > 0 {
@@ -66,7 +61,7 @@ impl Action for Keep {
                 let most = format!("`Keep` takes {KEPT_VALUE_BYTES_MAX} bytes of JSON at most, and this are {bytes}");
                 return Err(Stop::given_up(Class::TooLarge, most));
             }
-            *cx.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            *cx.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(value));
             Ok(())
         })
     }

@@ -1,6 +1,6 @@
 //! `Log`: writes a line to the log.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, files};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, files};
 use crate::{
     item::Failure,
     lang::{Checker, Facts, Flavor, Template},
@@ -32,12 +32,7 @@ pub(super) fn check(spec: &LogSpec, path: &str, _place: &Place<'_>, checker: &mu
 }
 
 impl Action for Log {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        _out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, _out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let message = files::one_line(&files::render(cx, &self.message, facts, "message").await?);
             cx.say("lamplighter::job", Level::Info, &message);

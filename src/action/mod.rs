@@ -138,12 +138,7 @@ pub trait Action: Send + Sync {
     /// # Cancel safety
     /// May be dropped at any await: connections close, a child's process group goes to [`RunContext::leftovers`],
     /// a half-written file is removed.
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>>;
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted>;
 
     /// What a dry run prints instead of running it; `None` for an action that runs in a dry run too. `facts` hold secrets
     /// as `***`.
@@ -180,28 +175,31 @@ pub trait Out: Send {
 /// A value on its way out of an action: mostly there at once, so it is boxed only where it waits.
 pub enum Handed<'a> {
     /// It was taken, or refused; `None` once that was told.
-    Now(Option<Result<(), Stop>>),
+    Now(Option<Acted>),
     /// There is no room for it yet.
-    Later(BoxFuture<'a, Result<(), Stop>>),
+    Later(BoxFuture<'a, Acted>),
 }
 
 impl Handed<'_> {
     /// It was taken, or refused.
-    pub fn now(end: Result<(), Stop>) -> Self {
+    pub fn now(end: Acted) -> Self {
         Handed::Now(Some(end))
     }
 }
 
 impl Future for Handed<'_> {
-    type Output = Result<(), Stop>;
+    type Output = Acted;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Acted> {
         match self.get_mut() {
             Handed::Now(end) => end.take().map_or(Poll::Pending, Poll::Ready),
             Handed::Later(wait) => wait.as_mut().poll(cx),
         }
     }
 }
+
+/// How an action ended. Boxed: nearly every call ends without a [`Stop`], and then hands back one word.
+pub type Acted = Result<(), Box<Stop>>;
 
 /// Why an action ended early.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,13 +228,13 @@ pub enum Stop {
 
 impl Stop {
     /// A failure that the stage's own `retry` may repeat.
-    pub fn failed(class: Class, message: impl Into<String>) -> Stop {
-        Stop::Failed { failure: Failure::new(class, message), given_up: false }
+    pub fn failed(class: Class, message: impl Into<String>) -> Box<Stop> {
+        Box::new(Stop::Failed { failure: Failure::new(class, message), given_up: false })
     }
 
     /// A failure that nobody retries.
-    pub fn given_up(class: Class, message: impl Into<String>) -> Stop {
-        Stop::Failed { failure: Failure::new(class, message), given_up: true }
+    pub fn given_up(class: Class, message: impl Into<String>) -> Box<Stop> {
+        Box::new(Stop::Failed { failure: Failure::new(class, message), given_up: true })
     }
 }
 
@@ -307,7 +305,7 @@ pub struct ItemContext {
     /// Databases that its actions have written, kept open for the next item.
     databases: sql::Databases,
     /// What `Keep` gave: stored when the item is done.
-    pub kept: std::sync::Mutex<Option<Value>>,
+    pub kept: std::sync::Mutex<Option<Box<Value>>>,
 }
 
 impl Deref for ItemContext {

@@ -4,7 +4,7 @@
 //! followed, and a name appears only when the file is whole: temporary name, fsync, rename, fsync of the folder.
 
 use super::{
-    ItemContext, Stop,
+    Acted, ItemContext, Stop,
     files::{self, Scarcity},
 };
 use crate::{
@@ -152,7 +152,7 @@ impl Outputs {
     ///
     /// # Cancel safety
     /// When it is dropped no file is left; the claim stays (it is the item's).
-    pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Stop> {
+    pub async fn create(&self, cx: &ItemContext, path: &str) -> Result<OutputFile, Box<Stop>> {
         let safe = OutputPath::parse(path).map_err(|error| {
             let shown = files::one_line(files::cut(path, PATH_SHOWN_BYTES));
             Stop::given_up(Class::Data, format!("`{shown}` is no usable name of an output: {error}"))
@@ -200,7 +200,7 @@ impl Outputs {
         Ok((first, total))
     }
 
-    async fn claim(&self, cx: &ItemContext, path: &OutputPath) -> Result<(), Stop> {
+    async fn claim(&self, cx: &ItemContext, path: &OutputPath) -> Acted {
         let key = cx.key.clone().unwrap_or_else(|| Key::nameless(0));
         let mine = (cx.stage_place, key.clone(), cx.lineage.clone());
         let store = self.0.store.get();
@@ -246,7 +246,7 @@ impl Outputs {
         memory.synced.insert(folder.to_owned());
     }
 
-    async fn record(&self, record: &OutputRecord) -> Result<(), Stop> {
+    async fn record(&self, record: &OutputRecord) -> Acted {
         let in_memory = self.lock().claims.contains_key(&record.path);
         match self.0.store.get() {
             Some(store) if !in_memory => store
@@ -338,7 +338,7 @@ impl OutputFile {
     ///
     /// # Cancel safety
     /// When it is dropped the file can only be dropped too.
-    pub async fn write(&mut self, bytes: Vec<u8>) -> Result<(), Stop> {
+    pub async fn write(&mut self, bytes: Vec<u8>) -> Acted {
         if self.block.is_empty() && bytes.len() >= OUTPUT_BLOCK_BYTES {
             self.block = bytes;
         } else {
@@ -365,7 +365,7 @@ impl OutputFile {
     ///
     /// # Cancel safety
     /// When it is dropped the file is either not there or whole; it may then be whole without a record.
-    pub async fn commit(mut self) -> Result<OutputRecord, Stop> {
+    pub async fn commit(mut self) -> Result<OutputRecord, Box<Stop>> {
         let block = std::mem::take(&mut self.block);
         let name = self.path.clone();
         let half = self.blocking(move |half| half.append(&block).and_then(|()| half.rename(&name))).await?;
@@ -379,7 +379,7 @@ impl OutputFile {
     async fn blocking(
         &mut self,
         work: impl FnOnce(&mut Half) -> Result<(), String> + Send + 'static,
-    ) -> Result<Half, Stop> {
+    ) -> Result<Half, Box<Stop>> {
         let Some(mut half) = self.half.take() else {
             return Err(failed(&self.path, "an earlier write failed"));
         };
@@ -583,7 +583,7 @@ fn text(errno: Errno) -> String {
     files::cause(&errno.into())
 }
 
-fn failed(path: &OutputPath, cause: &str) -> Stop {
+fn failed(path: &OutputPath, cause: &str) -> Box<Stop> {
     Stop::given_up(Class::Output, format!("cannot write the output `{path}`: {cause}"))
 }
 

@@ -1,7 +1,7 @@
 //! Both ends of a child's pipes, served at once and in flat memory: standard input fed, output cut into lines, logged up
 //! to a limit, collected up to a limit, its last lines kept.
 
-use super::{ItemContext, Out, Stop, files::one_line};
+use super::{Acted, ItemContext, Out, Stop, files::one_line};
 use crate::{
     item::{Class, Failure, Value},
     limits::{
@@ -188,7 +188,7 @@ impl Pumps {
     ///
     /// # Errors
     /// Class `too_large`.
-    pub async fn text(&self, mut pipe: Pipe, program: &str, max: u64) -> Result<Vec<u8>, Stop> {
+    pub async fn text(&self, mut pipe: Pipe, program: &str, max: u64) -> Result<Vec<u8>, Box<Stop>> {
         let (mut block, mut cutter) = (Vec::new(), LineCutter::new(CHILD_LINE_BYTES_MAX));
         let mut text = Vec::new();
         while let Some(count) = self.block(&mut pipe, &mut block).await {
@@ -206,7 +206,7 @@ impl Pumps {
     ///
     /// # Errors
     /// Class `too_large`, and what `out` says.
-    pub async fn lines(&self, mut pipe: Pipe, program: &str, out: &mut dyn Out) -> Result<(), Stop> {
+    pub async fn lines(&self, mut pipe: Pipe, program: &str, out: &mut dyn Out) -> Acted {
         let (mut block, mut cutter) =
             (Vec::new(), LineCutter::new(usize::try_from(out.max_value()).unwrap_or(usize::MAX)));
         let mut number = 0u64;
@@ -379,7 +379,7 @@ fn text(line: &Line<'_>) -> String {
     text
 }
 
-fn too_large(program: &str, what: &str, max: u64) -> Stop {
+fn too_large(program: &str, what: &str, max: u64) -> Box<Stop> {
     Stop::given_up(
         Class::TooLarge,
         format!("`{program}` {what} more than {max} bytes: raise `max_value`, or write large results to a file"),

@@ -4,7 +4,7 @@
 //! failed item, named by file and line and without its content; the listing goes on.
 
 use super::{
-    Action, Checked, Gives, ItemContext, Out, Place, Stop,
+    Acted, Action, Checked, Gives, ItemContext, Out, Place, Stop,
     files::{self, Blocks, cause},
     find::find_files,
     rows::{BOM, Content, Csv, Cutter, Elements, Lines, Row},
@@ -234,12 +234,7 @@ fn header(row: Option<Row>) -> Result<Vec<String>, String> {
 }
 
 impl Action for Read {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let name = files::render(cx, &self.name, facts, "the name of the input").await?;
             let base = std::path::absolute(&cx.run.base_dir).unwrap_or_else(|_| cx.run.base_dir.clone());
@@ -289,7 +284,7 @@ impl Action for Read {
 }
 
 impl Read {
-    async fn give(&self, name: &str, row: Row, columns: &[String], out: &mut dyn Out) -> Result<(), Stop> {
+    async fn give(&self, name: &str, row: Row, columns: &[String], out: &mut dyn Out) -> Acted {
         let bad = |class: Class, message: String| Failure::new(class, format!("{name}:{}: {message}", row.line));
         let value = match row.content {
             Content::TooLarge => {
@@ -353,13 +348,7 @@ fn deeper_than(text: &[u8], most: usize) -> bool {
 }
 
 /// Files whose names fit the pattern, in byte order of their paths.
-async fn list_files(
-    cx: &ItemContext,
-    pattern: &str,
-    base: PathBuf,
-    digest: bool,
-    out: &mut dyn Out,
-) -> Result<(), Stop> {
+async fn list_files(cx: &ItemContext, pattern: &str, base: PathBuf, digest: bool, out: &mut dyn Out) -> Acted {
     let world = &cx.run.world;
     let text = pattern.to_owned();
     let listed = world.unblock(move || find_files(&text, &base)).await;
@@ -394,11 +383,13 @@ async fn list_files(
         if digest {
             match sha256(cx, path.clone()).await {
                 Ok(sha256) => fields.insert("sha256".into(), sha256.into()),
-                Err(Stop::Failed { failure, .. }) => {
-                    out.bad(Failure::new(Class::Data, failure.message)).await?;
-                    continue;
-                }
-                Err(stop) => return Err(stop),
+                Err(stop) => match *stop {
+                    Stop::Failed { failure, .. } => {
+                        out.bad(Failure::new(Class::Data, failure.message)).await?;
+                        continue;
+                    }
+                    other => return Err(other.into()),
+                },
             };
         }
         out.give(Value::Object(fields)).await?;
@@ -406,7 +397,7 @@ async fn list_files(
     Ok(())
 }
 
-async fn sha256(cx: &ItemContext, path: PathBuf) -> Result<String, Stop> {
+async fn sha256(cx: &ItemContext, path: PathBuf) -> Result<String, Box<Stop>> {
     let mut blocks = Blocks::open(cx, path).await?;
     let mut hash = Sha256::new();
     loop {

@@ -1,6 +1,6 @@
 //! `Render`: writes a text, a page or a mail from a template file.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
 use crate::{
     item::{Class, Failure, Value},
     lang::{Checker, Facts, Template},
@@ -49,12 +49,7 @@ pub(super) fn check(spec: &RenderSpec, path: &str, _place: &Place<'_>, checker: 
 }
 
 impl Action for Render {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let (template, seen) = (self.template.clone(), facts.clone());
             let mut computing = self.lost.start::<(), _>(cx, move |_| template.render(&seen))?;

@@ -65,7 +65,7 @@ impl Tree {
         cx: &'a ItemContext,
         facts: &'a Facts,
         what: &'a str,
-    ) -> BoxFuture<'a, Result<Value, Stop>> {
+    ) -> BoxFuture<'a, Result<Value, Box<Stop>>> {
         Box::pin(async move {
             Ok(match self {
                 Tree::Plain(value) => value.clone(),

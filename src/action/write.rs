@@ -3,7 +3,7 @@
 //! The bytes depend on the values only: pretty JSON with two spaces, one line a value, or csv with the columns in the
 //! order of their first appearance. Items of a gather are streamed, so memory stays flat.
 
-use super::{Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
+use super::{Acted, Action, Checked, Gives, ItemContext, Out, Place, Stop, compute::Lost, files};
 use crate::{
     item::{Class, Failure, Value},
     lang::{Checker, Facts, Rows, Template},
@@ -62,12 +62,7 @@ pub(super) fn check(spec: &WriteSpec, path: &str, place: &Place<'_>, checker: &m
 }
 
 impl Action for Write {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        _out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, _out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let path = files::render(cx, &self.to, facts, "the name of the file").await?;
             let mut file = cx.run.outputs.create(cx, &path).await?;

@@ -2,13 +2,14 @@
 
 use super::options::Preview;
 use crate::{
-    action::{Checked, Gives, Handed, ItemContext, Out, Stop},
+    action::{Acted, Checked, Gives, Handed, ItemContext, Out, Stop},
     item::{Class, Failure, Value},
+    job::Stage,
     lang::{Facts, Secret},
     limits::{DEPTH_MAX, VALUES_PER_ITEM_MAX},
     world::plant::{Bug, planted},
 };
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -53,6 +54,8 @@ pub struct Dry<'a> {
 pub struct Within<'a> {
     /// JSON that it may give at each action.
     pub max_bytes: u64,
+    /// What came in is known to be within that.
+    pub fits: bool,
     pub dry: Option<Dry<'a>>,
     /// True once no further action may begin.
     pub is_cut: &'a (dyn Fn() -> bool + Sync),
@@ -61,8 +64,15 @@ pub struct Within<'a> {
 /// What an item gave: mostly one value, which takes no memory for a list.
 pub type Values = SmallVec<[Arc<Value>; 1]>;
 
-/// A value on its way through the actions, with the head of the answer that it came from; `None`: the one in the facts.
-type Current = (Arc<Value>, Option<Arc<Value>>);
+/// The heads of the answers that values came from, by their places; `None`, and what is missing: the one in the facts.
+type Heads = Vec<Option<Arc<Value>>>;
+
+/// Whether whatever the stage gives was held to its `max_value`: not what came out of an `into`, nor what later actions of a
+/// source made.
+pub fn is_measured(stage: &Stage) -> bool {
+    let made = stage.actions.iter().rposition(|checked| checked.gives != Gives::PassesOn);
+    made.is_some_and(|last| stage.actions[last].gives == Gives::Values && (last == 0 || !stage.is_source()))
+}
 
 /// Runs `actions` on `value` and gives what the last one gave; none left is an empty list. All or nothing: the first action
 /// that fails fails the item (RUNS K3). `facts` hold the rest of what the actions see; value and response in them change.
@@ -72,21 +82,23 @@ pub async fn work(
     facts: &mut Facts,
     value: Arc<Value>,
     within: Within<'_>,
-) -> Result<Values, Stop> {
-    let Within { max_bytes, dry, is_cut } = within;
-    let mut current: SmallVec<[Current; 1]> = smallvec![(value, None)];
+) -> Result<Values, Box<Stop>> {
+    let Within { max_bytes, mut fits, dry, is_cut } = within;
+    let (mut current, mut heads) = (Values::from_buf([value]), Heads::new());
     let mut first_response = None;
     for (place, checked) in actions.iter().enumerate() {
         cx.action_place = place as u16;
-        let mut next = SmallVec::new();
+        let (mut next, mut next_heads) = (Values::new(), Heads::new());
         let mut bytes_left = max_bytes;
-        for (index, (value, response)) in current.into_iter().enumerate() {
+        let fits_alone = fits && current.len() == 1;
+        for (index, value) in current.into_iter().enumerate() {
             if is_cut() {
-                return Err(Stop::Cut);
+                return Err(Stop::Cut.into());
             }
             cx.value_place = index as u32;
             facts.value = value;
-            if let Some(response) = response.clone().or_else(|| first_response.clone()) {
+            let head = heads.get_mut(index).and_then(Option::take);
+            if let Some(response) = head.clone().or_else(|| first_response.clone()) {
                 let before = std::mem::replace(&mut facts.response, response);
                 first_response.get_or_insert(before);
             }
@@ -101,41 +113,59 @@ pub async fn work(
                     (dry.run.preview)(&format!("{} {}: {line}", cx.stage, facts.key));
                 }
                 if checked.gives != Gives::PassesOn {
-                    return Err(Stop::Empty);
+                    return Err(Stop::Empty.into());
                 }
-                next.push((facts.value.clone(), response));
+                keep_head(&mut next_heads, next.len(), 1, head);
+                next.push(facts.value.clone());
                 continue;
             }
             let room = VALUES_PER_ITEM_MAX - next.len();
-            let mut out = Collected { values: Values::new(), bytes_left, max_bytes, room, response: None };
+            let own = fits_alone.then_some(&facts.value);
+            let mut out = Collected { values: Values::new(), bytes_left, max_bytes, room, own, response: None };
             let ran = checked.action.run(cx, facts, &mut out).await;
             if ran.is_err() && !next.is_empty() && planted(Bug::FanOutLeaks) {
                 break;
             }
             ran?;
             bytes_left = out.bytes_left;
-            let response = out.response.or(response);
+            let Collected { values, response, .. } = out;
+            let head = response.or(head);
             match &checked.gives {
-                Gives::PassesOn => next.push((facts.value.clone(), response)),
+                Gives::PassesOn => {
+                    keep_head(&mut next_heads, next.len(), 1, head);
+                    next.push(facts.value.clone());
+                }
                 Gives::Values => {
-                    for given in out.values {
-                        next.push((given, response.clone()));
+                    keep_head(&mut next_heads, next.len(), values.len(), head);
+                    match next.is_empty() {
+                        true => next = values,
+                        false => next.extend(values),
                     }
                 }
                 Gives::Into { name, list } => {
-                    if let Some(given) = folded(out.values, *list) {
-                        next.push((Arc::new(with_field(&facts.value, name, given)?), response));
+                    if let Some(given) = folded(values, *list) {
+                        keep_head(&mut next_heads, next.len(), 1, head);
+                        next.push(Arc::new(with_field(&facts.value, name, given)?));
                     }
                 }
             }
         }
-        current = next;
+        fits = match checked.gives {
+            Gives::PassesOn => fits,
+            Gives::Values => true,
+            Gives::Into { .. } => false,
+        };
+        (current, heads) = (next, next_heads);
     }
-    let mut values = Values::new();
-    for (value, _) in current {
-        values.push(value);
+    Ok(current)
+}
+
+/// Notes the head of the answer that so many values, from that place on, came from.
+fn keep_head(heads: &mut Heads, place: usize, values: usize, head: Option<Arc<Value>>) {
+    if head.is_some() {
+        heads.resize(place, None);
+        heads.resize(place + values, head);
     }
-    Ok(values)
 }
 
 /// What `into` puts into the field: always a list, or the value alone, a list where there are several, nothing for none.
@@ -149,7 +179,7 @@ fn folded(values: Values, list: bool) -> Option<Value> {
     }
 }
 
-fn with_field(value: &Value, name: &str, given: Value) -> Result<Value, Stop> {
+fn with_field(value: &Value, name: &str, given: Value) -> Result<Value, Box<Stop>> {
     let mut object = match value {
         Value::Object(object) => object.clone(),
         Value::Null => serde_json::Map::new(),
@@ -188,21 +218,31 @@ fn masked(facts: &Facts) -> Facts {
 }
 
 /// Collects what an action gives, within the bounds of an item.
-struct Collected {
+struct Collected<'a> {
     values: Values,
     bytes_left: u64,
     max_bytes: u64,
     room: usize,
+    /// What the action works on, if that is known to be within the bounds: handed back alone it need not be measured again.
+    own: Option<&'a Arc<Value>>,
     response: Option<Arc<Value>>,
 }
 
-impl Collected {
-    fn add(&mut self, value: Arc<Value>) -> Result<(), Stop> {
+impl Collected<'_> {
+    fn add(&mut self, value: Arc<Value>) -> Acted {
         if self.values.len() >= self.room {
             return Err(Stop::given_up(
                 Class::TooLarge,
                 format!("the item gave more than {VALUES_PER_ITEM_MAX} values: give them a stage of their own"),
             ));
+        }
+        if let Some(own) = self.own {
+            if self.values.is_empty() && Arc::ptr_eq(own, &value) {
+                self.values.push(value);
+                return Ok(());
+            }
+            self.own = None;
+            self.bytes_left -= self.values.iter().map(|value| json_bytes(value)).sum::<u64>().min(self.bytes_left);
         }
         let bytes = json_bytes(&value);
         if bytes > self.bytes_left {
@@ -217,13 +257,13 @@ impl Collected {
     }
 }
 
-impl Out for Collected {
+impl Out for Collected<'_> {
     fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
         Handed::now(self.add(value))
     }
 
     fn bad(&mut self, failure: Failure) -> Handed<'_> {
-        Handed::now(Err(Stop::Failed { failure, given_up: true }))
+        Handed::now(Err(Stop::Failed { failure, given_up: true }.into()))
     }
 
     fn response(&mut self, head: Arc<Value>) {

@@ -155,11 +155,14 @@ async fn send(
     let mut cx = ItemContext::new(run.context.clone(), slot, field.clone(), u16::MAX);
     cx.lineage = Lineage::listed(u16::MAX, place);
     let mut facts = Facts::new(null(), Key::all(), facts);
-    let within = Within { max_bytes: VALUE_BYTES_DEFAULT, dry: None, is_cut: &|| false };
+    let within = Within { max_bytes: VALUE_BYTES_DEFAULT, fits: false, dry: None, is_cut: &|| false };
     match chain::work(actions, &mut cx, &mut facts, null(), within).await {
-        Ok(_) | Err(Stop::Empty) => Ok(()),
-        Err(Stop::Failed { failure, .. }) => Err(failure.to_string()),
-        Err(Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut) => Err("it would have waited too long".to_owned()),
+        Ok(_) => Ok(()),
+        Err(stop) => match *stop {
+            Stop::Empty => Ok(()),
+            Stop::Failed { failure, .. } => Err(failure.to_string()),
+            Stop::Defer { .. } | Stop::PastDeadline | Stop::Cut => Err("it would have waited too long".to_owned()),
+        },
     }
 }
 

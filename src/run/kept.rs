@@ -612,6 +612,6 @@ fn outline_of(stage: &Stage) -> StageOutline {
     StageOutline { name: stage.name.to_string(), hidden: stage.hidden, deadline_ms: stage.deadline.map(millis) }
 }
 
-fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> super::worker::Children {
+fn named(lineage: Lineage, key: Key, values: super::chain::Values) -> Vec<Child> {
     values.into_iter().map(|value| Child { lineage: lineage.clone(), key: key.clone(), value }).collect()
 }

@@ -4,10 +4,10 @@ use super::{
     chain::{self, Dry, Within},
     guard::{Alarms, Guarded, guard},
     state::{Cut, CutWatch, End, RunState, null},
-    worker::{Child, Delivery, end_stage, render_key},
+    worker::{Child, deliver, end_stage, render_key},
 };
 use crate::{
-    action::{Checked, Handed, ItemContext, Line, Out, Stop},
+    action::{Acted, Checked, Handed, ItemContext, Line, Out, Stop},
     flow::{Inbox, Refused, Slot},
     item::{Class, Failure, Key, Lineage, Outcome, Value},
     lang::Facts,
@@ -20,7 +20,6 @@ use crate::{
 };
 use futures_lite::{FutureExt, future::zip};
 use log::Level;
-use smallvec::smallvec;
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -32,7 +31,7 @@ const BEHIND_ALL: u64 = 1 << 62;
 /// One thing that a listing gave.
 enum Listed {
     Value(Arc<Value>),
-    Bad(Failure),
+    Bad(Box<Failure>),
 }
 
 /// How many values are listed ahead, and taken in at a time: in a run that is kept as many as one commit takes.
@@ -116,22 +115,32 @@ async fn list(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
     let mut listing = first.action.run(&cx, &facts, &mut out);
     let mut watch = CutWatch::new(run.clone(), place);
     let mut alarms = Alarms::new(run.world());
-    let failure = match guard(listing.as_mut(), &slot, &mut watch, &mut alarms, None, plan.timeout).await {
-        Guarded::Done(Ok(()) | Err(Stop::Empty)) => None,
-        Guarded::Done(Err(Stop::Failed { failure, .. })) => Some(failure),
-        Guarded::Done(Err(Stop::Defer { .. } | Stop::PastDeadline)) => {
-            Some(Failure::new(Class::Timeout, "a wait of the listing would have ended past the deadline"))
+    let note_cut = || {
+        if !run.limit_reached(place) {
+            stage.incomplete.store(true, Ordering::Release);
+            run.leave(place);
         }
+    };
+    let failure = match guard(listing.as_mut(), &slot, &mut watch, &mut alarms, None, plan.timeout).await {
+        Guarded::Done(Ok(())) => None,
+        Guarded::Done(Err(stop)) => match *stop {
+            Stop::Empty => None,
+            Stop::Failed { failure, .. } => Some(failure),
+            Stop::Defer { .. } | Stop::PastDeadline => {
+                Some(Failure::new(Class::Timeout, "a wait of the listing would have ended past the deadline"))
+            }
+            Stop::Cut => {
+                note_cut();
+                None
+            }
+        },
         Guarded::Panicked(message) => Some(Failure::new(Class::Panic, message)),
         Guarded::TimedOut => {
             let bound = plan.timeout.unwrap_or_default();
             Some(Failure::new(Class::Timeout, format!("the listing worked longer than its timeout of {bound:?}")))
         }
-        Guarded::Done(Err(Stop::Cut)) | Guarded::Cut(_) | Guarded::PastDeadline => {
-            if !run.limit_reached(place) {
-                stage.incomplete.store(true, Ordering::Release);
-                run.leave(place);
-            }
+        Guarded::Cut(_) | Guarded::PastDeadline => {
+            note_cut();
             None
         }
     };
@@ -163,15 +172,15 @@ impl Listing<'_> {
     fn send(&self, item: Listed) -> Handed<'_> {
         match self.listed.try_send_with(item, |_| {}) {
             Ok(()) => Handed::now(Ok(())),
-            Err(Refused::Closed(_)) => Handed::now(Err(Stop::Cut)),
+            Err(Refused::Closed(_)) => Handed::now(Err(Stop::Cut.into())),
             Err(Refused::Full(item)) => Handed::Later(Box::pin(async move {
-                self.cx.slot.parked(self.listed.send_with(item, |_| {})).await.map_err(|_| Stop::Cut)
+                self.cx.slot.parked(self.listed.send_with(item, |_| {})).await.map_err(|_| Stop::Cut.into())
             })),
         }
     }
 
     /// The later actions of the source complete the value.
-    async fn complete(&mut self, value: Arc<Value>) -> Result<(), Stop> {
+    async fn complete(&mut self, value: Arc<Value>) -> Acted {
         let mut facts = self.facts.clone();
         facts.response = self.response.clone();
         self.cx.value_place = self.index;
@@ -179,7 +188,7 @@ impl Listing<'_> {
         let (run, place) = (self.run, self.cx.stage_place);
         let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print: dry.print_this_item(place), in_source: true });
         let is_cut = || run.cut(run.stage(place)).is_some();
-        let within = Within { max_bytes: u64::MAX, dry, is_cut: &is_cut };
+        let within = Within { max_bytes: u64::MAX, fits: true, dry, is_cut: &is_cut };
         match chain::work(self.rest, &mut self.cx, &mut facts, value, within).await {
             Ok(values) => {
                 for value in values {
@@ -187,9 +196,11 @@ impl Listing<'_> {
                 }
                 Ok(())
             }
-            Err(Stop::Empty) => Ok(()),
-            Err(Stop::Failed { failure, .. }) => self.send(Listed::Bad(failure)).await,
-            Err(other) => Err(other),
+            Err(stop) => match *stop {
+                Stop::Empty => Ok(()),
+                Stop::Failed { failure, .. } => self.send(Listed::Bad(failure.into())).await,
+                other => Err(other.into()),
+            },
         }
     }
 }
@@ -198,18 +209,18 @@ impl Listing<'_> {
 fn listed(value: Arc<Value>) -> Listed {
     match chain::too_deep(&value) {
         None => Listed::Value(value),
-        Some(failure) => Listed::Bad(failure),
+        Some(failure) => Listed::Bad(failure.into()),
     }
 }
 
 impl Out for Listing<'_> {
     fn hand(&mut self, value: Arc<Value>) -> Handed<'_> {
         if self.run.limit_reached(self.cx.stage_place) {
-            return Handed::now(Err(Stop::Cut));
+            return Handed::now(Err(Stop::Cut.into()));
         }
         if chain::json_bytes(&value) > self.max_value {
             let message = "a listed value has more bytes of JSON than `max_value` allows";
-            return self.send(Listed::Bad(Failure::new(Class::TooLarge, message)));
+            return self.send(Listed::Bad(Failure::new(Class::TooLarge, message).into()));
         }
         if self.rest.is_empty() {
             return self.send(listed(value));
@@ -218,7 +229,7 @@ impl Out for Listing<'_> {
     }
 
     fn bad(&mut self, failure: Failure) -> Handed<'_> {
-        self.send(Listed::Bad(failure))
+        self.send(Listed::Bad(failure.into()))
     }
 
     fn response(&mut self, head: Arc<Value>) {
@@ -267,10 +278,12 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
             }
             // Those without a key of their own claim none: they are unique by construction.
             let claim = claims.next().unwrap_or(Claim::Mine);
-            let Some(child) = settle(run, place, item, claim).await else { continue };
+            if !settle(run, place, &item, claim).await {
+                continue;
+            }
             match &run.kept {
-                Some(_) => kept.push(child),
-                None => Delivery::Children(smallvec![child]).finish(run, place).await,
+                Some(_) => kept.push(item.child),
+                None => deliver(run, place, [item.child]).await,
             }
         }
         // What is listed is on the disk before it is worked on: a resumed run sees the same items (RUNS S2).
@@ -282,7 +295,7 @@ async fn take_in(run: &Arc<RunState>, place: u16, listed: &Inbox<Listed>) {
             }
             pass(Point::Listed);
             for child in kept {
-                Delivery::Children(smallvec![child]).finish(run, place).await;
+                deliver(run, place, [child]).await;
             }
         }
     }
@@ -324,10 +337,10 @@ impl Aside {
 
     async fn put(&mut self, run: &RunState, place: u16, named: &mut [Named]) -> Result<(), StoreError> {
         let Some(next) = &mut self.next else { return Ok(()) };
-        let lineages = named.iter().map(|item| item.lineage.clone()).collect();
+        let lineages = named.iter().map(|item| item.child.lineage.clone()).collect();
         let taken = run.rows().await?.settled(place, lineages).await?;
         for (item, _) in named.iter_mut().zip(taken).filter(|(_, taken)| *taken) {
-            item.lineage = Lineage::listed(place, *next);
+            item.child.lineage = Lineage::listed(place, *next);
             *next += 1;
         }
         Ok(())
@@ -338,9 +351,9 @@ impl Aside {
 struct Named {
     /// Its place in this reading of the listing, from 0.
     at: u64,
-    lineage: Lineage,
-    key: Key,
-    value: Result<Arc<Value>, Failure>,
+    child: Child,
+    /// Why it cannot be an item; its value is null then.
+    bad: Option<Box<Failure>>,
 }
 
 fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>, ordinal: &mut u64) -> Vec<Named> {
@@ -349,21 +362,20 @@ fn name(run: &RunState, place: u16, batch: impl ExactSizeIterator<Item = Listed>
         let at = *ordinal;
         *ordinal += 1;
         let lineage = Lineage::listed(place, at);
-        let item = match listed {
-            Listed::Bad(failure) => Named { at, lineage, key: Key::nameless(at), value: Err(failure) },
-            Listed::Value(value) => match &run.plan(place).key {
-                None => Named { at, lineage, key: Key::ordinal(at), value: Ok(value) },
-                Some(template) => {
-                    let facts = Facts::new(value.clone(), Key::ordinal(at), run.facts.clone());
-                    match render_key(template, &facts) {
-                        Ok(key) => Named { at, lineage, key, value: Ok(value) },
-                        Err(failure) => Named { at, lineage, key: Key::nameless(at), value: Err(failure) },
-                    }
+        let nameless = |failure| (Key::nameless(at), null(), Some(failure));
+        let (key, value, bad) = match (listed, &run.plan(place).key) {
+            (Listed::Bad(failure), _) => nameless(failure),
+            (Listed::Value(value), None) => (Key::ordinal(at), value, None),
+            (Listed::Value(value), Some(template)) => {
+                let facts = Facts::new(value.clone(), Key::ordinal(at), run.facts.clone());
+                match render_key(template, &facts) {
+                    Ok(key) => (key, value, None),
+                    Err(failure) => nameless(failure.into()),
                 }
-            },
+            }
         };
-        if item.value.is_err() || run.options.wants(item.key.as_str()) {
-            named.push(item);
+        if bad.is_some() || run.options.wants(key.as_str()) {
+            named.push(Named { at, child: Child { lineage, key, value }, bad });
         }
     }
     named
@@ -374,52 +386,41 @@ async fn claim(run: &RunState, place: u16, named: &[Named]) -> Result<Vec<Claim>
     if (run.plan(place).key.is_none() && run.kept.is_none()) || planted(Bug::DuplicateKey) {
         return Ok(Vec::new());
     }
-    let keys = named.iter().filter(|item| item.value.is_ok()).map(|item| (item.key.clone(), item.lineage.clone()));
-    let mut claims = run.rows().await?.claim_keys(place, keys.collect()).await?.into_iter();
+    let keys = named.iter().filter(|item| item.bad.is_none());
+    let keys = keys.map(|Named { child, .. }| (child.key.clone(), child.lineage.clone())).collect();
+    let mut claims = run.rows().await?.claim_keys(place, keys).await?.into_iter();
     Ok(named
         .iter()
-        .map(|item| if item.value.is_ok() { claims.next().unwrap_or(Claim::Mine) } else { Claim::Mine })
+        .map(|item| if item.bad.is_none() { claims.next().unwrap_or(Claim::Mine) } else { Claim::Mine })
         .collect())
 }
 
-/// Settles what was listed as an item of the source; gives what goes on to the readers.
-async fn settle(run: &Arc<RunState>, place: u16, item: Named, claim: Claim) -> Option<Child> {
+/// Settles what was listed as an item of the source; `true` when it goes on to the readers.
+async fn settle(run: &Arc<RunState>, place: u16, item: &Named, claim: Claim) -> bool {
     if let Claim::Known { .. } = claim {
         // An earlier pass listed it: it is counted and worked on from its row.
-        return None;
+        return false;
     }
     run.arrive(place);
-    let Named { at, lineage, key, value } = item;
-    let end = |outcome, message| End {
-        lineage: &lineage,
-        key: &key,
-        outcome,
-        attempts: 1,
-        message,
-        has_row: false,
-        by: None,
-        took_ms: None,
-    };
-    let value = match (value, claim) {
-        (Err(failure), _) => {
-            let end = end(Outcome::Failed(failure.class), Some(&failure.message));
-            run.settle(place, end, Vec::new()).await;
-            return None;
-        }
-        (Ok(value), Claim::Taken { lineage: first, .. }) => {
-            let first = match first.ordinal() {
-                BEHIND_ALL.. => "of one before it".to_owned(),
-                ordinal => format!("of item {}", ordinal + 1),
-            };
-            let message = format!("item {} of the listing has the key `{key}` {first}: the first one keeps it", at + 1);
-            let inputs = if run.stage(place).keep_inputs { vec![(*value).clone()] } else { Vec::new() };
-            let end = end(Outcome::Failed(Class::DuplicateKey), Some(&message));
-            run.settle(place, end, inputs).await;
-            return None;
-        }
-        (Ok(value), Claim::Mine | Claim::Known { .. }) => value,
-    };
-    let kept = if run.stage(place).keep_values { vec![(*value).clone()] } else { Vec::new() };
+    let Named { at, child: Child { lineage, key, value }, bad } = item;
+    let end =
+        |outcome, message| End { lineage, key, outcome, attempts: 1, message, has_row: false, by: None, took_ms: None };
+    if let Some(failure) = bad {
+        let end = end(Outcome::Failed(failure.class), Some(&failure.message));
+        run.settle(place, end, Vec::new()).await;
+        return false;
+    }
+    if let Claim::Taken { lineage: first, .. } = claim {
+        let first = match first.ordinal() {
+            BEHIND_ALL.. => "of one before it".to_owned(),
+            ordinal => format!("of item {}", ordinal + 1),
+        };
+        let message = format!("item {} of the listing has the key `{key}` {first}: the first one keeps it", at + 1);
+        let inputs = if run.stage(place).keep_inputs { vec![(**value).clone()] } else { Vec::new() };
+        run.settle(place, end(Outcome::Failed(Class::DuplicateKey), Some(&message)), inputs).await;
+        return false;
+    }
+    let kept = if run.stage(place).keep_values { vec![(**value).clone()] } else { Vec::new() };
     run.settle(place, end(Outcome::Ok, None), kept).await;
-    Some(Child { lineage, key, value })
+    true
 }

@@ -153,21 +153,29 @@ impl Token {
         if planted(Bug::HoldNotCommitted) { Ok(()) } else { rows.flush().await }
     }
 
+    /// Settles it, if it needs no row: that of most items. `false`: it is to be settled by [`Token::settle`].
+    pub fn settle_now(&mut self, run: &RunState, done: &Done<'_>) -> bool {
+        let body = &*self.body;
+        if run.gets_row(body.place, done.outcome, body.has_row) || planted(Bug::SettledTwice) {
+            return false;
+        }
+        run.count_end(body.place, &body.end(done));
+        self.body.step = Step::Settled;
+        true
+    }
+
     /// Settles it with its row, out of the hand of a worker or on the way. Dropping the future before the row was accepted
     /// settles it by Drop.
     pub async fn settle(&mut self, run: &RunState, done: Done<'_>, values: Vec<Value>) {
-        let (body, Done { outcome, attempts, message, by }) = (&*self.body, done);
-        if !run.gets_row(body.place, outcome, body.has_row) && !planted(Bug::SettledTwice) {
-            // Most items: nothing to wait for.
-            run.count_end(body.place, &body.end(outcome, attempts, message, by));
-            self.body.step = Step::Settled;
+        if self.settle_now(run, &done) {
             return;
         }
+        let (body, outcome) = (&*self.body, done.outcome);
         let keep_input = outcome.is_missing() && run.stage(body.place).keep_inputs;
         let values = if keep_input { vec![(*body.value).clone()] } else { values };
         let took = |at: Boot| u32::try_from(run.world().boot().since(at).as_millis()).unwrap_or(u32::MAX);
         let took_ms = body.taken_at.map(took);
-        let end = End { took_ms, ..body.end(outcome, attempts, message, by) };
+        let end = End { took_ms, ..body.end(&done) };
         if outcome == Outcome::TimedOut && planted(Bug::SettledTwice) {
             run.count_end(body.place, &end);
         }
@@ -209,14 +217,9 @@ impl Body {
         }
     }
 
-    fn end<'a>(
-        &'a self,
-        outcome: Outcome,
-        attempts: u32,
-        message: Option<&'a str>,
-        by: Option<&'a OwnTally>,
-    ) -> End<'a> {
+    fn end<'a>(&'a self, done: &Done<'a>) -> End<'a> {
         let Body { lineage, key, has_row, .. } = self;
+        let Done { outcome, attempts, message, by } = *done;
         End { lineage, key, outcome, attempts, message, has_row: *has_row, by, took_ms: None }
     }
 }
@@ -237,6 +240,7 @@ impl Drop for Token {
             (_, Some(reason)) => reason.cut_outcome(),
             (_, None) => Outcome::Cancelled,
         };
-        run.count_end(body.place, &body.end(outcome, body.carried, None, None));
+        let done = Done { outcome, attempts: body.carried, message: None, by: None };
+        run.count_end(body.place, &body.end(&done));
     }
 }

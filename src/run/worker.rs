@@ -26,7 +26,6 @@ use futures_lite::{
     future::{poll_once, yield_now},
 };
 use log::Level;
-use smallvec::SmallVec;
 use std::{
     pin::pin,
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -347,7 +346,7 @@ impl Worker {
         let delivery = match worked {
             Worked::Gave(values) if values.is_empty() => {
                 if let Some(value) = self.kept().take() {
-                    keep(run, &token, value).await;
+                    keep(run, &token, *value).await;
                 }
                 token.settle(run, self.done(Outcome::Empty, attempts, None), Vec::new()).await;
                 Delivery::Done
@@ -413,7 +412,7 @@ impl Worker {
     }
 
     /// What `Keep` gave in this attempt.
-    fn kept(&mut self) -> &mut Option<Value> {
+    fn kept(&mut self) -> &mut Option<Box<Value>> {
         self.cx.kept.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -444,7 +443,8 @@ impl Worker {
             }
             self.see(run, token);
             let dry = run.dry.as_ref().map(|dry| Dry { run: dry, print, in_source: false });
-            let bounds_of_work = Within { max_bytes: plan.max_value, dry, is_cut: &|| run.cut_work(stage).is_some() };
+            let (max_bytes, fits) = (plan.max_value, stage.inputs_fit);
+            let bounds_of_work = Within { max_bytes, fits, dry, is_cut: &|| run.cut_work(stage).is_some() };
             // The work is gone before what came of it is looked at.
             let guarded = {
                 let Worker { cx, facts, slot, watch, alarms, pool, .. } = &mut *self;
@@ -459,30 +459,32 @@ impl Worker {
                     let made = |value: &&Arc<Value>| !Arc::ptr_eq(value, &self.facts.item);
                     let given = if plan.readers.is_empty() { &[][..] } else { &values };
                     let wrong = given.iter().filter(made).find_map(|value| chain::too_deep(value));
-                    return match wrong.or_else(|| self.kept().as_ref().and_then(chain::too_deep)) {
+                    return match wrong.or_else(|| self.kept().as_deref().and_then(chain::too_deep)) {
                         None => Worked::Gave(values),
                         Some(failure) => Worked::Failed(failure),
                     };
                 }
-                Guarded::Done(Err(Stop::Empty)) => {
-                    self.slot.count_attempts(attempt);
-                    return Worked::Gave(chain::Values::new());
-                }
-                Guarded::Done(Err(Stop::Failed { failure, given_up })) => {
-                    self.slot.count_attempts(attempt);
-                    if (given_up && !planted(Bug::RetriesGivenUp)) || !retried_by_a_stage(failure.class) {
-                        return Worked::Failed(failure);
+                Guarded::Done(Err(stop)) => match *stop {
+                    Stop::Empty => {
+                        self.slot.count_attempts(attempt);
+                        return Worked::Gave(chain::Values::new());
                     }
-                    failure
-                }
-                Guarded::Done(Err(Stop::Defer { wait, attempts })) => {
-                    let until = run.world().boot() + wait;
-                    return Worked::Deferred { until, attempts };
-                }
-                Guarded::Done(Err(Stop::PastDeadline)) => return Worked::Ended(Outcome::TimedOut),
-                Guarded::Done(Err(Stop::Cut)) => {
-                    return self.watch.now().map_or(Worked::Ended(Outcome::Cancelled), |cut| Worked::cut(&cut));
-                }
+                    Stop::Failed { failure, given_up } => {
+                        self.slot.count_attempts(attempt);
+                        if (given_up && !planted(Bug::RetriesGivenUp)) || !retried_by_a_stage(failure.class) {
+                            return Worked::Failed(failure);
+                        }
+                        failure
+                    }
+                    Stop::Defer { wait, attempts } => {
+                        let until = run.world().boot() + wait;
+                        return Worked::Deferred { until, attempts };
+                    }
+                    Stop::PastDeadline => return Worked::Ended(Outcome::TimedOut),
+                    Stop::Cut => {
+                        return self.watch.now().map_or(Worked::Ended(Outcome::Cancelled), |cut| Worked::cut(&cut));
+                    }
+                },
                 Guarded::Panicked(message) => {
                     self.slot.count_attempts(attempt);
                     return Worked::Failed(Failure::new(Class::Panic, message));
@@ -557,10 +559,12 @@ impl Worker {
             if one_for_one || stage.feeds.is_empty() {
                 // Most items give one value for one reader, which keeps lineage and key, or are the last of their line.
                 if let Some(value) = self.kept().take() {
-                    keep(run, &token, value).await;
+                    keep(run, &token, *value).await;
                 }
-                let kept = kept(stage, values.iter());
-                token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
+                let done = self.done(Outcome::Ok, attempts, None);
+                if !token.settle_now(run, &done) {
+                    token.settle(run, done, kept(stage, values.iter())).await;
+                }
                 return match (stage.feeds.first(), values.pop()) {
                     (Some(reader), Some(value)) => Delivery::Same { token, reader: *reader, value },
                     _ => Delivery::Done,
@@ -577,7 +581,7 @@ impl Worker {
         };
         let children = self.wanted(run, children);
         if let Some(value) = self.kept().take() {
-            keep(run, &token, value).await;
+            keep(run, &token, *value).await;
         }
         let kept = kept(stage, children.iter().map(|child| &child.value));
         token.settle(run, self.done(Outcome::Ok, attempts, None), kept).await;
@@ -585,7 +589,7 @@ impl Worker {
     }
 
     /// Only what `--key` asks for. Behind a gather keys are texts of groups, which it does not mean.
-    fn wanted(&self, run: &RunState, mut children: Children) -> Children {
+    fn wanted(&self, run: &RunState, mut children: Vec<Child>) -> Vec<Child> {
         let is_gather = |at: u16| run.plan(at).is_gather();
         if run.options.key.is_some()
             && !is_gather(self.place)
@@ -663,9 +667,6 @@ pub struct Child {
     pub value: Arc<Value>,
 }
 
-/// Mostly one.
-pub type Children = SmallVec<[Child; 1]>;
-
 /// What an item gave, on its way to the readers of its stage.
 pub enum Delivery {
     /// There is nothing more to do.
@@ -675,7 +676,7 @@ pub enum Delivery {
     /// An item of the next stage that waits for room.
     Waiting(Token),
     /// Values for whoever reads them.
-    Children(Children),
+    Children(Vec<Child>),
 }
 
 impl Delivery {
@@ -707,10 +708,10 @@ pub fn children(
     of: &Lineage,
     named: &Key,
     values: chain::Values,
-) -> Result<Children, Failure> {
+) -> Result<Vec<Child>, Failure> {
     let several = values.len() > 1;
     let mut parts = std::collections::BTreeSet::new();
-    let mut children = Children::with_capacity(values.len());
+    let mut children = Vec::with_capacity(values.len());
     for (index, value) in values.into_iter().enumerate() {
         let lineage = if several { of.child(index as u32) } else { of.clone() };
         let key = match &plan.key {
@@ -737,7 +738,8 @@ pub fn render_key(template: &crate::lang::Template, facts: &Facts) -> Result<Key
     Key::parse(&text).map_err(|error| Failure::new(Class::Data, format!("`key`: {error}")))
 }
 
-async fn deliver(run: &Arc<RunState>, place: u16, children: Children) {
+/// Hands values to every reader of the stage at `place`.
+pub async fn deliver(run: &Arc<RunState>, place: u16, children: impl IntoIterator<Item = Child>) {
     for Child { lineage, key, value } in children {
         if let Some(tap) = run.tap_of(place) {
             let sent = async {

@@ -298,7 +298,7 @@ fn a_run_shares_the_executor_with_the_callers_tasks_on_many_threads() {
 #[test]
 fn a_handler_sees_what_earlier_dues_kept() {
     let program = Program::new();
-    let count = |call: Call| async move { Ok(Value::from(call.state.as_i64().unwrap_or(0) + 1)) };
+    let count = |call: Call| async move { Ok(Value::from(call.state().as_i64().unwrap_or(0) + 1)) };
     let text = r#"Job(stages: [
         Stage(name: "list", key: "{{ item }}", run: [Items(list: ["a", "b"])]),
         Stage(name: "work", run: [Call(handler: "count"), Keep(filter: ".")]),
@@ -329,4 +329,34 @@ fn a_handler_sees_what_earlier_dues_kept() {
     assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]));
     assert_eq!(counts_at("2026-11-24T02:00:00Z", true), serde_json::json!([2, 2]), "a night never sees itself");
     assert_eq!(counts_at("2026-11-25T02:00:00Z", false), serde_json::json!([1, 1]), "nothing is kept of it");
+}
+
+#[test]
+fn what_a_handler_hands_back_is_held_to_the_bound_of_each_stage() {
+    let program = Program::new();
+    let handlers = Handlers::new().add("pass", |call: Call| async move { Ok(call.value) }).expect("a name");
+    // The item takes 22 bytes of JSON, and 49 with the field.
+    let ends = |stages: &str| {
+        let job = job(&format!("Job(stages: [{stages}])"), &handlers);
+        let record = program.drive(async { program.runner().start(&job, program.options()).expect("it starts").await });
+        let last = record.stages.last().expect("stages");
+        (last.counts.ok, record.failures.first().map(|failure| failure.class.clone()))
+    };
+    let (list, pass) = (r#"Items(list: [{"text": "0123456789"}])"#, r#"Call(handler: "pass")"#);
+    let two = |list: &str, first: &str, second: &str| {
+        ends(&format!(
+            r#"Stage(name: "list", {list}),
+            Stage(name: "first", tolerate: "1", {first}),
+            Stage(name: "second", tolerate: "1", {second})"#
+        ))
+    };
+    let one = |most: &str, run: &str| format!(r#"max_value: "{most}", run: [{run}]"#);
+    let too_large = (0, Some("too_large".to_owned()));
+    assert_eq!(two(&one("1KB", list), &one("1KB", pass), &one("30B", pass)), (1, None));
+    assert_eq!(two(&one("1KB", list), &one("1KB", pass), &one("10B", pass)), too_large);
+    assert_eq!(two(&one("1KB", list), &one("10B", r#"Log(message: "x")"#), &one("10B", pass)), too_large);
+    let with_field = r#"Call(handler: "pass", into: "more")"#;
+    assert_eq!(two(&one("30B", list), &one("30B", with_field), &one("30B", pass)), too_large);
+    assert_eq!(two(&one("30B", &format!("{list}, {with_field}")), &one("30B", pass), &one("30B", pass)), too_large);
+    assert_eq!(two(&one("30B", list), &one("30B", pass), &one("30B", &format!("{with_field}, {pass}"))), too_large);
 }

@@ -16,7 +16,7 @@ pub(in crate::action) use check::check;
 pub use check::check_ping;
 pub use spec::HttpSpec;
 
-use super::{Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
+use super::{Acted, Action, ItemContext, Out, RunContext, Stop, compute::Lost, output::OutputFile};
 use crate::{
     item::{Class, Failure, Value},
     lang::{Facts, ReadsResponse, RenderError, Template},
@@ -119,12 +119,7 @@ enum Next {
 }
 
 impl Action for Http {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(self.work(cx, facts, out))
     }
 
@@ -149,7 +144,7 @@ impl Action for Http {
 }
 
 impl Http {
-    async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Result<(), Stop> {
+    async fn work(&self, cx: &ItemContext, facts: &Facts, out: &mut dyn Out) -> Acted {
         let service = self.service(cx, facts)?;
         let rendered = if self.uses_group {
             let (parts, facts) = (self.parts.clone(), facts.clone());
@@ -227,7 +222,7 @@ impl Http {
         request: &Request,
         to: Option<&str>,
         out: &mut dyn Out,
-    ) -> Result<Page, Stop> {
+    ) -> Result<Page, Box<Stop>> {
         let mut attempts = Attempts::new(service, &cx.slot);
         loop {
             let mut saved = to.map(|path| Saved { cx, path, file: None });
@@ -258,7 +253,7 @@ impl Http {
                 }
                 Verdict::Empty => {
                     attempts.done();
-                    return Err(Stop::Empty);
+                    return Err(Stop::Empty.into());
                 }
                 Verdict::Filter(why) => {
                     attempts.done();
@@ -292,7 +287,7 @@ impl Http {
         }
     }
 
-    async fn judge(&self, cx: &ItemContext, facts: Facts, mut answer: Answer) -> Result<(Verdict, Answer), Stop> {
+    async fn judge(&self, cx: &ItemContext, facts: Facts, mut answer: Answer) -> Result<(Verdict, Answer), Box<Stop>> {
         let small = !matches!(&answer.body, Body::Whole(bytes) if bytes.len() > INLINE_BODY_BYTES_MAX);
         if small && self.judge.is_quick() {
             return Ok((self.judge.judge(&mut answer, &facts), answer));
@@ -322,7 +317,7 @@ impl Http {
         request: &Request,
         page: &Page,
         elements: usize,
-    ) -> Result<Option<Next>, Stop> {
+    ) -> Result<Option<Next>, Box<Stop>> {
         Ok(match plan {
             PagesPlan::Cursor(_) | PagesPlan::BodyToken(_) => match &page.next {
                 Value::Null => None,
@@ -342,7 +337,7 @@ impl Http {
         })
     }
 
-    fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Stop> {
+    fn service(&self, cx: &ItemContext, facts: &Facts) -> Result<Arc<Service>, Box<Stop>> {
         let (plan, kept) = match &self.through {
             Through::Named(name) => {
                 let service = cx.run.services.get(name).cloned();
@@ -394,7 +389,7 @@ impl Http {
         headers
     }
 
-    fn data(&self, why: &str) -> Stop {
+    fn data(&self, why: &str) -> Box<Stop> {
         Stop::given_up(Class::Data, format!("{}: {why}", self.label))
     }
 }
@@ -457,14 +452,14 @@ struct Saved<'a> {
 }
 
 impl Saved<'_> {
-    async fn open(&mut self) -> Result<&mut OutputFile, Stop> {
+    async fn open(&mut self) -> Result<&mut OutputFile, Box<Stop>> {
         if self.file.is_none() {
             self.file = Some(self.cx.run.outputs.create(self.cx, self.path).await?);
         }
         Ok(self.file.as_mut().expect("made above"))
     }
 
-    async fn commit(mut self) -> Result<Value, Stop> {
+    async fn commit(mut self) -> Result<Value, Box<Stop>> {
         self.open().await?;
         let record = self.file.expect("opened above").commit().await?;
         Ok(serde_json::json!({ "path": record.path, "size": record.bytes, "sha256": record.sha256 }))
@@ -475,7 +470,7 @@ impl Sink for Saved<'_> {
     fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let written = async { self.open().await?.write(bytes.to_vec()).await };
-            written.await.map_err(|stop| match stop {
+            written.await.map_err(|stop| match *stop {
                 Stop::Failed { failure, .. } => failure,
                 other => Failure::new(Class::Output, format!("the file could not be written: {other:?}")),
             })
@@ -488,7 +483,7 @@ async fn compute<T: Send + 'static>(
     lost: &Lost,
     cx: &ItemContext,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Stop> {
+) -> Result<T, Box<Stop>> {
     let mut computing = lost.start::<(), T>(cx, move |_| work())?;
     while computing.next().await?.is_some() {}
     Ok(computing.result())
@@ -541,14 +536,14 @@ fn ascii(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("letters, digits and punctuation")
 }
 
-fn given_up(failure: Failure) -> Stop {
-    Stop::Failed { failure, given_up: true }
+fn given_up(failure: Failure) -> Box<Stop> {
+    Stop::Failed { failure, given_up: true }.into()
 }
 
-fn ended(ended: Ended) -> Stop {
+fn ended(ended: Ended) -> Box<Stop> {
     match ended {
         Ended::Failed(failure) => given_up(failure),
-        Ended::Defer { wait, attempts } => Stop::Defer { wait, attempts },
-        Ended::PastDeadline => Stop::PastDeadline,
+        Ended::Defer { wait, attempts } => Stop::Defer { wait, attempts }.into(),
+        Ended::PastDeadline => Stop::PastDeadline.into(),
     }
 }

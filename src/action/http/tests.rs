@@ -108,7 +108,7 @@ fn run_with(server: &Server, fields: &str, text: &str, out: &Path) -> Seen {
         let mut given = Given::default();
         let end = checked.action.run(&cx, &facts, &mut given).await;
         let response = given.1.map_or(Value::Null, |head| (*head).clone());
-        Seen { end, values: given.0, response, attempts: cx.slot.attempts() }
+        Seen { end: end.map_err(|stop| *stop), values: given.0, response, attempts: cx.slot.attempts() }
     })
 }
 

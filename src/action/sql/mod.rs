@@ -6,7 +6,7 @@
 mod database;
 mod text;
 
-use super::{Action, Checked, Gives, ItemContext, Leftovers, Out, Owner, Place, Stop, files};
+use super::{Acted, Action, Checked, Gives, ItemContext, Leftovers, Out, Owner, Place, Stop, files};
 use crate::{
     flow::Semaphore,
     item::{Class, Failure, Key, Value},
@@ -278,12 +278,7 @@ pub(super) fn columns(spec: &SqlSpec, base_dir: &Path) -> Option<Vec<String>> {
 }
 
 impl Action for Sql {
-    fn run<'a>(
-        &'a self,
-        cx: &'a ItemContext,
-        facts: &'a Facts,
-        out: &'a mut dyn Out,
-    ) -> BoxFuture<'a, Result<(), Stop>> {
+    fn run<'a>(&'a self, cx: &'a ItemContext, facts: &'a Facts, out: &'a mut dyn Out) -> BoxFuture<'a, Acted> {
         Box::pin(async move {
             let values = self.values(&facts.value).map_err(|failure| Stop::Failed { failure, given_up: true })?;
             let name = files::render(cx, &self.db, facts, "db").await?;
@@ -418,7 +413,7 @@ async fn when_free<T: Send + 'static>(
     ask: &Ask,
     turns: Option<&Semaphore>,
     work: impl Fn(&Ask) -> Result<T, Trouble> + Clone + Send + 'static,
-) -> Result<T, Stop> {
+) -> Result<T, Box<Stop>> {
     let world = &cx.run.world;
     let mut turn = match turns {
         Some(turns) => Some(turns.acquire().await),
@@ -442,8 +437,8 @@ async fn when_free<T: Send + 'static>(
         turn = held;
         match done {
             Ok(done) => return Ok(done),
-            Err(Trouble::Failed(failure)) => return Err(Stop::Failed { failure, given_up: true }),
-            Err(Trouble::Cut) => return Err(Stop::Cut),
+            Err(Trouble::Failed(failure)) => return Err(Stop::Failed { failure, given_up: true }.into()),
+            Err(Trouble::Cut) => return Err(Stop::Cut.into()),
             Err(Trouble::Locked) if world.awake().since(began) >= SQL_LOCKED_MAX => {
                 let message = format!("`{}`: others held the database locked for {SQL_LOCKED_MAX:?}", ask.name);
                 return Err(Stop::failed(Class::Timeout, message));
@@ -457,7 +452,7 @@ async fn when_free<T: Send + 'static>(
 }
 
 /// Hands rows on, page by page.
-async fn give(cx: &ItemContext, mut rows: Rows, out: &mut dyn Out) -> Result<(), Stop> {
+async fn give(cx: &ItemContext, mut rows: Rows, out: &mut dyn Out) -> Acted {
     loop {
         let page = if rows.is_ready() {
             rows.page()

@@ -81,7 +81,7 @@ fn a_filter_that_never_ends_is_abandoned_and_the_third_is_stuck_at_once() {
             };
             assert_eq!(or(begun, running).await, None);
         }
-        let stuck = action.run(&cx, &facts, &mut Given::default()).await;
+        let stuck = action.run(&cx, &facts, &mut Given::default()).await.map_err(|stop| *stop);
         assert!(
             matches!(&stuck, Err(Stop::Failed { failure, given_up: true }) if failure.class == Class::Stuck),
             "{stuck:?}"
@@ -95,7 +95,7 @@ fn a_handler_is_called_with_the_item_and_gives_its_result() {
         .add("score", |call: crate::action::Call| async move {
             call.sleep(Duration::from_millis(1)).await;
             match call.value["n"].as_i64() {
-                Some(n) => Ok(json!({"n": n, "args": call.args, "key": call.key.as_str(), "run": call.run()})),
+                Some(n) => Ok(json!({"n": n, "args": call.args(), "key": call.key.as_str(), "run": call.run()})),
                 None => Err(CallError::retry("no n")),
             }
         })

@@ -210,7 +210,7 @@ impl Bench {
     fn run_with(&self, ron: &str, cx: &ItemContext, facts: &Facts, mut given: Given) -> (Given, Result<(), Stop>) {
         let action = self.action(ron);
         let result = self.block_on(action.run(cx, facts, &mut given));
-        (given, result)
+        (given, result.map_err(|stop| *stop))
     }
 
     fn values(&self, ron: &str, value: Value) -> Vec<Value> {

@@ -212,7 +212,7 @@ fn keep_takes_exactly_one_small_value_and_passes_the_other_on() {
         facts.state = Arc::new(state);
         let (given, end) = bench.run_with(ron, &cx, &facts, Given::default());
         assert!(given.values.is_empty(), "the value before passes on: {:?}", given.values);
-        end.map(|()| std::mem::take(cx.kept.get_mut().expect("no panic")))
+        end.map(|()| cx.kept.get_mut().expect("no panic").take().map(|value| *value))
     };
     let last = r#"Keep(filter: "($state // []) + [.x] | .[-2:]")"#;
     assert_eq!(kept(last, json!({"x": 1}), Value::Null), Ok(Some(json!([1]))));
@@ -234,7 +234,7 @@ fn keep_takes_exactly_one_small_value_and_passes_the_other_on() {
     let (_, end) = bench.run_with(last, &cx, &bench.facts(json!({"x": 1})), Given::default());
     assert_eq!(
         end,
-        Err(Stop::given_up(Class::Data, "`Keep` met a second value of the item, and an item has one state"))
+        Err(*Stop::given_up(Class::Data, "`Keep` met a second value of the item, and an item has one state"))
     );
     let preview = bench.action(last).preview(&bench.facts(json!({})));
     assert_eq!(preview, Some(Ok("Keep '($state // []) + [.x] | .[-2:]'".into())));

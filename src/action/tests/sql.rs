@@ -124,7 +124,7 @@ fn many_rows_go_through_a_private_file_in_their_order() {
     assert!(message.contains("more than 10000 bytes: raise `max_value`"), "{message}");
     let mut given = Given { max: Some(u64::MAX), ..Given::default() };
     let action = bench.action(&query(&format!("{endless} SELECT NULL AS i FROM n")));
-    let result = bench.block_on(action.run(&bench.item("k"), &facts, &mut given));
+    let result = bench.block_on(action.run(&bench.item("k"), &facts, &mut given)).map_err(|stop| *stop);
     let Err(Stop::Failed { failure, given_up: true }) = result else { panic!("{result:?}") };
     assert!(failure.message.contains("more than 10000 rows for one item"), "{failure}");
     assert!(given.values.is_empty());
@@ -196,7 +196,7 @@ fn a_locked_database_is_waited_for_and_then_is_a_timeout_that_a_stage_repeats() 
     let (cx, facts) = (bench.item("k"), bench.facts(json!({"id": 1})));
     for ron in [execute("DELETE FROM t WHERE id = :id"), query("SELECT * FROM t")] {
         let (action, before) = (bench.action(&ron), sim.elapsed());
-        let result = sim.run(action.run(&cx, &facts, &mut Given::default())).expect("ends");
+        let result = sim.run(action.run(&cx, &facts, &mut Given::default())).expect("ends").map_err(|stop| *stop);
         let Err(Stop::Failed { failure, given_up: false }) = result else { panic!("{result:?}") };
         assert_eq!(failure.to_string(), "timeout: `q.db`: others held the database locked for 10s");
         assert!(sim.elapsed() - before >= crate::limits::SQL_LOCKED_MAX);
@@ -277,9 +277,9 @@ fn a_statement_without_end_stops_when_it_is_cut() {
             while open_files(&bench.path("q.db")) == 0 {
                 world.sleep(Duration::from_millis(1)).await;
             }
-            Err(Stop::Cut)
+            Err(Stop::Cut.into())
         };
-        assert_eq!(bench.block_on(or(action.run(&cx, &facts, &mut given), cut)), Err(Stop::Cut), "{ron}");
+        assert_eq!(bench.block_on(or(action.run(&cx, &facts, &mut given), cut)), Err(Stop::Cut.into()), "{ron}");
         // The next attempt, and the end of the run, wait for it.
         bench.block_on(bench.run.leftovers.gone((cx.stage_place, cx.lineage.clone())));
         assert_eq!(open_files(&bench.path("q.db")), 0);

@@ -99,7 +99,7 @@ impl Desk {
         let work = move |call: Call| {
             let (effects, process, seq) = (seen.clone(), living.clone(), counts.clone());
             async move {
-                let arg = |name: &str| call.args.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let arg = |name: &str| call.args().get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let effect = Effect {
                     job: call.job().to_owned(),
                     run: call.run().to_owned(),
@@ -119,7 +119,7 @@ impl Desk {
                     effects.len() - 1
                 };
                 let _ends = Ends { effects, place, process: (number, process), seq, world: call.world().clone() };
-                let ms = call.args.get("ms").and_then(Value::as_u64).unwrap_or_default();
+                let ms = call.args().get("ms").and_then(Value::as_u64).unwrap_or_default();
                 call.sleep(Duration::from_millis(ms)).await;
                 Ok(Value::Null)
             }

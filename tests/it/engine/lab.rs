@@ -550,7 +550,7 @@ impl Running {
             boot: call.world().boot().0 - seen.boot,
             value: (*call.value).clone(),
             attempt: call.attempt,
-            later: call.args.get("later").is_some(),
+            later: call.args().get("later").is_some(),
             gave: self.gave,
             worked: self.worked(),
         });
@@ -575,7 +575,7 @@ impl Drop for Running {
 /// `args.dice` is the seed, `args.p` how many of a hundred fail, give up, panic, hang, and work for long; the others take a
 /// few milliseconds.
 fn drawn(call: &Call) -> Option<Value> {
-    let seed = call.args.get("dice")?.as_u64()?;
+    let seed = call.args().get("dice")?.as_u64()?;
     let part = call.value.get("part").and_then(Value::as_u64).unwrap_or_default();
     let text = format!("{}/{}/{part}", call.stage(), call.key);
     let mixed = text
@@ -585,7 +585,7 @@ fn drawn(call: &Call) -> Option<Value> {
     let mut left = dice.u64(..100);
     let kinds = ["fails", "bad", "panic", "hang", "ms"];
     let kind = kinds.into_iter().find(|kind| {
-        let share = call.args["p"].get(*kind).and_then(Value::as_u64).unwrap_or_default();
+        let share = call.args()["p"].get(*kind).and_then(Value::as_u64).unwrap_or_default();
         let found = left < share;
         left = left.saturating_sub(share);
         found
@@ -636,7 +636,7 @@ async fn act(
 ) -> Result<Value, CallError> {
     let mut running = Running::new(seen.clone(), &run, &call);
     let dice = drawn(&call).unwrap_or_default();
-    let field = |name: &str| dice.get(name).or_else(|| call.args.get(name)).or_else(|| call.value.get(name)).cloned();
+    let field = |name: &str| dice.get(name).or_else(|| call.args().get(name)).or_else(|| call.value.get(name)).cloned();
     let number = |name: &str| field(name).and_then(|value| value.as_u64());
     let mut place = None;
     if let Some(service) = field("admit").as_ref().and_then(Value::as_str) {
@@ -695,7 +695,7 @@ async fn act(
 
 async fn sink(seen: Arc<Mutex<Seen>>, run: Arc<Mutex<Option<Run>>>, call: Call) -> Result<Value, CallError> {
     let mut running = Running::new(seen.clone(), &run, &call);
-    if let Some(time) = call.args.get("ms").and_then(Value::as_u64) {
+    if let Some(time) = call.args().get("ms").and_then(Value::as_u64) {
         call.sleep(ms(time)).await;
     }
     running.gave = Some(Gave::Value);

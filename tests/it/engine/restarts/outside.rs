@@ -153,7 +153,7 @@ fn drawn(acts: &Acts, text: &str) -> Drawn {
 async fn work(seen: Seen, call: Call) -> Result<Value, CallError> {
     let _running = Running::new(&seen);
     let part = call.value.get("part").and_then(Value::as_u64).unwrap_or_default();
-    let place = format!("{}/{part}", call.args.get("place").and_then(Value::as_u64).unwrap_or_default());
+    let place = format!("{}/{part}", call.args().get("place").and_then(Value::as_u64).unwrap_or_default());
     let (what, healed) = {
         let mut seen = lock(&seen);
         let process = match seen.workers.get(call.run()) {
@@ -184,7 +184,7 @@ async fn work(seen: Seen, call: Call) -> Result<Value, CallError> {
     let time = match what {
         Drawn::Slow(time) => time,
         // Where a timeout counts it the time is always the same.
-        _ if call.args.get("exact").is_some() => 2,
+        _ if call.args().get("exact").is_some() => 2,
         _ => call.world().random() % 4,
     };
     call.sleep(Duration::from_millis(time)).await;
@@ -220,10 +220,10 @@ fn look_back(seen: &mut Outside, call: &Call, before: &Value) {
 async fn list(seen: Seen, call: Call) -> Result<Value, CallError> {
     let _running = Running::new(&seen);
     call.sleep(Duration::from_millis(call.world().random() % 3)).await;
-    let fails = call.args.get("fails").is_some() && !lock(&seen).healed;
+    let fails = call.args().get("fails").is_some() && !lock(&seen).healed;
     match fails {
         true => Err(CallError::give_up("the vendor lists nothing")),
-        false => Ok(call.args["items"].clone()),
+        false => Ok(call.args()["items"].clone()),
     }
 }
 
@@ -236,8 +236,8 @@ async fn report(seen: Seen, call: Call) -> Result<Value, CallError> {
 
 async fn notice(seen: Seen, call: Call) -> Result<Value, CallError> {
     let _running = Running::new(&seen);
-    let place = call.args.get("place").and_then(Value::as_u64).unwrap_or_default() as u16;
-    let outcome = call.args.get("outcome").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let place = call.args().get("place").and_then(Value::as_u64).unwrap_or_default() as u16;
+    let outcome = call.args().get("outcome").and_then(Value::as_str).unwrap_or_default().to_owned();
     {
         let mut seen = lock(&seen);
         let run = call.run().to_owned();
