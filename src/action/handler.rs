@@ -153,7 +153,7 @@ where
 }
 
 impl Call {
-    /// What came into the stage.
+    /// What came into the stage. In the first action that is `value` itself: to be asked before `value` is taken or changed.
     pub fn item(&self) -> &Arc<Value> {
         self.item.as_ref().unwrap_or(&self.value)
     }

@@ -146,7 +146,7 @@ pub struct StageState {
     pub keep_all: bool,
     /// What came into a missing item is stored as well: a `By` gather below groups by it.
     pub keep_inputs: bool,
-    /// What comes in was given within bounds that are no wider than its own `max_value`.
+    /// What comes in are items that were given within bounds no wider than its own `max_value`.
     pub inputs_fit: bool,
     /// What the workers count by themselves, by their numbers: a thousand leave at once when a run is cancelled.
     tallies: Mutex<BTreeMap<u64, Arc<Tally>>>,
@@ -271,11 +271,12 @@ impl StageState {
             keep_missing: kept || gathers_reading(&|_| true, false),
             keep_all: kept,
             keep_inputs: gathers_reading(&|reader| matches!(reader.kind, crate::job::StageKind::GatherBy(_)), false),
-            inputs_fit: stage
-                .from
-                .iter()
-                .map(|from| &job.stages[usize::from(*from)])
-                .all(|parent| super::chain::is_measured(parent) && parent.max_value <= stage.max_value),
+            inputs_fit: !stage.is_gather()
+                && stage
+                    .from
+                    .iter()
+                    .map(|from| &job.stages[usize::from(*from)])
+                    .all(|parent| super::chain::is_measured(parent) && parent.max_value <= stage.max_value),
             tallies: Mutex::default(),
             feeds: {
                 let feeds = |at: &&u16| wanted[usize::from(**at)] && !job.stages[usize::from(**at)].is_gather();

@@ -310,7 +310,8 @@ impl Worker {
             Some(latest) => latest,
             None => {
                 if !stage.began.is_settled() && stage.began.settle(run.world().boot()) {
-                    run.note_began(self.place).await;
+                    // Boxed, as all that comes rarely: every worker would hold the room for it.
+                    Box::pin(run.note_began(self.place)).await;
                 }
                 *self.latest.insert(self.latest_wait(run))
             }
@@ -329,7 +330,7 @@ impl Worker {
                 self.watch.cut_at_work().await;
                 Ok(null())
             };
-            match begin(run, self.place, &token).or(cut).await {
+            match Box::pin(begin(run, self.place, &token).or(cut)).await {
                 Ok(state) => self.facts.state = state,
                 // The run is cancelled, so that no attempt begins.
                 Err(error) => run.store_failed(&error),
@@ -366,7 +367,7 @@ impl Worker {
                 Delivery::Done
             }
             Worked::Deferred { until, attempts } => {
-                self.defer(run, token, until, attempts).await;
+                Box::pin(self.defer(run, token, until, attempts)).await;
                 Delivery::Done
             }
         };
