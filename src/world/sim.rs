@@ -440,7 +440,8 @@ impl State {
                 self.choices.push(Choice { taken, width });
                 taken
             }
-            None => self.rng.usize(..width),
+            // The same on processors of 32 bits, where a `usize` is drawn otherwise.
+            None => self.rng.u64(..width as u64) as usize,
         };
         self.mix(width as u64);
         self.mix(taken as u64);

@@ -215,7 +215,7 @@ impl Spy {
         let (turns, time) = {
             let mut state = lock(&self.state);
             let (turns, time) = (self.bad.slow_turns, self.bad.slow_ms);
-            (state.dice.usize(..=turns), state.dice.u64(..=time))
+            (state.dice.u64(..=turns as u64) as usize, state.dice.u64(..=time))
         };
         for _ in 0..turns {
             futures_lite::future::yield_now().await;
