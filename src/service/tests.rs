@@ -282,7 +282,7 @@ fn a_hang_and_a_drip_end_at_the_timeout() {
         conn.request();
         conn.send("HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n");
         while conn.send("x") {
-            // A vendor that drips.
+            // A vendor that drips: else the body would be whole before the timeout.
             thread::sleep(Duration::from_millis(5));
         }
     });
