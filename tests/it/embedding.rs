@@ -359,4 +359,10 @@ fn what_a_handler_hands_back_is_held_to_the_bound_of_each_stage() {
     assert_eq!(two(&one("30B", list), &one("30B", with_field), &one("30B", pass)), too_large);
     assert_eq!(two(&one("30B", &format!("{list}, {with_field}")), &one("30B", pass), &one("30B", pass)), too_large);
     assert_eq!(two(&one("30B", list), &one("30B", pass), &one("30B", &format!("{with_field}, {pass}"))), too_large);
+    // What a gather works on is null, which nobody gave: four bytes.
+    let gather = |most: &str| {
+        let list = r#"Stage(name: "list", max_value: "1B", run: [Items(list: [1])])"#;
+        ends(&format!(r#"{list}, Stage(name: "all", gather: All, tolerate: "1", {})"#, one(most, pass)))
+    };
+    assert_eq!((gather("4B"), gather("3B")), ((1, None), too_large));
 }
