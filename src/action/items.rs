@@ -114,7 +114,7 @@ struct Combinations {
     lists: Vec<Vec<Value>>,
     /// Where the next one stands in each list.
     places: Vec<usize>,
-    /// The next one, of which each is a copy: only the fields that change are looked up by name. `None` behind the last.
+    /// The next one, of which each is a copy: only the fields that change are written. `None` behind the last.
     next: Option<serde_json::Map<String, Value>>,
 }
 
